@@ -1,0 +1,1 @@
+"""Heads, decoders and few-shot protocols on frozen or fine-tuned encoders."""

@@ -1,0 +1,1 @@
+"""Persistent similarity search over embeddings."""

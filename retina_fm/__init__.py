@@ -1,0 +1,53 @@
+"""Features of retinal photographs from one small foundation model.
+
+The public names are loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# In a checkout that was not installed, adapters, indexes, training and weights lie beside this folder.
+if __name__ == "retina_fm":
+    _beside = Path(__file__).resolve().parent.parent
+    if not (Path(__file__).parent / "training").is_dir() and (_beside / "training" / "__init__.py").is_file():
+        __path__.append(str(_beside))
+
+_HOMES = {
+    "Encoder": "retina_fm.network",
+    "Features": "retina_fm.network",
+    "Geometry": "retina_fm.pictures",
+    "Transform": "retina_fm.pictures",
+    "encode": "retina_fm.encoding",
+    "encode_to": "retina_fm.encoding",
+    "list_models": "retina_fm.models",
+    "load": "retina_fm.models",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from retina_fm.encoding import encode as encode
+    from retina_fm.encoding import encode_to as encode_to
+    from retina_fm.models import list_models as list_models
+    from retina_fm.models import load as load
+    from retina_fm.network import Encoder as Encoder
+    from retina_fm.network import Features as Features
+    from retina_fm.pictures import Geometry as Geometry
+    from retina_fm.pictures import Transform as Transform
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'retina_fm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

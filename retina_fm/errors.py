@@ -1,0 +1,76 @@
+"""Every error of the project, each also a built-in kind, so that callers may catch either.
+
+A message has three parts: what is wrong, with which thing, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class RetinaError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class PictureError(RetinaError, ValueError):
+    """A photo that cannot be turned into a picture; the message names it and the cause."""
+
+
+class NoPicturesError(PictureError, FileNotFoundError):
+    """A folder, glob or file that holds no picture at all."""
+
+
+class ViewError(RetinaError, ValueError):
+    """A tensor that the network cannot take: wrong rank, size, type or value."""
+
+
+class TransformMismatchError(RetinaError, ValueError):
+    """Stored features were made with another transform than the one at hand."""
+
+
+class UnknownModelError(RetinaError, ValueError):
+    """A model name that the registry does not know."""
+
+
+class WeightsNotFoundError(RetinaError, FileNotFoundError):
+    """Weights that lie in none of the places that were searched."""
+
+
+class WeightsError(RetinaError, ValueError):
+    """Weights that are there but must not be used: wrong hash, wrong keys, wrong kind of file."""
+
+
+class ConfigError(RetinaError, ValueError):
+    """A settings file or argument that makes no sense; the message names the field."""
+
+
+class MissingDependencyError(RetinaError, ImportError):
+    """An optional package that is needed here; the message names the extra that brings it."""
+
+
+class OutputError(RetinaError, RuntimeError):
+    """A result that cannot be written or continued where the caller wants it."""
+
+
+class SkippedPictures(UserWarning):  # noqa: N818  a warning, not an error
+    """Photos left out by ``on_error="skip"``.
+
+    Attributes:
+        indices: positions in the input, in order.
+        reasons: one message a position.
+    """
+
+    def __init__(self, indices: Sequence[int], reasons: Sequence[str]) -> None:
+        self.indices = list(indices)
+        self.reasons = list(reasons)
+        shown = "; ".join(self.reasons[:3])
+        more = f"; and {len(self.reasons) - 3} more" if len(self.reasons) > 3 else ""
+        super().__init__(f"{len(self.indices)} photos were skipped: {shown}{more}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names the known word nearest to ``name``, or lists them all."""
+    words = sorted(known)
+    close = get_close_matches(name, words, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(words)}."

@@ -1,0 +1,1 @@
+"""Simulated angiograms, paired videos and generative pretraining."""
