@@ -53,7 +53,7 @@ class OutputError(RetinaError, RuntimeError):
     """A result that cannot be written or continued where the caller wants it."""
 
 
-class SkippedPictures(UserWarning):  # noqa: N818  a warning, not an error
+class SkippedPictures(UserWarning):
     """Photos left out by ``on_error="skip"``.
 
     Attributes:

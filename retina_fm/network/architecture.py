@@ -1,0 +1,81 @@
+"""The few numbers that fix the shape of the network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from retina_fm.errors import ConfigError
+
+LESIONS = ("microaneurysm", "haemorrhage", "hard_exudate", "cotton_wool_spot", "drusen", "scar")
+"""Lesion types in the order of the channels of every lesion map."""
+
+DOWNSAMPLINGS = 4
+STRIDES = (1, 2, 4, 8, 16)
+FRAMES = 3
+"""Consecutive frames that one pass of the generator predicts."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape of generator and encoder; every field is part of a weights folder's ``config.json``.
+
+    Attributes:
+        width: channels after the stem; each downsampling doubles them (64 gives 1024 at stride 16).
+        in_channels: 6 for photo and last triple of frames, 3 for a photo alone.
+        encoder_blocks: residual blocks that belong to the encoder.
+        decoder_blocks: further residual blocks before the upsampling; none of the encoder's business.
+        upsample: ``"resize"`` (nearest resize and 3x3 convolution) or ``"transposed"`` (the public
+            pix2pixHD layout, which draws a checkerboard).
+        attention: whether a knowledge-boosted attention map weighs the last encoder map.
+        lesions: lesion types predicted densely; empty for converted public checkpoints.
+        embedding: length D of the pooled embedding.
+        spacing: distance in view pixels between the places where maps are sampled for pooling.
+    """
+
+    width: int = 64
+    in_channels: int = 6
+    encoder_blocks: int = 3
+    decoder_blocks: int = 0
+    upsample: Literal["resize", "transposed"] = "resize"
+    attention: bool = True
+    lesions: tuple[str, ...] = LESIONS
+    embedding: int = 512
+    spacing: int = 8
+
+    def __post_init__(self) -> None:
+        for name, lowest in (
+            ("width", 1),
+            ("encoder_blocks", 1),
+            ("decoder_blocks", 0),
+            ("embedding", 1),
+            ("spacing", 1),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise ConfigError(f"architecture.{name} is {value!r}; it must be a whole number >= {lowest}.")
+        if self.in_channels not in (3, 6):
+            raise ConfigError(f"architecture.in_channels is {self.in_channels!r}; it must be 3 or 6.")
+        if self.upsample not in ("resize", "transposed"):
+            raise ConfigError(f"architecture.upsample is {self.upsample!r}; use 'resize' or 'transposed'.")
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the five encoder maps, at strides 1, 2, 4, 8 and 16."""
+        return tuple(self.width * 2**level for level in range(DOWNSAMPLINGS + 1))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "lesions": list(self.lesions)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Architecture:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ConfigError: a field is unknown or out of range.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConfigError(f"architecture has unknown fields {unknown}; a newer retina_fm may know them.")
+        return cls(**{**values, "lesions": tuple(values.get("lesions", LESIONS))})

@@ -1,0 +1,186 @@
+"""The encoder: a view in, pooled embedding, multiscale maps and lesion maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retina_fm.errors import ViewError
+from retina_fm.network import pooling
+from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
+from retina_fm.network.features import FeatureInfo, Features
+from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
+from retina_fm.network.masks import field_of_view
+from retina_fm.network.views import check_view, crop_to, pad_to_stride
+
+
+def run_trunk(layers: nn.Sequential, view: Tensor, blocks: int) -> Iterator[tuple[Tensor | None, Tensor]]:
+    """Run stem, downsamplings and residual blocks, level by level.
+
+    Yields:
+        For each of the five levels the map before its normalisation (None for the last level, which goes
+        on through the residual blocks) and the map after its ReLU or after the blocks.
+    """
+    maps = layers[0](view)
+    for level in range(DOWNSAMPLINGS + 1):
+        first = 1 + 3 * level
+        raw = layers[first](maps)
+        maps = layers[first + 2](layers[first + 1](raw))
+        if level < DOWNSAMPLINGS:
+            yield raw, maps
+    for index in range(TRUNK_LAYERS, TRUNK_LAYERS + blocks):
+        maps = layers[index](maps)
+    yield None, maps
+
+
+class LesionHeads(nn.Module):
+    """1x1 convolutions that read lesion maps off the encoder's maps at strides 4 and 8."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        count = len(architecture.lesions)
+        self.stride4 = nn.Conv2d(architecture.channels[2], count, 1)
+        self.stride8 = nn.Conv2d(architecture.channels[3], count, 1)
+
+    def forward(self, at4: Tensor, at8: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(N, L, H / 4, W / 4)`` and ``(N, L, H / 8, W / 8)``."""
+        return self.stride4(at4), self.stride8(at8)
+
+
+def lesion_probabilities(at4: Tensor, at8: Tensor) -> Tensor:
+    """The two heads' logits joined into one map of probabilities at stride 4."""
+    fine = F.interpolate(at8.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+    return ((at4.float() + fine) / 2).sigmoid()
+
+
+class Encoder(nn.Module):
+    """Encoder of Fundus2Video over a photo's view.
+
+    The generator sees six channels: the photo and the last three frames. At the first step of a video there
+    are none, and the photo stands in for them; so the encoder of a photo is ``E([photo, photo])``, and the
+    stem of six channels folds exactly into one of three (the sum of its halves).
+
+    Attributes:
+        architecture: the numbers that fix its shape.
+        model: trunk, keyed as in the public pix2pixHD layout.
+        lesion_heads: dense lesion predictors, or None.
+        pooling: statistics to embeddings.
+        feature_info: channels and strides of the maps, as timm gives them.
+        num_features: length D of an embedding.
+    """
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture or Architecture()
+        self.model = nn.Sequential(*trunk_layers(self.architecture, in_channels=3))
+        self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
+        self.pooling = pooling.Pooling(self.architecture)
+        self.feature_info = FeatureInfo(self.architecture.channels, STRIDES)
+        self.num_features = self.architecture.embedding
+
+    def forward(self, view: Tensor, mask: Tensor | None = None) -> Features:
+        """All features of a batch of views.
+
+        Args:
+            view: float ``(N, 3, H, W)`` in [-1, 1], -1 outside the field of view. Sizes that 16 does not
+                divide are padded, and the maps cropped back to ``ceil(H / stride)``.
+            mask: field of view, bool ``(N, H, W)``; without it, where the view is not -1 in all channels.
+
+        Returns:
+            ``Features``: pooled ``(N, D)`` float32, five maps at strides 1 to 16, and lesion probabilities
+            ``(N, L, H / 4, W / 4)`` or None.
+
+        Raises:
+            ViewError: the view or the mask has a wrong rank, type or size.
+        """
+        statistics, maps, lesions = self._run(view, mask, keep_maps=True)
+        height, width = view.shape[2:]
+        cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
+        dense = None
+        if lesions is not None:
+            dense = crop_to(lesion_probabilities(*lesions), pooling.LESION_STRIDES[0], height, width)
+        return Features(self.pooling(statistics), cropped, dense)
+
+    def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
+        """The same as calling the encoder; every registered model has this name."""
+        features: Features = self(view, mask)
+        return features
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type that the trunk computes in."""
+        return next(self.model.parameters()).dtype
+
+    def maps(self, view: Tensor) -> tuple[Tensor, ...]:
+        """The five maps alone, without any pooling: what a decoder needs.
+
+        Raises:
+            ViewError: the view has a wrong rank, type or size, or a side that 16 does not divide.
+        """
+        check_view(view)
+        if view.shape[2] % STRIDES[-1] or view.shape[3] % STRIDES[-1]:
+            raise ViewError(
+                f"The view has {view.shape[2]} x {view.shape[3]} pixels; decoders need sides that "
+                f"{STRIDES[-1]} divides. Pad it with -1 and crop the result."
+            )
+        view = view.to(self.dtype)
+        return tuple(m for _, m in run_trunk(self.model, view, self.architecture.encoder_blocks))
+
+    def embed(self, view: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Embeddings ``(N, D)`` alone, equal to ``forward(view).pooled``, without keeping any map."""
+        embeddings: Tensor = self.pooling(self.statistics(view, mask))
+        return embeddings
+
+    def statistics(self, view: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pooled statistics ``(N, F)`` before the linear map; ``pooling.blocks`` names their parts."""
+        return self._run(view, mask, keep_maps=False)[0]
+
+    def forward_features(self, view: Tensor) -> Features:
+        """First half of timm's two-step forward; the maps are in ``.maps``."""
+        return self.features(view)
+
+    def forward_head(self, features: Features, pre_logits: bool = True) -> Tensor:
+        """Second half of timm's two-step forward: the embeddings ``(N, D)``; there is no classifier.
+
+        Raises:
+            ViewError: logits were asked for.
+        """
+        if not pre_logits:
+            raise ViewError("The encoder has no classifier: call forward_head(features, pre_logits=True).")
+        return features.pooled
+
+    def _run(
+        self, view: Tensor, mask: Tensor | None, *, keep_maps: bool
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor] | None]:
+        check_view(view, mask)
+        view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
+        view = view.to(self.dtype)
+        spacing = self.architecture.spacing
+        blocks: list[Tensor] = []
+        kept: list[Tensor] = []
+        heads_read: list[Tensor] = []
+        for level, (raw, maps) in enumerate(run_trunk(self.model, view, self.architecture.encoder_blocks)):
+            if raw is not None:
+                blocks.append(pooling.raw_statistics(raw, mask, STRIDES[level], spacing))
+            else:
+                blocks.append(pooling.spread(maps, mask))
+            if keep_maps:
+                kept.append(maps)
+            if STRIDES[level] in pooling.LESION_STRIDES:
+                heads_read.append(maps)
+        logits = None
+        if self.lesion_heads is not None:
+            logits = self.lesion_heads(*heads_read)
+            blocks.append(
+                torch.cat(
+                    [
+                        pooling.lesion_statistics(head, mask, stride)
+                        for head, stride in zip(logits, pooling.LESION_STRIDES, strict=True)
+                    ],
+                    dim=-1,
+                )
+            )
+        return torch.cat(blocks, dim=-1), kept, logits

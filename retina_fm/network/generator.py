@@ -1,0 +1,106 @@
+"""The generator: photo and last triple of frames in, next triple of frames out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from retina_fm.network.architecture import FRAMES, Architecture
+from retina_fm.network.encoder import Encoder, LesionHeads, run_trunk
+from retina_fm.network.layers import TRUNK_LAYERS, decoder_layers, trunk_layers
+from retina_fm.network.views import check_view, crop_to, pad_to_stride
+
+
+class Generated(NamedTuple):
+    """Output of one pass of the generator.
+
+    Attributes:
+        frames: three consecutive grey frames ``(N, 3, H, W)`` in [-1, 1].
+        attention: where the network looks, ``(N, 1, H / 16, W / 16)`` in (0, 1), or None.
+        lesions: logits of the lesion maps, ``(N, L, H / s, W / s)`` for s = 1 (decoder), 4 and 8 (heads
+            on the encoder's maps); empty without lesion types.
+        maps: the encoder's five maps, before attention.
+    """
+
+    frames: Tensor
+    attention: Tensor | None
+    lesions: tuple[Tensor, ...]
+    maps: tuple[Tensor, ...]
+
+
+class Generator(nn.Module):
+    """pix2pixHD's global generator, with attention and lesion maps beside it.
+
+    Keys follow the public layout: ``model.1`` stem, ``model.4/7/10/13`` downsamplings, ``model.16...``
+    residual blocks, then four upsamplings and the output convolution.
+    """
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture or Architecture()
+        self.model = nn.Sequential(
+            *trunk_layers(self.architecture, self.architecture.in_channels),
+            *decoder_layers(self.architecture, FRAMES + len(self.architecture.lesions)),
+        )
+        self.attention = (
+            nn.Conv2d(self.architecture.channels[-1], 1, 1) if self.architecture.attention else None
+        )
+        self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
+
+    def forward(self, photo: Tensor, last: Tensor | None = None) -> Generated:
+        """One step of the video.
+
+        Args:
+            photo: ``(N, 3, H, W)`` in [-1, 1], -1 outside the field of view.
+            last: the last three frames ``(N, 3, H, W)`` in [-1, 1]; the photo stands in for them at the
+                first step. Ignored by generators of three input channels.
+
+        Raises:
+            ViewError: an input of wrong rank, type or size.
+        """
+        check_view(photo)
+        height, width = photo.shape[2:]
+        inputs = photo
+        if self.architecture.in_channels > photo.shape[1]:
+            inputs = torch.cat([photo, photo if last is None else last], dim=1)
+        padded, _ = pad_to_stride(inputs, inputs[:, 0] > -torch.inf)
+        maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
+        attention = None if self.attention is None else self.attention(maps[-1]).sigmoid()
+        coarse = maps[-1] if attention is None else maps[-1] * (1 + attention)
+        decoded = coarse
+        for index in range(TRUNK_LAYERS + self.architecture.encoder_blocks, len(self.model)):
+            decoded = self.model[index](decoded)
+        decoded = crop_to(decoded, 1, height, width)
+        lesions: tuple[Tensor, ...] = ()
+        if self.lesion_heads is not None:
+            lesions = (decoded[:, FRAMES:], *self.lesion_heads(maps[2], maps[3]))
+        return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps)
+
+
+def encoder_of(generator: Generator) -> Encoder:
+    """The encoder of a photo that a generator holds, its stem folded exactly; weights are copied.
+
+    The pooling stays as :class:`Pooling` makes it: it is fitted, not trained.
+    """
+    architecture = generator.architecture
+    encoder = Encoder(architecture)
+    state = encoder_state(generator.state_dict(), architecture)
+    missing, unexpected = encoder.load_state_dict(state, strict=False)
+    assert not unexpected and all(key.startswith("pooling.") for key in missing), (missing, unexpected)
+    return encoder.train(generator.training)
+
+
+def encoder_state(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """From a generator's state, the encoder's: trunk with folded stem, and lesion heads."""
+    last = TRUNK_LAYERS + architecture.encoder_blocks
+    kept = {
+        key: value
+        for key, value in state.items()
+        if key.startswith("lesion_heads.") or (key.startswith("model.") and int(key.split(".")[1]) < last)
+    }
+    stem = kept["model.1.weight"]
+    if stem.shape[1] == 6:
+        kept["model.1.weight"] = (stem[:, :3].double() + stem[:, 3:].double()).to(stem.dtype)
+    return kept

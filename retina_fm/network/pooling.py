@@ -1,0 +1,140 @@
+"""The pooled embedding: statistics inside the field of view, then one fitted linear map.
+
+Instance normalisation sets every spatial mean to zero, so that averages of normalised maps say nothing
+about colour or contrast, and averages after a residual block equal those before it. Therefore the maps are
+pooled *before* their normalisation, by quantiles whose tails see small bright and dark things, and the last
+map by its spread, which does depend on the residual blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from retina_fm.network.architecture import STRIDES, Architecture
+from retina_fm.network.masks import mask_at_stride
+from retina_fm.network.quantiles import masked_quantiles, masked_std
+
+QUANTILES = (0.02, 0.1, 0.5, 0.9, 0.98)
+LESION_QUANTILES = (0.1, 0.5, 0.9, 0.98, 0.995, 0.999)
+LESION_AREAS = (0.3, 0.6, 0.9)
+LESION_STATISTICS = len(LESION_QUANTILES) + 1 + len(LESION_AREAS)
+LESION_STRIDES = (4, 8)
+RAW_LEVELS = 4
+"""Levels pooled before their normalisation: stem to third downsampling."""
+
+
+def block_sizes(architecture: Architecture) -> dict[str, int]:
+    """Length of each block of the pooled statistics, by name, in order."""
+    channels = architecture.channels
+    sizes = {f"level{i}": channels[i] * len(QUANTILES) for i in range(RAW_LEVELS)}
+    sizes["last"] = channels[-1]
+    if architecture.lesions:
+        sizes["lesions"] = len(LESION_STRIDES) * len(architecture.lesions) * LESION_STATISTICS
+    return sizes
+
+
+def raw_statistics(raw: Tensor, mask: Tensor, stride: int, spacing: int) -> Tensor:
+    """Tail quantiles of a map before its normalisation, sampled on a lattice.
+
+    Args:
+        raw: ``(N, C, H / stride, W / stride)``.
+        mask: field of view, bool ``(N, H, W)``.
+        stride: of the map.
+        spacing: of the lattice, in view pixels.
+
+    Returns:
+        ``(N, 5 C)`` float32, the quantiles of a channel side by side.
+    """
+    step = max(1, spacing // stride)
+    places = slice(step // 2, None, step)
+    sampled = raw[:, :, places, places].float().flatten(2)
+    inside = mask_at_stride(mask, stride)[:, places, places]
+    inside = inside.flatten(1)
+    inside = inside | ~inside.any(-1, keepdim=True)
+    return masked_quantiles(sampled, inside, QUANTILES).flatten(1)
+
+
+def spread(maps: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation of each channel of the last map: ``(N, C, H / 16, W / 16)`` to ``(N, C)``."""
+    inside = mask_at_stride(mask, STRIDES[-1])
+    return masked_std(maps.float().flatten(2), inside.flatten(1))
+
+
+def lesion_statistics(logits: Tensor, mask: Tensor, stride: int) -> Tensor:
+    """What a predicted lesion map says about the whole eye.
+
+    Quantiles of the logits up to 99.9 %, the log of the mean probability, and the areas above 0.3, 0.6, 0.9.
+
+    Args:
+        logits: ``(N, L, H / stride, W / stride)``.
+        mask: field of view, bool ``(N, H, W)``.
+        stride: of the map.
+
+    Returns:
+        ``(N, 10 L)`` float32.
+    """
+    inside = mask_at_stride(mask, stride).flatten(1)
+    values = logits.float().flatten(2)
+    weight = inside[:, None, :].to(values.dtype)
+    total = weight.sum(-1)
+    probability = values.sigmoid() * weight
+    mean = (probability.sum(-1) / total).clamp_min(1e-6).log()
+    areas = [((probability > level).to(values.dtype)).sum(-1) / total for level in LESION_AREAS]
+    quantiles = masked_quantiles(values, inside, LESION_QUANTILES)
+    return torch.cat([quantiles, torch.stack([mean, *areas], dim=-1)], dim=-1).flatten(1)
+
+
+class Pooling(nn.Module):
+    """Statistics ``(N, F)`` to embeddings ``(N, D)``: centred, scaled, then mapped linearly.
+
+    Fitted, not trained: everything is a buffer, kept in float32 whatever type the network is cast to.
+
+    Attributes:
+        offset: ``(F,)`` subtracted from the statistics.
+        scale: ``(F,)`` that they are divided by; it also gives every block the same weight.
+        projection: ``(D, F)``.
+    """
+
+    offset: Tensor
+    scale: Tensor
+    projection: Tensor
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.blocks = block_sizes(architecture)
+        length = sum(self.blocks.values())
+        self.register_buffer("offset", torch.zeros(length))
+        self.register_buffer("scale", torch.ones(length))
+        self.register_buffer("projection", torch.zeros(architecture.embedding, length))
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """``(N, F)`` to ``(N, D)``, float32."""
+        standard = (statistics.float() - self.offset) / self.scale
+        return nn.functional.linear(standard, self.projection)
+
+    @torch.no_grad()
+    def fit_scale(self, statistics: Tensor) -> None:
+        """Set offset and scale from the statistics ``(M, F)`` of M >= 2 pictures.
+
+        Each statistic gets mean 0 and variance 1, and each block the same total variance. A statistic that
+        hardly varies within its block is not blown up beyond ten times the block's typical scale.
+        """
+        statistics = statistics.to(self.offset)
+        self.offset.copy_(statistics.mean(0))
+        deviations = torch.split(statistics.std(0), list(self.blocks.values()))
+        scales = []
+        for deviation in deviations:
+            typical = deviation.median().clamp_min(1e-6)
+            scales.append(deviation.clamp_min(0.1 * typical) * math.sqrt(len(deviation)))
+        self.scale.copy_(torch.cat(scales) / math.sqrt(statistics.shape[1] / len(self.blocks)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pooling:  # noqa: ARG002
+        # Only the device follows .to() and .bfloat16(): offsets are larger than what they tell apart.
+        probe = fn(torch.empty(0, device=self.offset.device))
+        for name, buffer in self.named_buffers():
+            setattr(self, name, buffer.to(probe.device))
+        return self
