@@ -69,6 +69,10 @@ class SkippedPictures(UserWarning):
         super().__init__(f"{len(self.indices)} photos were skipped: {shown}{more}")
 
 
+class LicenceNotice(UserWarning):
+    """A model whose licence asks for more than attribution was loaded."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the known word nearest to ``name``, or lists them all."""
     words = sorted(known)

@@ -1,0 +1,169 @@
+"""Peers' encoders and any timm model behind the same contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retina_fm._vision import import_vision
+from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
+from retina_fm.models.card import ModelCard
+from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.network.features import FeatureInfo, Features
+from retina_fm.pictures import Transform
+
+KIND = "timm"
+
+
+class BackboneEncoder(nn.Module):
+    """A timm backbone with a transform, a card and one named pooling.
+
+    Attributes:
+        backbone: the timm model, without classifier.
+    """
+
+    def __init__(self, backbone: nn.Module, config: WeightsConfig) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.name: str = config.name
+        self.transform: Transform = config.transform
+        self.card: ModelCard = config.card
+        self.weights_sha256: str = config.sha256
+        self.num_features = int(self.backbone.num_features)
+        info = self.backbone.feature_info
+        self.feature_info = FeatureInfo(
+            [int(entry["num_chs"]) for entry in info], [int(entry["reduction"]) for entry in info]
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type that the backbone computes in."""
+        return next(self.backbone.parameters()).dtype  # type: ignore[no-any-return]
+
+    def forward(self, view: Tensor) -> Features:
+        """Views ``(N, 3, S, S)`` to pooled embeddings, the backbone's maps, and no lesions.
+
+        Raises:
+            ViewError: the view has a wrong rank or type.
+        """
+        _check(view)
+        last, maps = self.backbone.forward_intermediates(view.to(self.dtype), output_fmt="NCHW")
+        pooled = self.backbone.forward_head(last, pre_logits=True)
+        return Features(pooled.float(), tuple(maps), None)
+
+    def features(self, view: Tensor) -> Features:
+        """The same as calling the encoder."""
+        features: Features = self(view)
+        return features
+
+    def embed(self, view: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` alone, float32."""
+        _check(view)
+        last = self.backbone.forward_features(view.to(self.dtype))
+        pooled: Tensor = self.backbone.forward_head(last, pre_logits=True)
+        return pooled.float()
+
+    def forward_features(self, view: Tensor) -> Features:
+        """First half of timm's two-step forward; the maps are in ``.maps``."""
+        return self.features(view)
+
+    def forward_head(self, features: Features, pre_logits: bool = True) -> Tensor:
+        """Second half of timm's two-step forward: the embeddings; there is no classifier.
+
+        Raises:
+            ViewError: logits were asked for.
+        """
+        if not pre_logits:
+            raise ViewError("The encoder has no classifier: call forward_head(features, pre_logits=True).")
+        return features.pooled
+
+
+def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:
+    """A backbone from a verified weights folder; every tensor must match.
+
+    Raises:
+        ConfigError: the folder names a backbone that the installed timm does not know.
+        WeightsError: tensors are missing, superfluous, of another shape or not finite.
+    """
+    tensors = read_tensors(folder, config)
+    backbone = create_backbone(dict(config.network))
+    check_tensors(tensors, dict(backbone.state_dict()), str(folder))
+    backbone.load_state_dict(tensors, strict=True)
+    return BackboneEncoder(backbone, config).eval()
+
+
+def create_backbone(network: dict[str, Any]) -> nn.Module:
+    """The bare timm model that a configuration's ``network`` names, without weights.
+
+    Raises:
+        ConfigError: the installed timm does not know it or its arguments.
+    """
+    timm = import_vision("timm")
+    arguments = {"num_classes": 0, **network.get("arguments", {})}
+    try:
+        backbone: nn.Module = timm.create_model(network["backbone"], pretrained=False, **arguments)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"timm {timm.__version__} cannot build {network!r}: {error}.") from error
+    return backbone
+
+
+def fetch_from_timm(name: str) -> BackboneEncoder:
+    """``timm/NAME`` with the weights that timm publishes for it; the user asked for the network.
+
+    Raises:
+        UnknownModelError: timm has no such model.
+        WeightsNotFoundError: it has no published weights, or they cannot be fetched.
+    """
+    timm = import_vision("timm")
+    short = name.removeprefix("timm/")
+    if not timm.is_model(short):
+        near = timm.list_models(f"*{short.split('_')[0]}*")[:3]
+        raise UnknownModelError(
+            f"timm {timm.__version__} has no model {short!r}. Near it: {', '.join(near)}."
+        )
+    if not timm.models.is_model_pretrained(short):
+        raise WeightsNotFoundError(f"timm publishes no weights for {short!r}; pass weights=FOLDER.")
+    try:
+        backbone = timm.create_model(short, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub client raises many kinds, all of which mean "not to be had now"
+        raise WeightsNotFoundError(
+            f"The weights of {name!r} could not be fetched ({type(error).__name__}: {error}). "
+            "Check the connection and HF_HUB_OFFLINE, or pass weights=FOLDER."
+        ) from error
+    settings = backbone.pretrained_cfg
+    config = WeightsConfig(
+        name=name,
+        kind=KIND,
+        transform=transform_of(backbone),
+        card=ModelCard(
+            licence=str(settings.get("license") or "unknown: see the model's page"),
+            training_data=f"as published by timm for {short}",
+            pooling=f"timm's default ({getattr(backbone, 'global_pool', 'pooled head')})",
+            citation=str(settings.get("paper_name") or ""),
+        ),
+        network={"backbone": short, "arguments": {}, "published": str(settings.get("hf_hub_id") or "")},
+    )
+    return BackboneEncoder(backbone, config).eval()
+
+
+def transform_of(backbone: nn.Module) -> Transform:
+    """A transform with the size, interpolation and normalisation that timm states for a model."""
+    timm = import_vision("timm")
+    settings = timm.data.resolve_model_data_config(backbone)
+    return Transform(
+        size=int(settings["input_size"][-1]),
+        resample="bicubic" if settings["interpolation"] == "bicubic" else "bilinear",
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+    )
+
+
+def _check(view: Tensor) -> None:
+    if view.ndim != 4 or view.shape[1] != 3 or not view.is_floating_point():
+        raise ViewError(
+            f"The view is {tuple(view.shape)} {view.dtype}; this model takes floats (N, 3, S, S) "
+            "from encoder.transform."
+        )

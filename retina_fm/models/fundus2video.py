@@ -1,0 +1,78 @@
+"""Encoders and generators of the project's own kind, built from a weights folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from retina_fm.errors import ConfigError
+from retina_fm.models.card import ModelCard
+from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.network import Architecture, Encoder, Generator, encoder_state, initialise
+from retina_fm.pictures import Transform
+
+KIND = "fundus2video"
+
+
+class Fundus2VideoEncoder(Encoder):
+    """The network's encoder together with its transform, card and hash."""
+
+    def __init__(self, config: WeightsConfig) -> None:
+        super().__init__(Architecture.from_dict(dict(config.network)))
+        self.name: str = config.name
+        self.transform: Transform = config.transform
+        self.card: ModelCard = config.card
+        self.weights_sha256: str = config.sha256
+
+
+def build_encoder(folder: Path, config: WeightsConfig) -> Fundus2VideoEncoder:
+    """The encoder of a verified folder; its generator, where the folder holds one, is left aside.
+
+    Raises:
+        WeightsError: tensors are missing, superfluous, of another shape or not finite.
+    """
+    tensors = read_tensors(folder, config)
+    encoder = Fundus2VideoEncoder(config)
+    if config.seed is not None:
+        initialise(encoder, config.seed)
+        seeded = encoder.state_dict()
+        pooling = {key: seeded[key] for key in ("pooling.offset", "pooling.scale")}
+        check_tensors(tensors, pooling if tensors else {}, str(folder))
+        encoder.load_state_dict({**seeded, **tensors}, strict=True)
+        return encoder.eval()
+    pooled = {key: value.float() for key, value in tensors.items() if key.startswith("pooling.")}
+    rest = {key: value for key, value in tensors.items() if key not in pooled}
+    expected = _generator_keys(encoder.architecture)
+    pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
+    check_tensors({**rest, **pooled}, {**expected, **pooling}, str(folder))
+    encoder.load_state_dict({**encoder_state(rest, encoder.architecture), **pooled}, strict=True)
+    return encoder.eval()
+
+
+def build_generator(folder: Path, config: WeightsConfig) -> Generator:
+    """The generator of a verified folder.
+
+    Raises:
+        ConfigError: the folder holds a random encoder, which has no generator.
+        WeightsError: tensors are missing, superfluous, of another shape or not finite.
+    """
+    if config.seed is not None:
+        raise ConfigError(
+            f"{config.name} is a random encoder without a generator; "
+            "load trained weights to generate angiograms."
+        )
+    architecture = Architecture.from_dict(dict(config.network))
+    tensors = {
+        key: value for key, value in read_tensors(folder, config).items() if not key.startswith("pooling.")
+    }
+    check_tensors(tensors, _generator_keys(architecture), str(folder))
+    generator = Generator(architecture)
+    generator.load_state_dict(tensors, strict=True)
+    return generator.eval()
+
+
+def _generator_keys(architecture: Architecture) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return dict(Generator(architecture).state_dict())

@@ -1,0 +1,73 @@
+"""Where weights are looked for, in order, and what to say when they are nowhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import retina_fm
+from retina_fm.errors import WeightsNotFoundError
+from retina_fm.models.folder import CONFIG
+
+ENVIRONMENT = "RETINA_FM_WEIGHTS"
+HUB_PREFIX = "hf-hub:"
+
+
+def find_weights(name: str, remedy: str) -> Path:
+    """The first folder that holds the weights of a registered model.
+
+    ``$RETINA_FM_WEIGHTS/NAME`` comes first, then ``weights/NAME`` of the installation.
+
+    Raises:
+        WeightsNotFoundError: neither is there; the message lists both, and the remedy.
+    """
+    looked = []
+    base = os.environ.get(ENVIRONMENT)
+    if base:
+        folder = Path(base) / name
+        if (folder / CONFIG).is_file():
+            return folder
+        looked.append(f"{folder} (${ENVIRONMENT})")
+    else:
+        looked.append(f"${ENVIRONMENT} (not set)")
+    for folder in installed(name):
+        if (folder / CONFIG).is_file():
+            return folder
+        looked.append(f"{folder} (installation)")
+    raise WeightsNotFoundError(f"No weights for {name!r}. Looked in: {'; '.join(looked)}. {remedy}")
+
+
+def installed(name: str) -> list[Path]:
+    """Folders of the installation, or of the checkout, that may hold a model's weights."""
+    return [Path(root) / "weights" / name for root in retina_fm.__path__ if (Path(root) / "weights").is_dir()]
+
+
+def fetch_from_hub(name: str, revision: str | None) -> Path:
+    """The folder of ``hf-hub:OWNER/NAME`` from the hub's cache, or from the hub unless it is offline.
+
+    Args:
+        name: with the prefix; ``hf-hub:owner/name@revision`` pins one.
+        revision: commit, tag or branch; the cache's or the hub's newest without it.
+
+    Raises:
+        WeightsNotFoundError: the repository or revision is not to be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repository, _, pinned = name.removeprefix(HUB_PREFIX).partition("@")
+    settings = {"revision": revision or pinned or None, "allow_patterns": ["*.json", "*.safetensors"]}
+    try:
+        return Path(snapshot_download(repository, local_files_only=True, **settings))  # type: ignore[arg-type]
+    except HFValidationError as error:
+        raise WeightsNotFoundError(f"{name!r} is no hub name: {error}. Write hf-hub:OWNER/NAME.") from None
+    except (OSError, ValueError):
+        pass  # not in the cache
+    try:
+        return Path(snapshot_download(repository, **settings))  # type: ignore[arg-type]
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        short = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsNotFoundError(
+            f"{name!r} is neither in the hub's cache nor to be fetched ({short}). Check the name, the "
+            "connection, HF_HUB_OFFLINE, and for gated repositories HF_TOKEN."
+        ) from None

@@ -1,0 +1,179 @@
+"""Names of models, and the one function that loads any of them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from retina_fm.errors import ConfigError, LicenceNotice, UnknownModelError, nearest
+from retina_fm.models import backbones, fundus2video, places
+from retina_fm.models.backbones import BackboneEncoder
+from retina_fm.models.folder import CONFIG, WeightsConfig, read_config
+from retina_fm.models.fundus2video import Fundus2VideoEncoder
+from retina_fm.models.peers import PEERS
+from retina_fm.network import Generator
+
+TIMM_PREFIX = "timm/"
+_TRY = (
+    "For a first try use 'fundus2video-random' (same network, random weights) or "
+    "'fundus2video-tiny' (seconds on a laptop)."
+)
+_OURS = {
+    "fundus2video": (
+        "the encoder of Fundus2Video, 62.9 M parameters, trained on simulated angiograms",
+        "Trained weights are not part of this release. Put a weights folder there or pass "
+        f"weights=FOLDER. {_TRY}",
+    ),
+    "fundus2video-random": (
+        "the same network with random weights from a fixed seed: a baseline, not a model",
+        "The installation is incomplete; install retina_fm again.",
+    ),
+    "fundus2video-tiny": (
+        "the same layout at a sixteenth of the width, random weights: for tests and trials",
+        "The installation is incomplete; install retina_fm again.",
+    ),
+    "fundus2fa": (
+        "the paper's comparison model: one venous frame instead of a video",
+        f"Trained weights are not part of this release. Pass weights=FOLDER. {_TRY}",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One line of ``retina-fm models``.
+
+    Attributes:
+        name: what ``load`` takes.
+        about: what it is.
+        licence: of its weights, or a dash where there are none yet.
+        folder: where its weights lie, or None.
+        restricted: whether its licence asks for more than attribution.
+    """
+
+    name: str
+    about: str
+    licence: str
+    folder: Path | None
+    restricted: bool
+
+
+def list_models() -> list[ModelSummary]:
+    """Every name that ``load`` knows by itself; timm and hub names and folders come on top."""
+    summaries = []
+    for name, about in {**{k: v[0] for k, v in _OURS.items()}, **_peer_lines()}.items():
+        try:
+            folder: Path | None = places.find_weights(name, "")
+        except FileNotFoundError:
+            folder = None
+        card = PEERS[name].card if name in PEERS else None
+        if card is None and folder is not None:
+            card = read_config(folder).card
+        licence = card.licence if card else "-"
+        summaries.append(ModelSummary(name, about, licence, folder, bool(card and card.restricted)))
+    return summaries
+
+
+def load(
+    name: str = "fundus2video",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    weights: str | Path | None = None,
+    revision: str | None = None,
+) -> Fundus2VideoEncoder | BackboneEncoder:
+    """An encoder by name, in evaluation mode, with its transform and card.
+
+    Args:
+        name: a registered name (``retina_fm.list_models()``), ``timm/NAME``, ``hf-hub:OWNER/NAME``, or the
+            path of a weights folder.
+        device: CPU without it.
+        dtype: number type of the network, float32 without it; pooling stays in float32.
+        weights: a weights folder to use instead of the places that are searched.
+        revision: of a hub repository.
+
+    Returns:
+        A module with ``.transform``, ``.features(view)``, ``.embed(view)``, ``.card``, ``.num_features``.
+
+    Raises:
+        UnknownModelError: no such name.
+        WeightsNotFoundError: the weights are in none of the places; the message says where and what to do.
+        WeightsError: a file's hash, tensors or values are not what the configuration states.
+        ConfigError: the configuration makes no sense.
+    """
+    if weights is None and name.startswith(TIMM_PREFIX):
+        encoder: Fundus2VideoEncoder | BackboneEncoder = backbones.fetch_from_timm(name)
+    else:
+        folder = resolve(name, weights=weights, revision=revision)
+        config = read_config(folder)
+        encoder = _builder(config, folder)
+    if encoder.card.restricted:
+        warnings.warn(
+            LicenceNotice(f"{encoder.name}: licence {encoder.card.licence}. Results may not be free to use."),
+            stacklevel=2,
+        )
+    return encoder.to(device=device or "cpu", dtype=dtype or torch.float32)
+
+
+def load_generator(
+    name: str = "fundus2video", *, weights: str | Path | None = None, revision: str | None = None
+) -> Generator:
+    """The generator behind a Fundus2Video model, in evaluation mode, float32 on the CPU.
+
+    Raises:
+        The same as :func:`load`; ConfigError also where the model has no generator.
+    """
+    folder = resolve(name, weights=weights, revision=revision)
+    config = read_config(folder)
+    if config.kind != fundus2video.KIND:
+        raise ConfigError(f"{name!r} is a {config.kind} encoder; only Fundus2Video models have a generator.")
+    return fundus2video.build_generator(folder, config)
+
+
+def resolve(name: str, *, weights: str | Path | None = None, revision: str | None = None) -> Path:
+    """The weights folder that a name stands for.
+
+    Raises:
+        UnknownModelError: no such name, or one that is a folder and a registered name at once.
+        WeightsNotFoundError: the name is known, its weights are not there.
+    """
+    if weights is not None:
+        return Path(weights)
+    if name.startswith(places.HUB_PREFIX):
+        return places.fetch_from_hub(name, revision)
+    if revision is not None:
+        raise UnknownModelError(f"revision={revision!r} goes with hf-hub:OWNER/NAME, not with {name!r}.")
+    if name in _OURS:
+        return places.find_weights(name, _OURS[name][1])
+    if name in PEERS:
+        peer = PEERS[name]
+        return places.find_weights(
+            name,
+            f"Get {peer.source} (licence: {peer.card.licence}), then run: "
+            f"retina-fm convert FILE --layout {name} --out FOLDER",
+        )
+    if Path(name).is_dir():
+        return Path(name)
+    known = [*_OURS, *PEERS]
+    raise UnknownModelError(
+        f"Unknown model {name!r}. {nearest(name, known)} A folder with {CONFIG}, timm/NAME and "
+        "hf-hub:OWNER/NAME work too."
+    )
+
+
+def _builder(config: WeightsConfig, folder: Path) -> Fundus2VideoEncoder | BackboneEncoder:
+    if config.kind == fundus2video.KIND:
+        return fundus2video.build_encoder(folder, config)
+    if config.kind == backbones.KIND:
+        return backbones.build_backbone(folder, config)
+    raise ConfigError(
+        f"{folder / CONFIG}: kind {config.kind!r} is unknown; this release reads "
+        f"{fundus2video.KIND!r} and {backbones.KIND!r}."
+    )
+
+
+def _peer_lines() -> dict[str, str]:
+    return {name: f"a peer, to be converted from {peer.source}" for name, peer in PEERS.items()}
