@@ -87,7 +87,7 @@ def line_strength(flat: Map, field_of_view: NDArray[np.bool_], radius: float) ->
     height, width = flat.shape
     shape = (fft.next_fast_len(height + 32, real=True), fft.next_fast_len(width + 32, real=True))
     padded = np.zeros(shape, np.float32)
-    padded[:height, :width] = np.clip(flat, -3, 4)
+    padded[:height, :width] = np.clip(flat, -1.0, 3.5)
     spectrum = fft.rfft2(padded)
     total = np.zeros((height, width), np.float32)
     for weight, filters in _bank(*shape, float(radius)):
@@ -98,7 +98,7 @@ def line_strength(flat: Map, field_of_view: NDArray[np.bool_], radius: float) ->
         noise = np.median(np.abs(best[field_of_view])) + 1e-6
         total = np.maximum(total, np.float32(weight) * best / noise)
     edge = ndimage.distance_transform_edt(np.pad(field_of_view, 1))[1:-1, 1:-1]
-    return np.asarray(total * np.clip(edge / (0.02 * radius), 0, 1), np.float32)
+    return np.asarray(total * np.clip((edge - 0.012 * radius) / (0.012 * radius), 0, 1), np.float32)
 
 
 def vessel_coverage(photo: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: float) -> Map:

@@ -1,0 +1,358 @@
+"""The second of two stages: prepared eyes, drawn parameters and times become frames, on any device.
+
+Nothing here is random: all randomness is in the parameters. Each piece of physiology is one small function
+that returns a share of the fluorescence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from retina_fm.errors import ConfigError
+from retina_fm.training import lesion_painting as paint
+from retina_fm.training.camera import degrade_photo, expose, moved, vignette
+from retina_fm.training.counter_noise import gaussian_noise
+from retina_fm.training.dye import arterial_delay, arterial_input, front, laminar_delay, slow_rise
+from retina_fm.training.eye_batch import EyeBatch, Window, open_window, stack_eyes
+from retina_fm.training.parameters import FRAMES, Parameters, draw_parameters
+from retina_fm.training.prepared import PreparedEye
+
+MASK_THRESHOLD = 45 / 255  # of the knowledge mask, as in the public code
+_ONE = (-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A rendered batch.
+
+    Attributes:
+        frames: float32 (B, K, H, W) in [0, 1], 0 outside the field of view.
+        index: int64 (B, K), the number 0 to 11 of each frame: four arterial, four venous, four late.
+        times: float32 (B, 12), seconds after dye reached the disc.
+        photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
+        field_of_view: float32 (B, 1, H, W), 0 or 1.
+        mask: float32 (B, 1, H, W), the knowledge mask |first - last| > 45/255.
+        lesions: float32 (B, 6, H, W) in [0, 1], given and painted, in the order of ``LESION_TYPES``.
+        lesion_known: bool (B, 6), types whose absence is certain where the map is 0.
+        painted: bool (B,), lesions were painted in.
+        compartments: named float32 (B, 1, H, W): artery, vein, capillary, choroid, disc, leak, nonperfusion.
+        parameters: everything that was drawn.
+    """
+
+    frames: Tensor
+    index: Tensor
+    times: Tensor
+    photo: Tensor
+    field_of_view: Tensor
+    mask: Tensor
+    lesions: Tensor
+    lesion_known: Tensor
+    painted: Tensor
+    compartments: dict[str, Tensor]
+    parameters: Parameters
+
+
+class _Scene:
+    """What does not change from frame to frame, computed once a batch."""
+
+    def __init__(self, window: Window, lesions: Tensor, parameters: Parameters, with_lesions: bool) -> None:
+        p = self.p = parameters
+        maps = self.maps = window.maps
+        height, width = window.photo.shape[-2:]
+        self.lesions, self.with_lesions = lesions, with_lesions
+        self.field = maps["field_of_view"]
+        self.shade = vignette(self.field, p)
+        # Fluorescence grows with the depth of the column of blood, and saturates.
+        calibre = maps["calibre"]
+        depth = 0.42 + 0.58 * (1 - torch.exp(-calibre / p["calibre_half"].view(_ONE)))
+        self.artery, self.vein = maps["artery"] * depth, maps["vein"] * depth
+        self.vessels = (maps["artery"] + maps["vein"]).clamp(0, 1)
+        speed = p["artery_speed"].view(_ONE)
+        self.artery_delay = arterial_delay(maps["artery_delay"], speed)
+        self.vein_delay = laminar_delay(
+            maps["vein_delay"], maps["axis"], calibre, speed, p["transit"].view(_ONE), p["laminar"].view(_ONE)
+        )
+        patches = paint.fine_field(p["patch_field"], height, width)
+        self.choroid_delay = p["choroid_patch"].view(_ONE) * patches - p["choroid_lead"].view(_ONE)
+        fine = gaussian_noise(p["noise_seed"], height, width)
+        fine = F.avg_pool2d(F.pad(fine, (1, 1, 1, 1), mode="replicate"), 3, 1) * 2.0
+        patchy = paint.fine_field(p["patchy_field"], height, width)
+        texture = p["texture"].view(_ONE)
+        self.capillary = maps["capillary"] * (1 + texture * (0.22 * fine + 0.1 * patchy)).clamp(min=0.1)
+        mottle = 1 + texture * (0.07 * fine + 0.08 * patchy + 0.06 * patches) + 0.9 * (maps["choroid"] - 0.5)
+        yellow = 1 - p["xanthophyll"].view(_ONE) * maps["macula"]
+        self.choroid = mottle.clamp(0.2, 2.0) * yellow
+        self.leak_near = self.leak_far = self.leak_wide = torch.zeros_like(self.field)
+        self.perfused = torch.ones_like(self.field)
+        self.block = torch.zeros_like(self.field)
+        if with_lesions:
+            self._lesions(height, width)
+
+    def _lesions(self, height: int, width: int) -> None:
+        p, lesions = self.p, self.lesions
+        spot = [lesions[:, i : i + 1] for i in range(paint.COUNT)]
+        self.perfused = 1 - self._nonperfusion(height, width)
+        self.capillary = self.capillary * self.perfused
+        small = 1 - (self.maps["calibre"] / 0.006).clamp(0, 1)
+        keep = 1 - 0.85 * (1 - self.perfused) * small
+        self.artery, self.vein = self.artery * keep, self.vein * keep
+        self.block = self._blockage(spot)
+        uneven = paint.fine_field(p["leak_field"], height, width)
+        edge = (4 * self.perfused * (1 - self.perfused)).clamp(0, 1)
+        source = 0.9 * spot[paint.MICROANEURYSM] * (uneven > -0.3) + 0.12 * edge * (uneven > 0.2)
+        source = source + 0.3 * (spot[paint.COTTON_WOOL] > 0.2) * (uneven > 0)
+        source = source * p["leak"].view(_ONE)
+        self.leak_near = _spread(source, 1) * 1.2
+        self.leak_far = _spread(source, 2) * 2.2
+        self.leak_wide = _spread(source, 4) * 3.5
+
+    def _nonperfusion(self, height: int, width: int) -> Tensor:
+        """Areas without capillaries: dark from the first frame on (ETDRS report 11, 1991)."""
+        amount = self.p["nonperfusion"].view(_ONE)
+        field = paint.fine_field(self.p["nonperfusion_field"], height, width)
+        away = 1 - self.maps["macula"].clamp(0, 1)
+        return amount * torch.sigmoid((field - 0.9) * 9) * away * (1 - self.maps["disc"]) * self.field
+
+    def _blockage(self, spot: list[Tensor]) -> Tensor:
+        """Share of light that blood and exudates hide (Schatz 1978: blocked fluorescence).
+
+        Spots seen in an unlabelled photo count as far as they stand out from it.
+        """
+        blood = torch.maximum(0.95 * spot[paint.HAEMORRHAGE], 0.8 * self.maps["dark"])
+        faint = torch.maximum(0.35 * spot[paint.EXUDATE], 0.3 * self.maps["bright"])
+        return (1 - (1 - blood) * (1 - faint) * (1 - 0.5 * spot[paint.COTTON_WOOL])).clamp(0, 0.97)
+
+
+def _spread(source: Tensor, reach: int) -> Tensor:
+    """Blurs by means of a coarser grid: a cheap wide kernel, exact on every device."""
+    height, width = source.shape[-2:]
+    if reach > 1:
+        source = F.avg_pool2d(source, reach, ceil_mode=True)
+    for _ in range(2):
+        source = F.avg_pool2d(source, 5, 1, 2, count_include_pad=False)
+    if reach > 1:
+        source = F.interpolate(source, (height, width), mode="bilinear", align_corners=False)
+    return source
+
+
+def _choroidal_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
+    """Choroidal flush: lobules fill in patches before the retina, then the choriocapillaris leaks freely.
+
+    Early it is patchy (Hayreh 1975, Br J Ophthalmol 59:631); late dye stains choroid and sclera.
+    """
+    p = scene.p
+    filled = front(time, scene.choroid_delay, 0.18)
+    stain = p["late_stain"].view(_ONE) * slow_rise(time, 150.0)
+    return p["choroid_level"].view(_ONE) * scene.choroid * (filled * (0.05 + 0.15 * dose) + 0.5 * stain)
+
+
+def _capillary_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
+    """The capillary bed brightens after its arteries, and spares the fovea (Bird and Weale 1974)."""
+    p = scene.p
+    arrival = scene.artery_delay + 0.45 * p["transit"].view(_ONE)
+    return p["capillary_level"].view(_ONE) * 0.125 * scene.capillary * dose * front(time, arrival, 0.35)
+
+
+def _arterial_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
+    """Arteries: fronts run outward from the disc along the tree."""
+    return scene.artery * dose * front(time, scene.artery_delay, scene.p["front_width"].view(_ONE))
+
+
+def _venous_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
+    """Veins: from the walls inwards, after arteries and capillaries, brightest at the venous peak."""
+    return scene.vein * 1.12 * dose * front(time, scene.vein_delay, 0.32)
+
+
+def _disc_glow(scene: _Scene, time: Tensor) -> Tensor:
+    """The disc stains late: dye comes from its choroidal rim (Hayreh 1969)."""
+    disc = scene.maps["disc"]
+    return scene.p["disc_stain"].view(_ONE) * 0.45 * disc * slow_rise(time, 140.0)
+
+
+def _leakage(scene: _Scene, time: Tensor) -> Tensor:
+    """Dye outside leaky walls: it grows, spreads and blurs with time, and never shrinks."""
+    age = (time - 4.0).clamp(min=0) / scene.p["leak_delay"].view(_ONE)
+    near, far, wide = 1 - torch.exp(-3 * age), 1 - torch.exp(-age), 1 - torch.exp(-0.4 * age)
+    return 0.75 * (near * scene.leak_near + far * scene.leak_far + wide * scene.leak_wide)
+
+
+def _lesion_glow(scene: _Scene, time: Tensor, dose: Tensor, base: Tensor) -> Tensor:
+    """Microaneurysms shine from the arteriovenous phase on; drusen and scars stain late.
+
+    Window defects let the choroid through from the flush on and keep their size (Schatz 1978); laser scars
+    are dark in their middle and stain at the rim.
+    """
+    p, lesions = scene.p, scene.lesions
+    aneurysm = lesions[:, paint.MICROANEURYSM : paint.MICROANEURYSM + 1]
+    drusen = lesions[:, paint.DRUSEN : paint.DRUSEN + 1]
+    scar = lesions[:, paint.SCAR : paint.SCAR + 1]
+    filled = front(time, scene.artery_delay + 0.7 * p["transit"].view(_ONE), 0.4)
+    glow = 0.75 * aneurysm * filled * (0.35 + 0.65 * dose)
+    late = slow_rise(time, 160.0)
+    glow = glow + drusen * (0.5 * base + 0.32 * late)
+    defect = p["window_defect"].view(_ONE)
+    rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp(0, 1)
+    closed = -0.65 * scar * base + 0.4 * rim * late + 0.18 * scar * late
+    return glow + defect * scar * (1.3 * base + 0.15 * late) + (1 - defect) * closed
+
+
+def fluorescence(scene: _Scene, time: Tensor) -> Tensor:
+    """Light from the whole fundus at ``time`` (B,), float32 (B, 1, H, W)."""
+    p = scene.p
+    t = time.view(_ONE)
+    course = [p[name].view(_ONE) for name in ("bolus_peak", "plateau", "clearance")]
+    transit = p["transit"].view(_ONE)
+    arterial = arterial_input(t, *course)
+    capillary = arterial_input(t - 0.5 * transit, *course)
+    venous = arterial_input(t - transit, *course)
+    choroidal = arterial_input(t + p["choroid_lead"].view(_ONE), *course)
+    background = _choroidal_glow(scene, t, choroidal)
+    if scene.with_lesions:
+        background = background * (1 - 0.55 * (1 - scene.perfused))
+        base = background
+    background = background + _capillary_glow(scene, t, capillary)
+    # The disc has no choroid behind it; vessels hide what lies under them.
+    background = background * (1 - 0.72 * scene.vessels) * (1 - 0.55 * scene.maps["disc"])
+    light = background + _disc_glow(scene, t) * (1 - 0.5 * scene.vessels)
+    light = light + torch.maximum(_arterial_glow(scene, t, arterial), _venous_glow(scene, t, venous))
+    if scene.with_lesions:
+        light = light + _lesion_glow(scene, t, capillary, base)
+        light = light * (1 - scene.block)
+        light = light + _leakage(scene, t) * (1 - 0.85 * scene.block)
+    # The photographer opens up as the dye fades.
+    return light * _exposure(t, venous)
+
+
+def _exposure(time: Tensor, dose: Tensor) -> Tensor:
+    """Gain that keeps late frames readable: late vessels are half as bright as at the venous peak."""
+    return 1.0 / (0.35 + 0.65 * dose).clamp(min=0.2).pow(0.75) * (time > 30) + (time <= 30).float()
+
+
+def render_parameters(
+    eyes: EyeBatch,
+    parameters: Parameters,
+    *,
+    side: int | None = None,
+    frames: Tensor | None = None,
+    lesions: bool = True,
+    motion: float = 0.0,
+) -> Rendered:
+    """Renders a batch from parameters alone; the same parameters give the same frames.
+
+    Args:
+        eyes: on the device that shall do the work, as the parameters.
+        parameters: from ``draw_parameters``.
+        side: of the pictures in pixels; the eyes' own size when None.
+        frames: which frames of the 12, int64 (B, K); all when None.
+        lesions: False renders vessels alone: nothing is painted and given lesions do not show in frames.
+        motion: standard deviation of eye movements between frames, pixels.
+    """
+    batch, device = len(eyes), eyes.maps.device
+    window = open_window(eyes, parameters, side or eyes.size)
+    field = (window.maps["field_of_view"] > 0.5).float()
+    window.maps["field_of_view"] = field
+    photo = window.photo
+    shown = (
+        window.lesions
+        if window.lesions is not None
+        else field.new_zeros(batch, paint.COUNT, *field.shape[-2:])
+    )
+    if lesions:
+        painted_maps = paint.paint_maps(eyes, window, parameters)
+        photo = paint.paint_photo(window, painted_maps, parameters)
+        shown = torch.maximum(shown, painted_maps)
+    scene = _Scene(window, shown, parameters, lesions)
+    index = torch.arange(FRAMES, device=device).expand(batch, FRAMES) if frames is None else frames
+    rendered: list[Tensor] = []
+
+    def picture(slot: Tensor) -> Tensor:
+        time = parameters["times"].gather(1, slot.unsqueeze(1))[:, 0]
+        frame = expose(fluorescence(scene, time), slot, field, scene.shade, parameters)
+        return moved(frame, slot, parameters, motion) * field if motion > 0 else frame
+
+    for k in range(index.shape[1]):
+        rendered.append(picture(index[:, k]))
+    ends = []
+    for number in (0, FRAMES - 1):
+        at = (index == number).all(0).nonzero()[:, 0]
+        slot = torch.full((batch,), number, device=device)
+        ends.append(rendered[int(at[0])] if len(at) else picture(slot))
+    mask = ((ends[0] - ends[1]).abs() > MASK_THRESHOLD).float()
+    view = degrade_photo(photo, window, parameters) * 2 - 1
+    painted = parameters["painted"].bool() if lesions else torch.zeros(batch, dtype=torch.bool, device=device)
+    return Rendered(
+        frames=torch.cat(rendered, 1),
+        index=index,
+        times=parameters["times"],
+        photo=torch.where(field > 0, view, -1.0),
+        field_of_view=field,
+        mask=mask,
+        lesions=shown,
+        lesion_known=eyes.lesion_known,
+        painted=painted,
+        compartments={
+            "artery": window.maps["artery"],
+            "vein": window.maps["vein"],
+            "capillary": scene.capillary,
+            "choroid": scene.choroid,
+            "disc": window.maps["disc"],
+            "leak": scene.leak_near + scene.leak_far + scene.leak_wide,
+            "nonperfusion": 1 - scene.perfused,
+        },
+        parameters=parameters,
+    )
+
+
+def render_batch(
+    eyes: EyeBatch | Sequence[PreparedEye],
+    generator: torch.Generator,
+    *,
+    crop: int | None = None,
+    frames: Tensor | None = None,
+    lesions: bool = True,
+    painting: float = 0.5,
+    motion: float = 0.0,
+    augment: bool = True,
+    device: torch.device | str | None = None,
+) -> Rendered:
+    """Draws parameters and renders: one call a training step.
+
+    Args:
+        eyes: prepared eyes of one size, or a batch that already lies on the device.
+        generator: on the CPU; the only source of randomness.
+        crop: side of the window in pixels; the whole view when None.
+        frames: which frames of the 12, int64 (B, K); all when None.
+        lesions: False renders vessels alone.
+        painting: probability that lesions are painted.
+        motion: standard deviation of eye movements, pixels.
+        augment: False keeps place and photo as they are.
+        device: where to render; the batch's own device when None.
+
+    Raises:
+        ConfigError: a crop that is not a positive number of pixels, or eyes of several sizes.
+    """
+    if crop is not None and crop < 16:
+        raise ConfigError(f"A crop of {crop} pixels is too small to render. Give 16 or more.")
+    batch = eyes if isinstance(eyes, EyeBatch) else stack_eyes(eyes)
+    parameters = draw_parameters(
+        generator,
+        len(batch),
+        size=batch.size,
+        crop=crop,
+        painting=painting if lesions else 0.0,
+        augment=augment,
+    )
+    place = torch.device(device) if device is not None else batch.maps.device
+    return render_parameters(
+        batch.to(place),
+        parameters.to(place),
+        side=crop,
+        frames=None if frames is None else frames.to(place),
+        lesions=lesions,
+        motion=motion,
+    )
