@@ -1,0 +1,126 @@
+"""Photos to views in worker processes, in order and in bounded memory, while the model computes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from retina_fm.encoding.work import Decoded, decode
+from retina_fm.errors import PictureError
+from retina_fm.pictures import Transform, describe
+
+FEW = 16
+"""Below so many photos, starting processes costs more than they save."""
+_MOST_WORKERS = 16
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(photos: int | None, on_gpu: bool) -> int:
+    """Worker processes: one where the CPU itself computes the features, most cores where a GPU does."""
+    if photos is not None and photos < FEW:
+        return 0
+    return min(_MOST_WORKERS, max(1, cores() - 1)) if on_gpu else max(1, min(4, cores() // 4))
+
+
+def decoded(
+    photos: Iterable[tuple[int, Any]], transform: Transform, *, workers: int, ahead: int
+) -> Iterator[Decoded]:
+    """Views in the order of the photos, at most ``ahead`` of them waiting.
+
+    Args:
+        photos: positions and photos; a generator is drawn from only as far as needed.
+        transform: photo to view.
+        workers: processes; 0 decodes in a thread of this process.
+        ahead: how many photos may be under way or done before their turn.
+
+    Yields:
+        One ``Decoded`` a photo. A photo on which a worker process dies (a fault in a codec, or no memory)
+        becomes an error of its own, and the others go on.
+    """
+    queue: deque[tuple[int, Any, Future[Decoded]]] = deque()
+    with _Pools(workers, transform) as pools:
+        for position, photo in photos:
+            queue.append((position, photo, pools.submit(position, photo)))
+            if len(queue) > ahead:
+                yield _next(queue, pools)
+        while queue:
+            yield _next(queue, pools)
+
+
+class _Pools:
+    """A process pool for what travels cheaply and a thread for what does not."""
+
+    def __init__(self, workers: int, transform: Transform) -> None:
+        self.workers = workers
+        self.transform = transform
+        self.processes: Executor | None = None
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="retina-fm-decode")
+
+    def submit(self, position: int, photo: Any) -> Future[Decoded]:
+        if not self.workers or not _travels(photo):
+            return self.thread.submit(decode, position, photo, self.transform)
+        if self.processes is None:
+            self.processes = _start(self.workers)
+        return self.processes.submit(decode, position, photo, self.transform)
+
+    def alone(self, position: int, photo: Any) -> Decoded:
+        """One photo in a process of its own, to learn whether it was the one that killed the others."""
+        with _start(1) as single:
+            try:
+                return single.submit(decode, position, photo, self.transform).result()
+            except BrokenExecutor:
+                error = PictureError(
+                    f"{describe(photo)}: the process that decoded it died (a fault in the codec, or memory "
+                    "ran out). Leave it out, or convert it with another program."
+                )
+                return Decoded(position, None, None, error)
+
+    def restart(self) -> None:
+        if self.processes is not None:
+            self.processes.shutdown(wait=False)
+        self.processes = None
+
+    def __enter__(self) -> _Pools:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.shutdown(wait=False, cancel_futures=True)
+        if self.processes is not None:
+            self.processes.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
+
+
+def _next(queue: deque[tuple[int, Any, Future[Decoded]]], pools: _Pools) -> Decoded:
+    position, photo, future = queue.popleft()
+    try:
+        return future.result()
+    except BrokenExecutor:
+        pools.restart()
+        result = pools.alone(position, photo)
+        # what waited in the dead pool goes to a new one; each death settles one photo, so this ends
+        for index, (waiting, other, old) in enumerate(queue):
+            if not old.done() or old.exception() is not None:
+                queue[index] = (waiting, other, pools.submit(waiting, other))
+        return result
+
+
+def _travels(photo: Any) -> bool:
+    """Whether a photo reaches a worker by name or as its compressed bytes."""
+    if isinstance(photo, dict):
+        return all(isinstance(value, str | bytes | type(None)) for value in photo.values())
+    return isinstance(photo, str | Path | bytes)
+
+
+def _start(workers: int) -> Executor:
+    # loky's workers need no `if __name__ == "__main__"` in the caller's script, unlike spawn's.
+    from loky import ProcessPoolExecutor
+
+    executor: Executor = ProcessPoolExecutor(max_workers=workers, context="loky", timeout=None)
+    return executor

@@ -1,0 +1,298 @@
+"""``encode_to``: any number of photos into a Parquet table, in parts, so that a kill loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock, Timeout
+
+import retina_fm
+from retina_fm._files import canonical_json, written_beside
+from retina_fm.encoding.decoding import decoded, default_workers
+from retina_fm.encoding.embedder import Embedder
+from retina_fm.encoding.in_memory import batches, split_failures
+from retina_fm.encoding.progress import progress_bar
+from retina_fm.encoding.rows import ROW_GROUP, Key, Row, RowReader, key_of, keys_in, schema, write_part
+from retina_fm.encoding.work import Decoded
+from retina_fm.errors import ConfigError, OutputError, SkippedPictures
+from retina_fm.models import RetinalEncoder
+from retina_fm.pictures import count, describe, expand, is_single
+
+logger = logging.getLogger("retina_fm")
+
+_WRITE_EVERY = 1.0
+"""Seconds of work that a kill may cost; on a slow device every batch is written at once."""
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What ``encode_to`` did.
+
+    Attributes:
+        path: of the table.
+        rows: in the table.
+        reused: rows that were there already, from an earlier table or an interrupted run.
+        skipped: photos left out, each with its reason.
+        seconds: from call to return.
+        precision: number type and why it was chosen.
+    """
+
+    path: Path
+    rows: int
+    reused: int
+    skipped: tuple[tuple[str, str], ...]
+    seconds: float
+    precision: str
+
+
+def encode_to(
+    photos: Any,
+    out: str | Path,
+    model: str | RetinalEncoder = "fundus2video",
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "auto",
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: bool | None = None,
+    compile: bool | None = None,  # noqa: A002  the word that torch and its users know
+    overwrite: bool = False,
+) -> EncodeReport:
+    """Embeddings of any number of photos into a Parquet file, in bounded memory.
+
+    Finished batches are kept in a hidden folder beside ``out`` until the table is complete; after a kill the
+    same call continues there and ends in the same bytes. A table that is there already is brought up to
+    date: rows whose file has the same path, size and time are reused.
+
+    Args:
+        photos: see :func:`retina_fm.encode`.
+        out: the table; ``path`` in it is relative to its folder.
+        model: see :func:`retina_fm.encode`, as are the settings that follow.
+        overwrite: replace a table made with other weights or another transform instead of refusing.
+
+    Returns:
+        Counts, skipped photos, seconds.
+
+    Raises:
+        OutputError: ``out`` is something else, was made by another model, is being written by another
+            process, or the disk is full (what was finished stays).
+        PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
+    """
+    started = time.monotonic()
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(f"on_error is {on_error!r}; use 'raise' or 'skip'.")
+    table = Path(out)
+    if table.is_dir() or (table.parent.exists() and not table.parent.is_dir()):
+        raise OutputError(f"{table} is a folder or lies in a file; name the Parquet file to write.")
+    total = 1 if is_single(photos) else count(photos)
+    embedder = Embedder(
+        model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
+    )
+    if workers is None:
+        workers = default_workers(total, embedder.device.type == "cuda")
+    store = _Store(table, embedder, overwrite)
+    with store.locked():
+        store.collect_finished()
+        bar = progress_bar(progress, total, f"encode, {embedder.precision.dtype}")
+        with bar:
+            _encode_missing(photos, embedder, store, workers, on_error, bar)
+        _write_table(store)
+        store.clean()
+    if store.skipped:
+        names, reasons = [name for name, _ in store.skipped], [reason for _, reason in store.skipped]
+        positions = [store.positions[name] for name in names]
+        warnings.warn(SkippedPictures(positions, reasons), stacklevel=2)
+    return EncodeReport(
+        path=table,
+        rows=len(store.order),
+        reused=store.reused,
+        skipped=tuple(store.skipped),
+        seconds=time.monotonic() - started,
+        precision=str(embedder.precision),
+    )
+
+
+class _Store:
+    """The table, its parts, and which row lies where."""
+
+    def __init__(self, table: Path, embedder: Embedder, overwrite: bool) -> None:
+        encoder = embedder.encoder
+        identity = {
+            "weights_sha256": encoder.weights_sha256,
+            "transform_hash": encoder.transform.hash,
+            "dimension": str(encoder.num_features),
+        }
+        metadata = {
+            "model": encoder.name,
+            "weights_sha256": identity["weights_sha256"],
+            "transform_hash": identity["transform_hash"],
+            "licence": encoder.card.licence,
+            "retina_fm_version": retina_fm.__version__,
+        }
+        digest = hashlib.sha256(canonical_json(identity)).hexdigest()[:8]
+        self.table = table
+        self.schema = schema(encoder.num_features, metadata)
+        self.parts = table.parent / f".{table.name}.{digest}.parts"
+        self.where: dict[Key, tuple[Path, int]] = {}
+        self.order: list[Key] = []
+        self.reused = 0
+        self.skipped: list[tuple[str, str]] = []
+        self.positions: dict[str, int] = {}
+        self._keep_old = self._compatible(overwrite)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer a table; the lock is the operating system's, so a kill releases it."""
+        self.table.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.table.parent / f".{self.table.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"{self.table} is being written by another process; wait for it or name another file."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def collect_finished(self) -> None:
+        """Learn which rows an earlier table or an interrupted run holds."""
+        files = sorted(self.parts.glob("*.parquet"))
+        if self._keep_old:
+            files.append(self.table)
+        for path in files:
+            try:
+                keys = keys_in(path)
+            except (OSError, pa.ArrowInvalid, KeyError) as error:
+                raise OutputError(f"{path} cannot be read ({error}); remove it and run again.") from None
+            self.where.update({key: (path, index) for index, key in enumerate(keys)})
+
+    def write(self, first: int, rows: list[Row]) -> None:
+        """Make finished rows durable."""
+        path = self.parts / f"{first:012d}.parquet"
+        try:
+            write_part(path, rows, self.schema)
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written ({error.strerror}); what was finished before it is kept. "
+                "Make room and run the same command again."
+            ) from error
+        self.where.update({row.key: (path, index) for index, row in enumerate(rows)})
+
+    def clean(self) -> None:
+        """Remove the parts, now that the table holds them."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def _compatible(self, overwrite: bool) -> bool:
+        if not self.table.exists():
+            return False
+        try:
+            found = pq.read_schema(self.table).metadata or {}
+        except (OSError, pa.ArrowInvalid) as error:
+            if overwrite:
+                return False
+            raise OutputError(
+                f"{self.table} exists and is no Parquet table ({error}); remove it or name another file."
+            ) from None
+        wanted = self.schema.metadata
+        for field in (b"weights_sha256", b"transform_hash"):
+            if found.get(field) != wanted[field]:
+                if overwrite:
+                    return False
+                made_by = found.get(b"model", b"something else").decode()
+                raise OutputError(
+                    f"{self.table} holds embeddings of {made_by} with another {field.decode()}; remove it, "
+                    "name another file, or pass overwrite=True (--overwrite)."
+                )
+        return True
+
+
+def _encode_missing(
+    photos: Any, embedder: Embedder, store: _Store, workers: int, on_error: str, bar: Any
+) -> None:
+    keys: dict[int, Key] = {}
+    names: dict[int, str] = {}
+    scheduled: set[Key] = set()
+
+    def missing() -> Iterator[tuple[int, Any]]:
+        for position, photo in enumerate([photos] if is_single(photos) else expand(photos)):
+            key = key_of(photo, store.table.parent, position)
+            store.order.append(key)
+            if key in store.where:
+                store.reused += 1
+                bar.update(1)
+            elif key in scheduled:
+                bar.update(1)
+            else:
+                scheduled.add(key)
+                keys[position], names[position] = key, describe(photo)
+                yield position, photo
+
+    ahead = 2 * embedder.batch_size + 2 * workers
+    stream = decoded(missing(), embedder.encoder.transform, workers=workers, ahead=ahead)
+    waiting: list[Row] = []
+    first = 0
+    written = time.monotonic()
+    failures: list[Decoded] = []
+    try:
+        for batch in batches(stream, embedder.batch_size):
+            good = split_failures(batch, failures, on_error)
+            if good:
+                vectors = embedder(np.stack([item.view for item in good if item.view is not None]))
+                first = first if waiting else good[0].position
+                waiting += [
+                    Row(keys.pop(item.position), vector, item.geometry)
+                    for item, vector in zip(good, vectors, strict=True)
+                    if item.geometry is not None
+                ]
+            bar.update(len(batch))
+            if waiting and time.monotonic() - written > _WRITE_EVERY:
+                store.write(first, waiting)
+                waiting, written = [], time.monotonic()
+    finally:
+        if waiting:
+            store.write(first, waiting)
+    for item in failures:
+        name = names[item.position]
+        store.skipped.append((name, str(item.error)))
+        store.positions[name] = item.position
+
+
+def _write_table(store: _Store) -> None:
+    """All rows in the photos' order, in row groups of fixed size: the same bytes however often interrupted."""
+    reader = RowReader()
+    store.order = [key for key in store.order if key in store.where]
+    keys = iter(store.order)
+    try:
+        with written_beside(store.table) as scratch:
+            with pq.ParquetWriter(scratch, store.schema, compression="none") as writer:
+                while group := list(itertools.islice(keys, ROW_GROUP)):
+                    rows = [reader.row(*store.where[key]) for key in group]
+                    tables = pa.concat_tables([row.replace_schema_metadata(None) for row in rows])
+                    writer.write_table(
+                        tables.combine_chunks().cast(store.schema.remove_metadata()), row_group_size=ROW_GROUP
+                    )
+            reader.close()
+    except OSError as error:
+        raise OutputError(
+            f"{store.table} cannot be written ({error.strerror}); the finished parts are kept. "
+            "Make room and run the same command again."
+        ) from error
+    finally:
+        reader.close()
