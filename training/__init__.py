@@ -10,16 +10,68 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "DrawnRetina": "retina_fm.training.drawn",
+    "EyeBatch": "retina_fm.training.eye_batch",
+    "LESION_TYPES": "retina_fm.training.lesion_shapes",
+    "PreparedEye": "retina_fm.training.prepared",
+    "Rendered": "retina_fm.training.render",
+    "RenderedSamples": "retina_fm.training.samples",
+    "Samples": "retina_fm.training.samples",
+    "draw_parameters": "retina_fm.training.parameters",
     "draw_patient": "retina_fm.training.drawn",
     "draw_retina": "retina_fm.training.drawn",
+    "load_eye": "retina_fm.training.prepared",
+    "prepare_drawn": "retina_fm.training.prepare",
+    "prepare_eye": "retina_fm.training.prepare",
+    "prepare_view": "retina_fm.training.prepare",
+    "render_batch": "retina_fm.training.render",
+    "render_parameters": "retina_fm.training.render",
+    "render_samples": "retina_fm.training.samples",
+    "sample_steps": "retina_fm.training.samples",
+    "stack_eyes": "retina_fm.training.eye_batch",
 }
 
-__all__ = ["DrawnRetina", "draw_patient", "draw_retina"]
+__all__ = [
+    "LESION_TYPES",
+    "DrawnRetina",
+    "EyeBatch",
+    "PreparedEye",
+    "Rendered",
+    "RenderedSamples",
+    "Samples",
+    "draw_parameters",
+    "draw_patient",
+    "draw_retina",
+    "load_eye",
+    "prepare_drawn",
+    "prepare_eye",
+    "prepare_view",
+    "render_batch",
+    "render_parameters",
+    "render_samples",
+    "sample_steps",
+    "stack_eyes",
+]
 
 if TYPE_CHECKING:
     from retina_fm.training.drawn import DrawnRetina as DrawnRetina
     from retina_fm.training.drawn import draw_patient as draw_patient
     from retina_fm.training.drawn import draw_retina as draw_retina
+    from retina_fm.training.eye_batch import EyeBatch as EyeBatch
+    from retina_fm.training.eye_batch import stack_eyes as stack_eyes
+    from retina_fm.training.lesion_shapes import LESION_TYPES as LESION_TYPES
+    from retina_fm.training.parameters import draw_parameters as draw_parameters
+    from retina_fm.training.prepare import prepare_drawn as prepare_drawn
+    from retina_fm.training.prepare import prepare_eye as prepare_eye
+    from retina_fm.training.prepare import prepare_view as prepare_view
+    from retina_fm.training.prepared import PreparedEye as PreparedEye
+    from retina_fm.training.prepared import load_eye as load_eye
+    from retina_fm.training.render import Rendered as Rendered
+    from retina_fm.training.render import render_batch as render_batch
+    from retina_fm.training.render import render_parameters as render_parameters
+    from retina_fm.training.samples import RenderedSamples as RenderedSamples
+    from retina_fm.training.samples import Samples as Samples
+    from retina_fm.training.samples import render_samples as render_samples
+    from retina_fm.training.samples import sample_steps as sample_steps
 
 
 def __getattr__(name: str) -> Any:

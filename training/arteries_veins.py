@@ -39,7 +39,8 @@ def _skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
             "Splitting vessels into arteries and veins needs scikit-image, which is not installed. "
             "Install it with: pip install 'retina-fm[train]'"
         ) from error
-    return np.asarray(skeletonize(mask), bool)
+    thin: NDArray[np.bool_] = np.asarray(skeletonize(mask), dtype=np.bool_)  # type: ignore[no-untyped-call, unused-ignore]
+    return thin
 
 
 def _links(

@@ -29,10 +29,19 @@ def vignette(field: Tensor, parameters: Parameters) -> Tensor:
     return 1 - parameters["vignette"].view(_ONE) * 0.5 * far.clamp(max=1.6)
 
 
+def mean_of_nine(image: Tensor) -> Tensor:
+    """Mean of 3 x 3 pixels, the border repeated; on a CPU four times as fast as pooling."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    rows = padded[..., :-2, :] + padded[..., 1:-1, :]
+    rows += padded[..., 2:, :]
+    total = rows[..., :-2] + rows[..., 1:-1]
+    total += rows[..., 2:]
+    return total.mul_(1 / 9)
+
+
 def soften(image: Tensor, amount: Tensor) -> Tensor:
     """Mixes a picture with its 3 x 3 mean; ``amount`` (B,) in [0, 1]."""
-    mean = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    return torch.lerp(image, mean, amount.view(_ONE))
+    return torch.lerp(image, mean_of_nine(image), amount.view(_ONE))
 
 
 def expose(light: Tensor, index: Tensor, field: Tensor, shade: Tensor, parameters: Parameters) -> Tensor:
@@ -49,14 +58,14 @@ def expose(light: Tensor, index: Tensor, field: Tensor, shade: Tensor, parameter
     gain = parameters["gain"].gather(1, index.unsqueeze(1)).view(_ONE)
     grey = (light * shade * gain).clamp(min=1e-4)
     # The shoulder of the sensor: bright vessels crowd below white instead of all reaching it.
-    grey = grey / (1 + (grey / 1.25).pow(4)).pow(0.25)
+    grey = grey / ((grey * 0.8).square().square() + 1).sqrt().sqrt()
     grey = grey.pow(parameters["gamma"].view(_ONE)) + parameters["offset"].view(_ONE)
-    grey = soften(grey, parameters["blur"])
     noise = gaussian_noise(parameters["noise_seed"] + 7919 * (index + 1), height, width)
-    noise = soften(noise, torch.full_like(parameters["blur"], 0.5)) * 1.7
     # Photon noise grows with the root of the light; the camera adds its own (gain is higher where it is dim).
-    sigma = parameters["noise"].view(_ONE) * gain.sqrt() * (0.5 + 1.1 * grey.sqrt())
-    return (grey + sigma * noise).clamp(0, 1) * (field > 0.5)
+    sigma = parameters["noise"].view(_ONE) * gain.sqrt() * 1.5 * (0.5 + 1.1 * grey.sqrt())
+    # Focus blurs picture and grain alike: the grain of real frames is coarser than a pixel.
+    grey = soften(grey + sigma * noise, 0.35 + 0.6 * parameters["blur"])
+    return grey.clamp_(0, 1).mul_(field)
 
 
 def moved(frame: Tensor, index: Tensor, parameters: Parameters, motion: float) -> Tensor:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
-from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.parameters import Parameters
 from retina_fm.training.prepared import MAPS, UNITS, PreparedEye
 
@@ -65,7 +64,7 @@ def stack_eyes(eyes: Sequence[PreparedEye]) -> EyeBatch:
     sizes = {eye.size for eye in eyes}
     if len(sizes) != 1:
         raise ConfigError(
-            f"Eyes of one size can be rendered together, not of {sorted(sizes)}. Prepare them with one --size."
+            f"Eyes of one size can be rendered together, not of {sorted(sizes)}. Prepare them with one size."
         )
     size = sizes.pop()
     known = np.stack([eye.lesion_known for eye in eyes])
@@ -120,18 +119,17 @@ def open_window(eyes: EyeBatch, parameters: Parameters, side: int) -> Window:
     theta = torch.cat([linear, parameters["centre"].unsqueeze(2)], 2)
     inverse = torch.linalg.inv(linear.double()).float()
     back = torch.cat([inverse, -(inverse @ parameters["centre"].unsqueeze(2))], 2)
-    stacked = eyes.maps if eyes.lesions is None else torch.cat([eyes.maps, eyes.lesions], 1)
     still = side == eyes.size and bool((turn == 0).all()) and bool((parameters["centre"] == 0).all())
-    if still and bool((frame == side).all()) and not bool(parameters["flip"].any()):
-        seen = stacked.float()
-    else:
-        grid = F.affine_grid(theta, [len(eyes), 1, side, side], align_corners=False)
-        seen = F.grid_sample(
-            stacked.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False
-        )
-    names = (*MAPS, *LESION_TYPES)[: seen.shape[1]]
-    units = torch.tensor([UNITS[name] for name in names], device=seen.device).view(1, -1, 1, 1)
-    seen = seen * units
-    maps = {name: seen[:, i : i + 1] for i, name in enumerate(MAPS)}
-    lesions = seen[:, len(MAPS) :] if eyes.lesions is not None else None
-    return Window(maps, seen[:, :3], lesions, eyes.radius * frame / eyes.size, back)
+    still = still and bool((frame == side).all()) and not bool(parameters["flip"].any())
+    grid = None if still else F.affine_grid(theta, [len(eyes), 1, side, side], align_corners=False)
+
+    def seen(stored: Tensor) -> Tensor:
+        if grid is None:
+            return stored.float()
+        return F.grid_sample(stored.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    units = torch.tensor([UNITS[name] for name in MAPS], device=theta.device).view(1, -1, 1, 1)
+    levels = seen(eyes.maps).mul_(units)
+    maps = {name: levels[:, i : i + 1] for i, name in enumerate(MAPS)}
+    lesions = None if eyes.lesions is None else seen(eyes.lesions).mul_(1 / 255)
+    return Window(maps, levels[:, :3], lesions, eyes.radius * frame / eyes.size, back)

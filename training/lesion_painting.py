@@ -58,24 +58,24 @@ def paint_maps(eyes: EyeBatch, window: Window, parameters: Parameters) -> Tensor
             inside = (px > -side) & (py > -side) & (px < width + side) & (py < height + side)
             rows = ((need > low) & (last | (need <= side)) & inside).nonzero()[:, 0]
             low = float(side)
-            for part in rows.split(max(1, 2_000_000 // side**2)):
-                if len(part):
-                    _stamp(
-                        canvas,
-                        (batch * COUNT + kind)[part],
-                        px[part],
-                        py[part],
-                        a[part],
-                        b[part],
-                        angle[part],
-                        softness[part],
-                        strength[part],
-                        parameters["spot_rough"][part],
-                        parameters["spot_phase"][part],
-                        side,
-                        height,
-                        width,
-                    )
+            for start in range(0, len(rows), max(1, 2_000_000 // side**2)):
+                part = rows[start : start + max(1, 2_000_000 // side**2)]
+                _stamp(
+                    canvas,
+                    (batch * COUNT + kind)[part],
+                    px[part],
+                    py[part],
+                    a[part],
+                    b[part],
+                    angle[part],
+                    softness[part],
+                    strength[part],
+                    parameters["spot_rough"][part],
+                    parameters["spot_phase"][part],
+                    side,
+                    height,
+                    width,
+                )
     maps = canvas.view(batch_size, COUNT, height, width)
     return maps * field * (1 - window.maps["disc"])
 
@@ -144,10 +144,15 @@ def paint_photo(window: Window, lesions: Tensor, parameters: Parameters) -> Tens
     pale = (
         0.5 * bright + 0.5 * torch.cat([bright[:, :1], bright[:, :1] * 0.9, bright[:, :1] * 0.72], 1)
     ).clamp(0, 1)
-    scar, pick = lesions[:, SCAR : SCAR + 1], lambda i: lesions[:, i : i + 1] * contrast[:, i : i + 1]
+    shown = lesions * contrast
+
+    def pick(kind: int) -> Tensor:
+        return shown[:, kind : kind + 1]
+
+    scar = lesions[:, SCAR : SCAR + 1]
     rim = (F.max_pool2d(scar, 5, 1, 2) - scar).clamp(0, 1)
     window_defect = parameters["window_defect"].view(one)
-    photo = _mix(photo, pale, (0.75 * scar * contrast[:, SCAR : SCAR + 1] * uneven).clamp(0, 1))
+    photo = _mix(photo, pale, (0.75 * pick(SCAR) * uneven).clamp(0, 1))
     photo = photo * (
         1 - (1 - window_defect) * (0.45 * rim + 0.4 * scar * (uneven - 1.1).clamp(0, 1) * 4).clamp(0, 0.7)
     )

@@ -41,14 +41,15 @@ def lit_field(view: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _tissue(view: NDArray[np.uint8], field: NDArray[np.bool_], vessels: Map, radius: float) -> dict[str, Map]:
     """Texture of the choroid and candidate dark and bright spots, from the photo alone."""
     inside = field.astype(np.float32)
-    free = inside * (1 - np.clip(ndimage.maximum_filter(vessels, 3) * 1.5, 0, 1)) + 1e-3 * inside
-    red = (
-        np.log(view[..., 0].astype(np.float32) + 8) * 0.6 + np.log(view[..., 1].astype(np.float32) + 8) * 0.4
+    free: Map = np.asarray(
+        inside * (1 - np.clip(ndimage.maximum_filter(vessels, 3) * 1.5, 0, 1)) + 1e-3 * inside, np.float32
     )
+    logs = np.log(view.astype(np.float32) + 8)
+    red: Map = np.asarray(0.6 * logs[..., 0] + 0.4 * logs[..., 1], np.float32)
     band = blurred(red, free, 0.012 * radius) - blurred(red, free, 0.13 * radius)
     spread = float(band[field].std()) + 1e-4
     choroid = np.clip(0.5 + band / spread * 0.16, 0, 1)
-    green = np.log(view[..., 1].astype(np.float32) + 8)
+    green: Map = np.asarray(logs[..., 1], np.float32)
     spot = blurred(green, free, 0.006 * radius) - blurred(green, inside, 0.1 * radius)
     noise = 1.4826 * float(np.median(np.abs(spot[field] - np.median(spot[field])))) + 1e-3
     margin = np.clip(
@@ -262,7 +263,7 @@ def prepare_eye(
         if array.ndim == 3:
             array = array[..., :3].max(2)
         scale = 255.0 if array.dtype == np.uint8 and array.max() > 1 else 1.0
-        return np.asarray(geometry.view_of(array.astype(np.float32) / scale, 1), np.float32)
+        return np.asarray(geometry.view_of(array.astype(np.float32) / scale, "area"), np.float32)
 
     return prepare_view(
         view,

@@ -88,8 +88,8 @@ class PreparedEye:
     def map(self, name: str) -> Map:
         """One map or lesion type by name in its own unit, float32 (S, S)."""
         if name in LESION_TYPES:
-            return self.lesions[LESION_TYPES.index(name)].astype(np.float32) * np.float32(UNITS[name])
-        return self.maps[MAPS.index(name)].astype(np.float32) * np.float32(UNITS[name])
+            return np.asarray(self.lesions[LESION_TYPES.index(name)] * np.float32(UNITS[name]), np.float32)
+        return np.asarray(self.maps[MAPS.index(name)] * np.float32(UNITS[name]), np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one safetensors file, whole or not at all.
@@ -102,7 +102,7 @@ class PreparedEye:
         from safetensors.numpy import save
 
         known = np.flatnonzero(self.lesion_known)
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "maps": np.ascontiguousarray(self.maps),
             "lesions": np.ascontiguousarray(self.lesions[known]),
             "lesion_known": self.lesion_known.astype(np.uint8),

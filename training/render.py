@@ -15,7 +15,7 @@ from torch import Tensor
 
 from retina_fm.errors import ConfigError
 from retina_fm.training import lesion_painting as paint
-from retina_fm.training.camera import degrade_photo, expose, moved, vignette
+from retina_fm.training.camera import degrade_photo, expose, mean_of_nine, moved, vignette
 from retina_fm.training.counter_noise import gaussian_noise
 from retina_fm.training.dye import arterial_delay, arterial_input, front, laminar_delay, slow_rise
 from retina_fm.training.eye_batch import EyeBatch, Window, open_window, stack_eyes
@@ -80,7 +80,7 @@ class _Scene:
         patches = paint.fine_field(p["patch_field"], height, width)
         self.choroid_delay = p["choroid_patch"].view(_ONE) * patches - p["choroid_lead"].view(_ONE)
         fine = gaussian_noise(p["noise_seed"], height, width)
-        fine = F.avg_pool2d(F.pad(fine, (1, 1, 1, 1), mode="replicate"), 3, 1) * 2.0
+        fine = mean_of_nine(fine) * 2.0
         patchy = paint.fine_field(p["patchy_field"], height, width)
         texture = p["texture"].view(_ONE)
         self.capillary = maps["capillary"] * (1 + texture * (0.22 * fine + 0.1 * patchy)).clamp(min=0.1)
@@ -102,6 +102,8 @@ class _Scene:
         keep = 1 - 0.85 * (1 - self.perfused) * small
         self.artery, self.vein = self.artery * keep, self.vein * keep
         self.block = self._blockage(spot)
+        scar = spot[paint.SCAR]
+        self.scar_rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp(0, 1)
         uneven = paint.fine_field(p["leak_field"], height, width)
         edge = (4 * self.perfused * (1 - self.perfused)).clamp(0, 1)
         source = 0.9 * spot[paint.MICROANEURYSM] * (uneven > -0.3) + 0.12 * edge * (uneven > 0.2)
@@ -196,9 +198,12 @@ def _lesion_glow(scene: _Scene, time: Tensor, dose: Tensor, base: Tensor) -> Ten
     late = slow_rise(time, 160.0)
     glow = glow + drusen * (0.5 * base + 0.32 * late)
     defect = p["window_defect"].view(_ONE)
-    rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp(0, 1)
-    closed = -0.65 * scar * base + 0.4 * rim * late + 0.18 * scar * late
-    return glow + defect * scar * (1.3 * base + 0.15 * late) + (1 - defect) * closed
+    closed = 0.4 * (1 - defect) * late * scene.scar_rim
+    return (
+        glow
+        + closed
+        + scar * (defect * (1.3 * base + 0.15 * late) + (1 - defect) * (0.18 * late - 0.65 * base))
+    )
 
 
 def fluorescence(scene: _Scene, time: Tensor) -> Tensor:
@@ -268,15 +273,13 @@ def render_parameters(
         shown = torch.maximum(shown, painted_maps)
     scene = _Scene(window, shown, parameters, lesions)
     index = torch.arange(FRAMES, device=device).expand(batch, FRAMES) if frames is None else frames
-    rendered: list[Tensor] = []
 
     def picture(slot: Tensor) -> Tensor:
         time = parameters["times"].gather(1, slot.unsqueeze(1))[:, 0]
         frame = expose(fluorescence(scene, time), slot, field, scene.shade, parameters)
         return moved(frame, slot, parameters, motion) * field if motion > 0 else frame
 
-    for k in range(index.shape[1]):
-        rendered.append(picture(index[:, k]))
+    rendered = [picture(index[:, k]) for k in range(index.shape[1])]
     ends = []
     for number in (0, FRAMES - 1):
         at = (index == number).all(0).nonzero()[:, 0]

@@ -1,0 +1,336 @@
+"""Training samples of the autoregressive video model, and an endless stream of them that resumes exactly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retina_fm.errors import ConfigError, NoPicturesError
+from retina_fm.training.eye_batch import EyeBatch, stack_eyes
+from retina_fm.training.parameters import FRAMES
+from retina_fm.training.prepared import PreparedEye, load_eye
+from retina_fm.training.render import MASK_THRESHOLD, Rendered, render_batch
+
+STEPS = FRAMES - 2  # ten windows of three frames
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One batch of training samples; frames and photo in [-1, 1], -1 outside the field of view.
+
+    Attributes:
+        photo: float32 (B, 3, H, W).
+        last: float32 (B, 3, H, W), the three frames before, or the photo at step 0.
+        target: float32 (B, 3, H, W), the three frames to predict.
+        mask: float32 (B, 1, H, W), the knowledge mask.
+        field_of_view: float32 (B, 1, H, W).
+        lesions: float32 (B, L, H, W) in [0, 1], or None for pairs without lesion maps.
+        lesion_known: bool (B,), True where pixels without a lesion are certainly without; or None.
+        step: int64 (B,), 0 to 9.
+    """
+
+    photo: Tensor
+    last: Tensor
+    target: Tensor
+    mask: Tensor
+    field_of_view: Tensor
+    lesions: Tensor | None
+    lesion_known: Tensor | None
+    step: Tensor
+
+    def __len__(self) -> int:
+        return int(self.photo.shape[0])
+
+    def to(self, device: torch.device | str) -> Samples:
+        """The same samples on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Samples(
+            **{k: None if v is None else v.to(device, non_blocking=True) for k, v in moved.items()}
+        )
+
+
+def draw_steps(generator: torch.Generator, batch: int, steps: Sequence[int] | None = None) -> Tensor:
+    """Steps, int64 (B,): uniform over 0 to 9, or over ``steps``."""
+    allowed = torch.tensor(list(range(STEPS) if steps is None else steps))
+    return allowed[torch.randint(0, len(allowed), (batch,), generator=generator)]
+
+
+def _assemble(
+    photo: Tensor,
+    last: Tensor,
+    target: Tensor,
+    step: Tensor,
+    field: Tensor,
+    mask: Tensor,
+    lesions: Tensor | None,
+    lesion_known: Tensor | None,
+) -> Samples:
+    inside = field > 0.5
+    last, target = (torch.where(inside, grey * 2 - 1, -1.0) for grey in (last, target))
+    first = (step == 0).view(-1, 1, 1, 1)
+    return Samples(
+        photo=photo,
+        last=torch.where(first, photo, last),
+        target=target,
+        mask=mask,
+        field_of_view=field,
+        lesions=lesions,
+        lesion_known=lesion_known,
+        step=step,
+    )
+
+
+def sample_steps(
+    frames: Tensor,
+    photo: Tensor,
+    generator: torch.Generator,
+    *,
+    field_of_view: Tensor | None = None,
+    lesions: Tensor | None = None,
+    lesion_known: Tensor | None = None,
+    steps: Sequence[int] | None = None,
+) -> Samples:
+    """Cuts one sample out of each whole sequence.
+
+    Step 0 predicts frames 0 to 2 from the photo, given twice; step t predicts t to t + 2 from the three
+    frames t - 1 to t + 1.
+
+    Args:
+        frames: float32 (B, 12, H, W) in [0, 1].
+        photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
+        generator: on the CPU; draws the steps.
+        field_of_view: float32 (B, 1, H, W); where the photo is not -1 in all channels when None.
+        lesions: float32 (B, L, H, W).
+        lesion_known: bool (B,).
+        steps: which steps to draw from; all ten when None.
+
+    Raises:
+        ConfigError: not 12 frames.
+    """
+    if frames.ndim != 4 or frames.shape[1] != FRAMES:
+        raise ConfigError(
+            f"A sequence has {FRAMES} frames, these are {tuple(frames.shape)}. Give (B, 12, H, W)."
+        )
+    step = draw_steps(generator, len(frames), steps).to(frames.device)
+    field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
+    mask = ((frames[:, :1] - frames[:, -1:]).abs() > MASK_THRESHOLD).float() * field
+    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
+    triple = torch.arange(3, device=frames.device)
+    last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
+    target = frames[rows, step.unsqueeze(1) + triple]
+    return _assemble(photo, last, target, step, field, mask, lesions=lesions, lesion_known=lesion_known)
+
+
+def samples_of(rendered: Rendered, step: Tensor) -> Samples:
+    """Samples from frames rendered at ``needed_frames(step)``."""
+    frames = rendered.frames
+    # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
+    return _assemble(
+        rendered.photo,
+        frames[:, 1:4],
+        frames[:, 2:5],
+        step,
+        rendered.field_of_view,
+        rendered.mask,
+        lesions=rendered.lesions,
+        lesion_known=rendered.lesion_known.all(1),
+    )
+
+
+def needed_frames(step: Tensor) -> Tensor:
+    """Frames that samples at ``step`` (B,) need, int64 (B, 6): 0, t - 1 to t + 2, 11."""
+    middle = (step.unsqueeze(1) + torch.arange(-1, 3)).clamp(min=0)
+    ends = torch.tensor([0, FRAMES - 1]).expand(len(step), 2)
+    return torch.cat([ends[:, :1], middle, ends[:, 1:]], 1)
+
+
+def render_samples(
+    eyes: EyeBatch | Sequence[PreparedEye],
+    generator: torch.Generator,
+    *,
+    crop: int | None = None,
+    lesions: bool = True,
+    painting: float = 0.5,
+    steps: Sequence[int] | None = None,
+    device: torch.device | str | None = None,
+) -> Samples:
+    """Renders one sample an eye, and only the six frames that it needs of twelve.
+
+    Args:
+        eyes: prepared eyes of one size.
+        generator: on the CPU; the only source of randomness.
+        crop: side of the window in pixels; the whole view when None.
+        lesions: False renders vessels alone.
+        painting: probability that lesions are painted.
+        steps: which steps to draw from; all ten when None.
+        device: where to render; the eyes' own when None.
+    """
+    step = draw_steps(generator, len(eyes), steps)
+    rendered = render_batch(
+        eyes,
+        generator,
+        crop=crop,
+        frames=needed_frames(step),
+        lesions=lesions,
+        painting=painting,
+        device=device,
+    )
+    return samples_of(rendered, step.to(rendered.frames.device))
+
+
+def list_eyes(folder: str | Path) -> list[Path]:
+    """Prepared eyes below a folder, sorted.
+
+    Raises:
+        NoPicturesError: there is none.
+    """
+    paths = sorted(Path(folder).rglob("*.eye.safetensors"))
+    if not paths:
+        raise NoPicturesError(
+            f"{folder} holds no prepared eyes. Make them with: retina-fm prepare PHOTOS --out {folder}"
+        )
+    return paths
+
+
+def _seed(*parts: int) -> int:
+    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+class RenderedSamples:
+    """An endless stream of rendered batches.
+
+    Batch n depends on the seed and n alone, so a stream that is loaded at n continues exactly, on any
+    device. Each pass over the eyes has an order of its own.
+
+    Args:
+        eyes: a folder of prepared eyes, their paths, or eyes in memory.
+        crop: side of the window in pixels; the whole view when None.
+        batch: samples a batch.
+        seed: of the stream.
+        lesions: False renders vessels alone; may be changed between batches (curriculum).
+        painting: probability that lesions are painted; may be changed between batches.
+        steps: which steps to draw from.
+        device: where to render.
+        keep: how many eyes stay in memory.
+        resident: keep all eyes as one batch on the device (about 4 MB an eye at 512 pixels).
+    """
+
+    def __init__(
+        self,
+        eyes: str | Path | Sequence[str | Path | PreparedEye],
+        *,
+        crop: int | None = 256,
+        batch: int = 8,
+        seed: int = 0,
+        lesions: bool = True,
+        painting: float = 0.5,
+        steps: Sequence[int] | None = None,
+        device: torch.device | str = "cpu",
+        keep: int = 1024,
+        resident: bool = False,
+    ) -> None:
+        self.eyes: list[Path | PreparedEye] = (
+            list(list_eyes(eyes))
+            if isinstance(eyes, (str, Path))
+            else [eye if isinstance(eye, PreparedEye) else Path(eye) for eye in eyes]
+        )
+        if not self.eyes:
+            raise ConfigError(
+                "A stream of samples needs at least one eye. Prepare some with: retina-fm prepare"
+            )
+        if batch < 1:
+            raise ConfigError(f"batch={batch} is not a number of samples. Give 1 or more.")
+        self.crop, self.batch, self.seed = crop, batch, seed
+        self.lesions, self.painting, self.steps = lesions, painting, steps
+        self.device, self.keep = torch.device(device), keep
+        self.index = 0
+        self._cache: OrderedDict[int, PreparedEye] = OrderedDict()
+        self._resident: EyeBatch | None = None
+        if resident:
+            self._resident = stack_eyes([self._eye(i) for i in range(len(self.eyes))]).to(self.device)
+            self._cache.clear()
+
+    def _eye(self, number: int) -> PreparedEye:
+        eye = self.eyes[number]
+        if isinstance(eye, PreparedEye):
+            return eye
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        loaded = load_eye(eye)
+        self._cache[number] = loaded
+        if len(self._cache) > self.keep:
+            self._cache.popitem(last=False)
+        return loaded
+
+    def _numbers(self, index: int) -> list[int]:
+        """Eyes of batch ``index``: consecutive places in the endless sequence of shuffled passes."""
+        count, chosen, orders = len(self.eyes), [], {}
+        for place in range(index * self.batch, (index + 1) * self.batch):
+            epoch, at = divmod(place, count)
+            if epoch not in orders:
+                generator = torch.Generator().manual_seed(_seed(self.seed, 1, epoch))
+                orders[epoch] = torch.randperm(count, generator=generator).tolist()
+            chosen.append(int(orders[epoch][at]))
+        return chosen
+
+    def batch_at(self, index: int) -> Samples:
+        """Batch number ``index``, whatever came before."""
+        numbers = self._numbers(index)
+        generator = torch.Generator().manual_seed(_seed(self.seed, 2, index))
+        if self._resident is not None:
+            rows = torch.tensor(numbers, device=self.device)
+            whole = self._resident
+            eyes = EyeBatch(
+                whole.maps[rows],
+                None if whole.lesions is None else whole.lesions[rows],
+                whole.lesion_known[rows],
+                whole.anchors[rows],
+                whole.radius[rows],
+                whole.disc[rows],
+            )
+        else:
+            eyes = stack_eyes([self._eye(number) for number in numbers])
+        return render_samples(
+            eyes,
+            generator,
+            crop=self.crop,
+            lesions=self.lesions,
+            painting=self.painting,
+            steps=self.steps,
+            device=self.device,
+        )
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self
+
+    def __next__(self) -> Samples:
+        samples = self.batch_at(self.index)
+        self.index += 1
+        return samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to continue exactly, as JSON values."""
+        return {"seed": self.seed, "index": self.index, "batch": self.batch, "eyes": len(self.eyes)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where ``state_dict`` was taken.
+
+        Raises:
+            ConfigError: the stream has another number of eyes or another batch size.
+        """
+        for name, value in (("batch", self.batch), ("eyes", len(self.eyes))):
+            if state[name] != value:
+                raise ConfigError(
+                    f"The stream was saved with {name}={state[name]} and now has {value}. "
+                    "Continue with the same eyes and batch size."
+                )
+        self.seed, self.index = int(state["seed"]), int(state["index"])
