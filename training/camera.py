@@ -8,6 +8,7 @@ from torch import Tensor
 
 from retina_fm.training.counter_noise import gaussian_noise
 from retina_fm.training.eye_batch import Window
+from retina_fm.training.lesion_painting import fine_field
 from retina_fm.training.parameters import Parameters
 
 _ONE = (-1, 1, 1, 1)
@@ -26,7 +27,8 @@ def vignette(field: Tensor, parameters: Parameters) -> Tensor:
     y, x = grid_of(field)
     centre = parameters["vignette_centre"].view(-1, 2, 1, 1)
     far = (y - centre[:, :1]).square() + (x - centre[:, 1:]).square()
-    return 1 - parameters["vignette"].view(_ONE) * 0.5 * far.clamp(max=1.6)
+    uneven = torch.exp(fine_field(parameters["light_field"], *field.shape[-2:]))
+    return (1 - parameters["vignette"].view(_ONE) * 0.5 * far.clamp(max=1.6)).clamp(min=0.12) * uneven
 
 
 def mean_of_nine(image: Tensor) -> Tensor:

@@ -121,31 +121,34 @@ def _dye(draw: _Drawer) -> dict[str, Tensor]:
         "laminar": draw.uniform(1.2, 3.6),  # seconds until the axis of the widest vein is filled
         "choroid_lead": draw.uniform(0.4, 1.2),  # choroid fills before the retina
         "choroid_patch": draw.uniform(0.15, 0.8),
-        "bolus_peak": draw.uniform(4.0, 6.5),
+        "bolus_peak": draw.uniform(2.8, 5.0),
         "plateau": draw.uniform(0.5, 0.7),
         "clearance": draw.log_uniform(300.0, 900.0),
-        "choroid_level": draw.log_uniform(0.55, 1.5),
+        "choroid_level": draw.log_uniform(0.4, 1.3),
         "capillary_level": draw.log_uniform(0.6, 1.5),
-        "texture": draw.uniform(0.3, 1.2),
+        "texture": draw.uniform(0.5, 2.0),
         "xanthophyll": draw.uniform(0.5, 0.95),
         "calibre_half": draw.uniform(0.002, 0.0045),
-        "late_stain": draw.uniform(0.05, 0.3),
-        "disc_stain": draw.uniform(0.15, 0.8),
+        "late_stain": draw.uniform(0.03, 0.2),
+        "disc_stain": draw.uniform(0.15, 0.75),
+        "light_field": draw.normal(1.0, 1, 6, 6) * draw.uniform(0.06, 0.34, 1, 1, 1),
         "patch_field": draw.normal(1.0, 1, 14, 14),
-        "patchy_field": draw.normal(1.0, 1, 34, 34),
+        "patchy_field": draw.normal(1.0, 1, 44, 44),
     }
 
 
 def _camera(draw: _Drawer) -> dict[str, Tensor]:
     """What the angiography camera and the colour camera do to their pictures."""
-    phase_gain = torch.cat([draw.log_uniform(0.75, 1.35, 1).expand(-1, 4) for _ in range(3)], 1)
+    # Photographers expose each phase for itself; the levels are those of real frames.
+    level = (1.4, 1.1, 1.3)
+    phase_gain = torch.cat([k * draw.log_uniform(0.75, 1.35, 1).expand(-1, 4) for k in level], 1)
     return {
-        "gain": draw.log_uniform(0.75, 1.3, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES)),
+        "gain": draw.log_uniform(0.75, 1.35, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES)),
         "gamma": draw.uniform(0.8, 1.15),
         "offset": draw.uniform(0.015, 0.07),
-        "noise": draw.log_uniform(0.006, 0.045),
-        "vignette": draw.uniform(0.0, 0.5),
-        "vignette_centre": draw.normal(0.2, 2),
+        "noise": draw.log_uniform(0.008, 0.07),
+        "vignette": draw.uniform(0.15, 0.95),
+        "vignette_centre": draw.normal(0.25, 2),
         "blur": draw.uniform(0.0, 1.0),
         "noise_seed": torch.randint(0, 2**31 - 1, (draw.batch,), generator=draw.generator),
         "shift": draw.normal(1.0, FRAMES, 2),

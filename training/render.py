@@ -15,7 +15,7 @@ from torch import Tensor
 
 from retina_fm.errors import ConfigError
 from retina_fm.training import lesion_painting as paint
-from retina_fm.training.camera import degrade_photo, expose, mean_of_nine, moved, vignette
+from retina_fm.training.camera import degrade_photo, expose, moved, vignette
 from retina_fm.training.counter_noise import gaussian_noise
 from retina_fm.training.dye import arterial_delay, arterial_input, front, laminar_delay, slow_rise
 from retina_fm.training.eye_batch import EyeBatch, Window, open_window, stack_eyes
@@ -70,6 +70,7 @@ class _Scene:
         # Fluorescence grows with the depth of the column of blood, and saturates.
         calibre = maps["calibre"]
         depth = 0.42 + 0.58 * (1 - torch.exp(-calibre / p["calibre_half"].view(_ONE)))
+        depth = depth * (0.6 + 0.5 * maps["axis"])  # the column of blood is round
         self.artery, self.vein = maps["artery"] * depth, maps["vein"] * depth
         self.vessels = (maps["artery"] + maps["vein"]).clamp(0, 1)
         speed = p["artery_speed"].view(_ONE)
@@ -79,14 +80,17 @@ class _Scene:
         )
         patches = paint.fine_field(p["patch_field"], height, width)
         self.choroid_delay = p["choroid_patch"].view(_ONE) * patches - p["choroid_lead"].view(_ONE)
-        fine = gaussian_noise(p["noise_seed"], height, width)
-        fine = mean_of_nine(fine) * 2.0
+        fine = gaussian_noise(p["noise_seed"], height // 2 + 1, width // 2 + 1)
+        fine = F.interpolate(fine, (height, width), mode="bilinear", align_corners=False)
+        network = 1 - 2.2 * fine.abs().clamp(max=0.9)  # ridges of noise: the mesh of capillaries
         patchy = paint.fine_field(p["patchy_field"], height, width)
         texture = p["texture"].view(_ONE)
-        self.capillary = maps["capillary"] * (1 + texture * (0.22 * fine + 0.1 * patchy)).clamp(min=0.1)
-        mottle = 1 + texture * (0.07 * fine + 0.08 * patchy + 0.06 * patches) + 0.9 * (maps["choroid"] - 0.5)
+        self.capillary = maps["capillary"] * (1 + texture * (0.3 * network + 0.12 * patchy)).clamp(min=0.1)
+        mottle = 1 + texture * (0.06 * fine + 0.08 * patchy + 0.06 * patches) + 0.9 * (maps["choroid"] - 0.5)
         yellow = 1 - p["xanthophyll"].view(_ONE) * maps["macula"]
         self.choroid = mottle.clamp(0.2, 2.0) * yellow
+        disc = maps["disc"]
+        self.disc_rim = disc * (1 - _spread(disc, 4)).clamp(0, 1) * 2
         self.leak_near = self.leak_far = self.leak_wide = torch.zeros_like(self.field)
         self.perfused = torch.ones_like(self.field)
         self.block = torch.zeros_like(self.field)
@@ -106,7 +110,7 @@ class _Scene:
         self.scar_rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp(0, 1)
         uneven = paint.fine_field(p["leak_field"], height, width)
         edge = (4 * self.perfused * (1 - self.perfused)).clamp(0, 1)
-        source = 0.9 * spot[paint.MICROANEURYSM] * (uneven > -0.3) + 0.12 * edge * (uneven > 0.2)
+        source = 0.9 * spot[paint.MICROANEURYSM] * (uneven > -0.3) + 0.05 * edge * (uneven > 0.4)
         source = source + 0.3 * (spot[paint.COTTON_WOOL] > 0.2) * (uneven > 0)
         source = source * p["leak"].view(_ONE)
         self.leak_near = _spread(source, 1) * 1.2
@@ -118,7 +122,15 @@ class _Scene:
         amount = self.p["nonperfusion"].view(_ONE)
         field = paint.fine_field(self.p["nonperfusion_field"], height, width)
         away = 1 - self.maps["macula"].clamp(0, 1)
-        return amount * torch.sigmoid((field - 0.9) * 9) * away * (1 - self.maps["disc"]) * self.field
+        return (
+            amount
+            * torch.sigmoid(
+                (field + 0.25 * paint.fine_field(self.p["patchy_field"], height, width) - 1.0) * 14
+            )
+            * away
+            * (1 - self.maps["disc"])
+            * self.field
+        )
 
     def _blockage(self, spot: list[Tensor]) -> Tensor:
         """Share of light that blood and exudates hide (Schatz 1978: blocked fluorescence).
@@ -150,30 +162,30 @@ def _choroidal_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     p = scene.p
     filled = front(time, scene.choroid_delay, 0.18)
     stain = p["late_stain"].view(_ONE) * slow_rise(time, 150.0)
-    return p["choroid_level"].view(_ONE) * scene.choroid * (filled * (0.05 + 0.15 * dose) + 0.5 * stain)
+    return p["choroid_level"].view(_ONE) * scene.choroid * (filled * (0.04 + 0.12 * dose) + 0.42 * stain)
 
 
 def _capillary_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     """The capillary bed brightens after its arteries, and spares the fovea (Bird and Weale 1974)."""
     p = scene.p
     arrival = scene.artery_delay + 0.45 * p["transit"].view(_ONE)
-    return p["capillary_level"].view(_ONE) * 0.125 * scene.capillary * dose * front(time, arrival, 0.35)
+    return p["capillary_level"].view(_ONE) * 0.12 * scene.capillary * dose * front(time, arrival, 0.35)
 
 
 def _arterial_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     """Arteries: fronts run outward from the disc along the tree."""
-    return scene.artery * dose * front(time, scene.artery_delay, scene.p["front_width"].view(_ONE))
+    return 1.25 * scene.artery * dose * front(time, scene.artery_delay, scene.p["front_width"].view(_ONE))
 
 
 def _venous_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     """Veins: from the walls inwards, after arteries and capillaries, brightest at the venous peak."""
-    return scene.vein * 1.12 * dose * front(time, scene.vein_delay, 0.32)
+    return scene.vein * 1.4 * dose * front(time, scene.vein_delay, 0.32)
 
 
 def _disc_glow(scene: _Scene, time: Tensor) -> Tensor:
     """The disc stains late: dye comes from its choroidal rim (Hayreh 1969)."""
     disc = scene.maps["disc"]
-    return scene.p["disc_stain"].view(_ONE) * 0.45 * disc * slow_rise(time, 140.0)
+    return scene.p["disc_stain"].view(_ONE) * (0.26 + 0.06 * scene.disc_rim) * disc * slow_rise(time, 140.0)
 
 
 def _leakage(scene: _Scene, time: Tensor) -> Tensor:
@@ -235,7 +247,7 @@ def fluorescence(scene: _Scene, time: Tensor) -> Tensor:
 
 def _exposure(time: Tensor, dose: Tensor) -> Tensor:
     """Gain that keeps late frames readable: late vessels are half as bright as at the venous peak."""
-    return 1.0 / (0.35 + 0.65 * dose).clamp(min=0.2).pow(0.75) * (time > 30) + (time <= 30).float()
+    return 1.0 / (0.35 + 0.65 * dose).clamp(min=0.2).pow(0.6) * (time > 30) + (time <= 30).float()
 
 
 def render_parameters(

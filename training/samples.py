@@ -50,10 +50,11 @@ class Samples:
 
     def to(self, device: torch.device | str) -> Samples:
         """The same samples on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Samples(
-            **{k: None if v is None else v.to(device, non_blocking=True) for k, v in moved.items()}
-        )
+        moved: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            moved[item.name] = None if value is None else value.to(device, non_blocking=True)
+        return Samples(**moved)
 
 
 def draw_steps(generator: torch.Generator, batch: int, steps: Sequence[int] | None = None) -> Tensor:

@@ -90,15 +90,28 @@ def line_strength(flat: Map, field_of_view: NDArray[np.bool_], radius: float) ->
     padded[:height, :width] = np.clip(flat, -1.0, 3.5)
     spectrum = fft.rfft2(padded)
     total = np.zeros((height, width), np.float32)
+    edge = ndimage.distance_transform_edt(np.pad(field_of_view, 1))[1:-1, 1:-1].astype(np.float32)
+    parallel = _along_the_rim(edge, radius)
     for weight, filters in _bank(*shape, float(radius)):
         best = np.full((height, width), -np.inf, np.float32)
-        for transfer in filters:
+        for transfer, along in zip(filters, parallel, strict=True):
             response = fft.irfft2(spectrum * transfer, s=shape)[:height, :width]
-            np.maximum(best, response, out=best)
+            np.maximum(best, np.where(along, 0, response), out=best)
         noise = np.median(np.abs(best[field_of_view])) + 1e-6
         total = np.maximum(total, np.float32(weight) * best / noise)
-    edge = ndimage.distance_transform_edt(np.pad(field_of_view, 1))[1:-1, 1:-1]
-    return np.asarray(total * np.clip((edge - 0.012 * radius) / (0.012 * radius), 0, 1), np.float32)
+    return np.asarray(total * np.clip((edge - 0.004 * radius) / (0.01 * radius), 0, 1), np.float32)
+
+
+def _along_the_rim(edge: Map, radius: float) -> NDArray[np.bool_]:
+    """Where, near the rim, a line of each direction would run along the rim: (directions, H, W).
+
+    The rim of the aperture is a line itself, and vessels seldom run along it.
+    """
+    gy, gx = np.gradient(ndimage.gaussian_filter(edge, 2.0))
+    near = edge < 0.07 * radius
+    angles = np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS
+    norm = np.hypot(gy, gx) + 1e-6
+    return np.stack([near & (np.abs(np.cos(a) * gx + np.sin(a) * gy) / norm > 0.75) for a in angles])
 
 
 def vessel_coverage(photo: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: float) -> Map:
