@@ -82,7 +82,14 @@ def encode_to(
     Args:
         photos: see :func:`retina_fm.encode`.
         out: the table; ``path`` in it is relative to its folder.
-        model: see :func:`retina_fm.encode`, as are the settings that follow.
+        model: see :func:`retina_fm.encode`.
+        batch_size: see :func:`retina_fm.encode`.
+        workers: see :func:`retina_fm.encode`.
+        device: see :func:`retina_fm.encode`.
+        dtype: see :func:`retina_fm.encode`.
+        on_error: see :func:`retina_fm.encode`; the report lists what was skipped.
+        progress: see :func:`retina_fm.encode`.
+        compile: see :func:`retina_fm.encode`.
         overwrite: replace a table made with other weights or another transform instead of refusing.
 
     Returns:
@@ -275,7 +282,7 @@ def _encode_missing(
 
 
 def _write_table(store: _Store) -> None:
-    """All rows in the photos' order, in row groups of fixed size: the same bytes however often interrupted."""
+    """All rows in the photos' order, in row groups of fixed size, so that interruptions leave no trace."""
     reader = RowReader()
     store.order = [key for key in store.order if key in store.where]
     keys = iter(store.order)

@@ -1,0 +1,214 @@
+"""Where a view lies in its picture, and the exact way there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from retina_fm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A square crop of a picture, resized to ``size`` pixels a side.
+
+    Coordinates are ``(y, x)`` with pixel centres at half-integers, so that a picture spans 0 to height and
+    0 to width, and a view 0 to size, in both directions.
+
+    Attributes:
+        height: of the picture, in pixels.
+        width: of the picture.
+        centre_y: of the crop, in picture pixels.
+        centre_x: of the crop.
+        radius: of the field of view, or half the crop's edge where there is no circle.
+        size: of the view.
+        margin: share of the diameter that the crop adds; negative where it cuts into the circle.
+        circle: whether the field of view is that circle, or the whole frame.
+    """
+
+    height: int
+    width: int
+    centre_y: float
+    centre_x: float
+    radius: float
+    size: int
+    margin: float = 0.02
+    circle: bool = True
+
+    @property
+    def side(self) -> float:
+        """Edge of the crop, in picture pixels."""
+        return 2 * self.radius * (1 + self.margin)
+
+    @property
+    def scale(self) -> float:
+        """Picture pixels a view pixel."""
+        return self.side / self.size
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Top left corner ``(y, x)`` of the crop, in picture pixels; it may lie outside the picture."""
+        return self.centre_y - self.side / 2, self.centre_x - self.side / 2
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """View coordinates ``(..., 2)`` to picture coordinates."""
+        return np.asarray(points, dtype=np.float64) * self.scale + self.origin
+
+    def to_view(self, points: np.ndarray) -> np.ndarray:
+        """Picture coordinates ``(..., 2)`` to view coordinates."""
+        return (np.asarray(points, dtype=np.float64) - self.origin) / self.scale
+
+    def matrix(self) -> np.ndarray:
+        """``(3, 3)`` that maps homogeneous view coordinates ``(y, x, 1)`` to the picture's."""
+        top, left = self.origin
+        return np.array([[self.scale, 0, top], [0, self.scale, left], [0, 0, 1]])
+
+    def mask_in_view(self) -> np.ndarray:
+        """Field of view, bool ``(size, size)``."""
+        at = self.to_picture(np.repeat((np.arange(self.size) + 0.5)[:, None], 2, axis=1))
+        return self._inside(at[:, 0], at[:, 1])
+
+    def mask_in_picture(self) -> np.ndarray:
+        """Field of view, bool ``(height, width)``."""
+        return self._inside(np.arange(self.height) + 0.5, np.arange(self.width) + 0.5)
+
+    def view_of(
+        self, array: np.ndarray, order: Literal["nearest", "bilinear", "area"] = "nearest"
+    ) -> np.ndarray:
+        """What belongs to the picture, as it lies in the view.
+
+        Args:
+            array: ``(height, width)`` or ``(height, width, C)``.
+            order: ``nearest`` for label maps (keeps the type), ``bilinear``, or ``area`` (antialiased) for
+                coverage maps and frames; both give float32.
+
+        Returns:
+            ``(size, size[, C])``; zero outside the picture.
+
+        Raises:
+            ValueError: the array has another height or width than the picture.
+        """
+        if array.shape[:2] != (self.height, self.width):
+            raise ValueError(f"array {array.shape} does not belong to a picture {self.height} x {self.width}")
+        if order == "area":
+            return self._area(array)
+        at = np.arange(self.size) + 0.5
+        return _sample(array, at * self.scale + self.origin[0], at * self.scale + self.origin[1], order, 0)
+
+    def picture_of(
+        self, array: np.ndarray, order: Literal["nearest", "bilinear"] = "nearest", fill: float = 0
+    ) -> np.ndarray:
+        """What was predicted in the view, as it lies in the picture.
+
+        Args:
+            array: ``(S, S)``, ``(S, S, C)``, or a video ``(T, S, S)`` with T other than S; S need not be
+                ``size``: a map at a stride is scaled along.
+            order: ``nearest`` for label maps (keeps the type), ``bilinear`` for probabilities and frames
+                (float32).
+            fill: value outside the view.
+
+        Returns:
+            ``(height, width)``, ``(height, width, C)`` or ``(T, height, width)``.
+
+        Raises:
+            ValueError: the array is not square.
+        """
+        if array.ndim == 3 and array.shape[0] != array.shape[1] and array.shape[1] == array.shape[2]:
+            return np.stack([self.picture_of(frame, order, fill) for frame in array])
+        if array.ndim not in (2, 3) or array.shape[0] != array.shape[1]:
+            raise ValueError(f"a view is square, this array is {array.shape}")
+        scale = self.side / array.shape[0]
+        rows = (np.arange(self.height) + 0.5 - self.origin[0]) / scale
+        columns = (np.arange(self.width) + 0.5 - self.origin[1]) / scale
+        return _sample(array, rows, columns, order, fill)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Geometry:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ConfigError: a field is missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - names):
+            raise ConfigError(f"geometry has unknown fields {unknown}.")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"geometry is incomplete: {error}.") from None
+
+    def _inside(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        row_in = (rows >= 0) & (rows < self.height)
+        column_in = (columns >= 0) & (columns < self.width)
+        inside: np.ndarray = row_in[:, None] & column_in[None, :]
+        if self.circle:
+            distance = (rows - self.centre_y)[:, None] ** 2 + (columns - self.centre_x)[None, :] ** 2
+            inside &= distance <= self.radius**2
+        return inside
+
+    def _area(self, array: np.ndarray) -> np.ndarray:
+        channels = array[:, :, None] if array.ndim == 2 else array
+        maps = [
+            crop_and_resize(Image.fromarray(channels[:, :, c].astype(np.float32)), self, "bilinear")
+            for c in range(channels.shape[2])
+        ]
+        stacked = np.stack([np.asarray(one) for one in maps], axis=-1)
+        return stacked[:, :, 0] if array.ndim == 2 else stacked
+
+
+def crop_and_resize(image: Image.Image, geometry: Geometry, resample: str) -> Image.Image:
+    """The crop of a PIL image, black beyond its frame, resized with antialiasing."""
+    top, left = geometry.origin
+    bottom, right = top + geometry.side, left + geometry.side
+    # Pillow resizes boxes with fractional corners but none that leave the image, so it is padded first
+    pad_left, pad_top = max(0, int(np.ceil(-left))), max(0, int(np.ceil(-top)))
+    pad_right = max(0, int(np.ceil(right - image.width)))
+    pad_bottom = max(0, int(np.ceil(bottom - image.height)))
+    if pad_left or pad_top or pad_right or pad_bottom:
+        box = (-pad_left, -pad_top, image.width + pad_right, image.height + pad_bottom)
+        image = image.crop(box)
+    corner = (left + pad_left, top + pad_top)
+    box_in = (
+        max(0.0, corner[0]),
+        max(0.0, corner[1]),
+        min(float(image.width), corner[0] + geometry.side),
+        min(float(image.height), corner[1] + geometry.side),
+    )
+    method = Image.Resampling.BICUBIC if resample == "bicubic" else Image.Resampling.BILINEAR
+    return image.resize((geometry.size, geometry.size), method, box=box_in)
+
+
+def _sample(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, order: str, fill: float) -> np.ndarray:
+    """Values at rows and columns given in pixel coordinates; rows and columns are independent."""
+    height, width = array.shape[:2]
+    outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))[None, :]
+    if order == "nearest":
+        down = np.clip(np.floor(rows).astype(np.int64), 0, height - 1)
+        right = np.clip(np.floor(columns).astype(np.int64), 0, width - 1)
+        sampled = array[down][:, right]
+    else:
+        blended = _blend(array.astype(np.float32), rows)
+        sampled = np.swapaxes(_blend(np.swapaxes(blended, 0, 1), columns), 0, 1)
+    if outside.any():
+        sampled = sampled.copy()
+        sampled[outside] = fill
+    return np.ascontiguousarray(sampled)
+
+
+def _blend(array: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Linear interpolation along the first axis, the outermost pixels held beyond their centres."""
+    last = array.shape[0] - 1
+    place = np.clip(at - 0.5, 0, last)
+    below = np.floor(place).astype(np.int64)
+    above = np.minimum(below + 1, last)
+    share = (place - below).astype(np.float32).reshape(-1, *([1] * (array.ndim - 1)))
+    blended: np.ndarray = array[below] * (1 - share) + array[above] * share
+    return blended

@@ -1,0 +1,137 @@
+"""Photo to view: the one description of preprocessing that embeddings, adapters and indexes agree on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from retina_fm._files import canonical_json
+from retina_fm.errors import ConfigError
+from retina_fm.pictures.field_of_view import find_field_of_view
+from retina_fm.pictures.geometry import Geometry, crop_and_resize
+from retina_fm.pictures.reading import read_picture
+
+_Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How a photo becomes what a network sees.
+
+    Attributes:
+        size: edge of the view in pixels.
+        crop: ``field_of_view`` cuts a square round the lit circle (the whole frame where there is none),
+            ``frame`` always takes the whole frame, padded to a square.
+        margin: share of the circle's diameter added on all sides together; negative cuts into it.
+        resample: filter of the antialiased resize.
+        mean: subtracted from values in [0, 1], a channel.
+        std: divided by, a channel; 0.5 and 0.5 scale to [-1, 1].
+        mask_outside: whether pixels outside the field of view are set to black (-1 by default).
+        version: of the procedure; it changes when the same fields come to mean other pixels.
+    """
+
+    size: int = 512
+    crop: Literal["field_of_view", "frame"] = "field_of_view"
+    margin: float = 0.02
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: _Triple = (0.5, 0.5, 0.5)
+    std: _Triple = (0.5, 0.5, 0.5)
+    mask_outside: bool = True
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or isinstance(self.size, bool) or not 32 <= self.size <= 8192:
+            raise ConfigError(f"transform.size is {self.size!r}; a whole number from 32 to 8192 is needed.")
+        if self.crop not in ("field_of_view", "frame"):
+            raise ConfigError(f"transform.crop is {self.crop!r}; use 'field_of_view' or 'frame'.")
+        if self.resample not in ("bilinear", "bicubic"):
+            raise ConfigError(f"transform.resample is {self.resample!r}; use 'bilinear' or 'bicubic'.")
+        if not isinstance(self.margin, int | float) or not -0.5 < self.margin <= 1:
+            raise ConfigError(f"transform.margin is {self.margin!r}; a number in (-0.5, 1] is needed.")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(isinstance(v, int | float) and np.isfinite(v) for v in values):
+                raise ConfigError(f"transform.{name} is {values!r}; three finite numbers are needed.")
+        if min(self.std) <= 0:
+            raise ConfigError(f"transform.std is {self.std!r}; it must be positive.")
+        if self.version != 1:
+            raise ConfigError(f"transform.version is {self.version!r}; this release knows version 1.")
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of its canonical JSON, version included."""
+        return hashlib.sha256(canonical_json(self.as_dict())).hexdigest()[:16]
+
+    def view(self, photo: Any) -> tuple[np.ndarray, Geometry]:
+        """A photo's view before scaling, and where it lies.
+
+        Args:
+            photo: any form that :func:`retina_fm.pictures.read_picture` takes.
+
+        Returns:
+            ``uint8 (size, size, 3)``, black outside, and its geometry.
+
+        Raises:
+            PictureError: the photo cannot be read.
+        """
+        picture = read_picture(photo)
+        geometry = self.locate(picture)
+        view = np.array(crop_and_resize(Image.fromarray(picture), geometry, self.resample))
+        if self.mask_outside:
+            view[~geometry.mask_in_view()] = 0
+        return view, geometry
+
+    def locate(self, picture: np.ndarray) -> Geometry:
+        """Where the view of a picture ``uint8 (H, W, 3)`` lies."""
+        height, width = picture.shape[:2]
+        circle = find_field_of_view(picture) if self.crop == "field_of_view" else None
+        if circle is None:
+            centre_y, centre_x, radius = height / 2, width / 2, max(height, width) / 2
+        else:
+            centre_y, centre_x, radius = circle.centre_y, circle.centre_x, circle.radius
+        return Geometry(
+            height=height,
+            width=width,
+            centre_y=centre_y,
+            centre_x=centre_x,
+            radius=radius,
+            size=self.size,
+            margin=self.margin,
+            circle=circle is not None,
+        )
+
+    def normalise(self, view: np.ndarray) -> np.ndarray:
+        """``uint8 (..., S, S, 3)`` to ``float32 (..., 3, S, S)``; black is exactly -1 by default."""
+        scaled = (view.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(np.moveaxis(scaled, -1, -3).astype(np.float32))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        values.update(
+            margin=float(self.margin), mean=[float(v) for v in self.mean], std=[float(v) for v in self.std]
+        )
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Transform:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ConfigError: a field is unknown or out of range.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConfigError(f"transform has unknown fields {unknown}; a newer retina_fm may know them.")
+        given = dict(values)
+        for name in ("mean", "std"):
+            if name in given:
+                if not isinstance(given[name], list | tuple):
+                    raise ConfigError(f"transform.{name} is {given[name]!r}; three numbers are needed.")
+                given[name] = tuple(given[name])
+        return cls(**given)
