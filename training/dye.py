@@ -25,7 +25,7 @@ def arterial_input(time: Tensor, peak: Tensor, plateau: Tensor, clearance: Tenso
     t = time.clamp(min=0)
     ratio = t / peak
     first = ratio.sqrt() * torch.exp(0.5 * (1 - ratio))  # steep rise: the bolus is injected in a few seconds
-    again = 0.18 * torch.exp(-0.5 * ((t - peak - 9.0) / 3.5) ** 2)
+    again = 0.18 * (t > 0) * torch.exp(-0.5 * ((t - peak - 9.0) / 3.5) ** 2)
     mixed = (1 - torch.exp(-((t / 3.0) ** 2))) * (
         0.55 * torch.exp(-t / 45.0) + 0.45 * torch.exp(-t / clearance)
     )

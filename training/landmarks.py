@@ -146,6 +146,9 @@ def _fovea(
     dark = blurred(light, weight, 0.045 * radius) - blurred(light, weight, 0.28 * radius)
     density = blurred(vessels, weight, 0.06 * radius)
     score = -_standardised(np.asarray(dark, np.float32), inside) - 1.1 * _standardised(density, inside)
+    # The rim is dark and without vessels, too, but no fovea lies there.
+    edge = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    score = score - 2.5 * np.clip(1 - edge / (0.16 * radius), 0, 1)
     y, x = np.mgrid[:_GRID, :_GRID] + 0.5
     reach = 5.0 * disc_radius
     best, place = -np.inf, (disc[0] + 0.3 * disc_radius, disc[1] + reach)
@@ -156,7 +159,7 @@ def _fovea(
         window = np.where(inside & (away < 1.0), score - 0.8 * away**2, -np.inf)
         # The camera is pointed so that the macula is more in the middle than the nasal retina.
         towards = side * (middle[1] - disc[1]) / radius
-        value = float(window.max()) + 2.5 * towards
+        value = float(window.max()) + 3.0 * towards
         if np.isfinite(value) and value > best:
             iy, ix = np.unravel_index(int(np.argmax(window)), window.shape)
             best, place = value, (float(iy) + 0.5, float(ix) + 0.5)

@@ -244,7 +244,7 @@ def _spots(draw: _Drawer, painted: Tensor) -> dict[str, Tensor]:
         "spot_rough": spots.normal(1.0, 4)
         * torch.tensor([0.06, 0.16, 0.2, 0.14, 0.1, 0.12])[kind].unsqueeze(1),
         "spot_phase": spots.uniform(0, 2 * math.pi, 4),
-        "spot_strength": spots.uniform(0.55, 1.0),
+        "spot_strength": spots.uniform(0.75, 1.0),
     }
 
 

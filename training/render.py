@@ -137,7 +137,7 @@ class _Scene:
 
         Spots seen in an unlabelled photo count as far as they stand out from it.
         """
-        blood = torch.maximum(0.95 * spot[paint.HAEMORRHAGE], 0.8 * self.maps["dark"])
+        blood = torch.maximum((1.2 * spot[paint.HAEMORRHAGE]).clamp(max=0.97), 0.8 * self.maps["dark"])
         faint = torch.maximum(0.35 * spot[paint.EXUDATE], 0.3 * self.maps["bright"])
         return (1 - (1 - blood) * (1 - faint) * (1 - 0.5 * spot[paint.COTTON_WOOL])).clamp(0, 0.97)
 
