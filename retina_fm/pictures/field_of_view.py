@@ -10,13 +10,13 @@ from PIL import Image
 
 _WORK_SIDE = 320
 """Longest side of the reduced copy that is searched: milliseconds, and a tenth of a pixel in the fit."""
-_LEVELS = (0.06, 0.12, 0.2, 0.32)
+_LEVELS = (0.2, 0.12, 0.32, 0.06)
 """Thresholds tried, as shares of the way from the surround to the bright part."""
 _TRIPLES = 300
 _TOLERANCE = 0.015
 _MIN_SCORE = 0.62
 _STRETCHED_BELOW = 0.96
-_GOOD_SCORE = 0.97
+_GOOD_SCORE = 0.99
 """No other threshold needs to be tried."""
 _MIN_CONTRAST = 6.0
 
@@ -124,26 +124,28 @@ def _fit(region: np.ndarray, light: np.ndarray) -> _Fit | None:
     circle = Circle(float(centre[0]), float(centre[1]), radius + 0.5)
     fit = _Fit(circle, _agreement(circle, region, points, light))
     overlap = _overlap(_disc(circle, region.shape), region)
-    if overlap < _STRETCHED_BELOW and _is_ellipse(points, region, better_than=overlap):
-        return _Fit(_enclosing(region), _MIN_SCORE)
+    if overlap < _STRETCHED_BELOW:
+        stretched = _ellipse_overlap(points, region)
+        if stretched > max(0.95, overlap + 0.02):
+            return _Fit(_enclosing(region), stretched * fit.score / overlap if fit.score else _MIN_SCORE)
     return fit
 
 
-def _is_ellipse(points: np.ndarray, region: np.ndarray, better_than: float) -> bool:
-    """Whether a disc was stretched along an axis: some publishers resized pictures to a square."""
+def _ellipse_overlap(points: np.ndarray, region: np.ndarray) -> float:
+    """How well an upright ellipse explains the region: some publishers resized pictures to a square."""
     scale = float(max(region.shape))
     near = points / scale
     for _ in range(3):
         design = np.column_stack([near**2, near])
         a, b, c, d = np.linalg.lstsq(design, np.ones(len(near)), rcond=None)[0]
         if a <= 0 or b <= 0:
-            return False
+            return 0.0
         residual = np.abs(design @ [a, b, c, d] - 1)
         near = near[residual <= np.quantile(residual, 0.9)]
     rows = (np.arange(region.shape[0])[:, None] + 0.5) / scale
     columns = (np.arange(region.shape[1])[None, :] + 0.5) / scale
     ellipse = a * rows**2 + b * columns**2 + c * rows + d * columns <= 1
-    return _overlap(ellipse, region) > max(0.95, better_than + 0.02)
+    return _overlap(ellipse, region)
 
 
 def _enclosing(region: np.ndarray) -> Circle:

@@ -1,0 +1,82 @@
+"""Entry point of ``retina-fm``: finds the subcommand, runs it, turns errors into one line and a code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import warnings
+from typing import TextIO
+
+import retina_fm
+from retina_fm.errors import LicenceNotice, RetinaError, SkippedPictures
+
+COMMANDS = ("encode", "demo", "models", "convert", "doctor")
+"""Modules of this package, each with ``add(subparsers)`` that sets ``handler``."""
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Returns:
+        0 when it did what it was asked, 1 when it could not, 2 for wrong usage, 130 when interrupted.
+    """
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO if parsed.verbose else logging.WARNING)
+    warnings.showwarning = _show_warning
+    try:
+        return int(parsed.handler(parsed))
+    except RetinaError as error:
+        return _fail(parsed, error)
+    except KeyboardInterrupt:
+        print("retina-fm: interrupted; what was finished is kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, `| head` for example
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every subcommand; imports neither torch nor any model."""
+    parser = argparse.ArgumentParser(
+        prog="retina-fm",
+        description="Features of retinal photographs. Research use; not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"retina-fm {retina_fm.__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what is decided on the way")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"retina_fm.cli.{name}").add(subparsers)
+    return parser
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _fail(parsed: argparse.Namespace, error: RetinaError) -> int:
+    if getattr(parsed, "json", False):
+        print_json({"error": type(error).__name__, "message": str(error)})
+    print(f"retina-fm: {error}", file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, LicenceNotice | SkippedPictures):
+        print(f"retina-fm: {message}", file=file or sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)
