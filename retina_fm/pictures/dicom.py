@@ -48,7 +48,7 @@ def dataset_to_picture(dataset: Any, name: str) -> np.ndarray:
         PictureError: several frames, no pixels, or pixels that cannot be decoded.
     """
     _pydicom(name)
-    from pydicom.pixels import apply_color_lut, convert_color_space
+    from pydicom.pixels import apply_color_lut, pixel_array
 
     frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
     if frames > 1:
@@ -56,14 +56,12 @@ def dataset_to_picture(dataset: Any, name: str) -> np.ndarray:
             f"{name}: it holds {frames} frames; pass them one by one, dataset.pixel_array[0] and so on."
         )
     try:
-        pixels = dataset.pixel_array
+        pixels = pixel_array(dataset)  # in RGB already where it was stored as YBR
         kind = str(dataset.PhotometricInterpretation)
         if kind == "PALETTE COLOR":
             pixels, stored = apply_color_lut(pixels, dataset), 16
         else:
             stored = int(dataset.BitsStored)
-        if kind.startswith("YBR"):
-            pixels = convert_color_space(pixels, kind, "RGB")
     except Exception as error:  # decoders raise many kinds, NotImplementedError among them
         raise PictureError(
             f"{name}: the pixels cannot be decoded ({_short(error)}). A missing codec is added by "

@@ -127,14 +127,15 @@ def _fit(region: np.ndarray, light: np.ndarray) -> _Fit | None:
     if overlap < _STRETCHED_BELOW:
         stretched = _ellipse_overlap(points, region)
         if stretched > max(0.95, overlap + 0.02):
-            return _Fit(_enclosing(region), stretched * fit.score / overlap if fit.score else _MIN_SCORE)
+            return _Fit(_enclosing(region), stretched)
     return fit
 
 
 def _ellipse_overlap(points: np.ndarray, region: np.ndarray) -> float:
     """How well an upright ellipse explains the region: some publishers resized pictures to a square."""
     scale = float(max(region.shape))
-    near = points / scale
+    middle = points.mean(axis=0) / scale  # far from it, the fit of a conic through the origin is unstable
+    near = points / scale - middle
     for _ in range(3):
         design = np.column_stack([near**2, near])
         a, b, c, d = np.linalg.lstsq(design, np.ones(len(near)), rcond=None)[0]
@@ -142,8 +143,8 @@ def _ellipse_overlap(points: np.ndarray, region: np.ndarray) -> float:
             return 0.0
         residual = np.abs(design @ [a, b, c, d] - 1)
         near = near[residual <= np.quantile(residual, 0.9)]
-    rows = (np.arange(region.shape[0])[:, None] + 0.5) / scale
-    columns = (np.arange(region.shape[1])[None, :] + 0.5) / scale
+    rows = (np.arange(region.shape[0])[:, None] + 0.5) / scale - middle[0]
+    columns = (np.arange(region.shape[1])[None, :] + 0.5) / scale - middle[1]
     ellipse = a * rows**2 + b * columns**2 + c * rows + d * columns <= 1
     return _overlap(ellipse, region)
 

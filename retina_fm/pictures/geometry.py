@@ -166,24 +166,33 @@ class Geometry:
 
 def crop_and_resize(image: Image.Image, geometry: Geometry, resample: str) -> Image.Image:
     """The crop of a PIL image, black beyond its frame, resized with antialiasing."""
-    top, left = geometry.origin
-    bottom, right = top + geometry.side, left + geometry.side
-    # Pillow resizes boxes with fractional corners but none that leave the image, so it is padded first
-    pad_left, pad_top = max(0, int(np.ceil(-left))), max(0, int(np.ceil(-top)))
-    pad_right = max(0, int(np.ceil(right - image.width)))
-    pad_bottom = max(0, int(np.ceil(bottom - image.height)))
-    if pad_left or pad_top or pad_right or pad_bottom:
-        box = (-pad_left, -pad_top, image.width + pad_right, image.height + pad_bottom)
-        image = image.crop(box)
-    corner = (left + pad_left, top + pad_top)
-    box_in = (
-        max(0.0, corner[0]),
-        max(0.0, corner[1]),
-        min(float(image.width), corner[0] + geometry.side),
-        min(float(image.height), corner[1] + geometry.side),
-    )
     method = Image.Resampling.BICUBIC if resample == "bicubic" else Image.Resampling.BILINEAR
-    return image.resize((geometry.size, geometry.size), method, box=box_in)
+    # One axis after the other, as Pillow does inside: padding both at once makes a square of the longer side,
+    # which for a panorama is more pixels than memory.
+    for axis in (0, 1):
+        image = _resize_axis(image, axis, geometry.origin[1 - axis], geometry, method)
+    return image
+
+
+def _resize_axis(
+    image: Image.Image, axis: int, start: float, geometry: Geometry, method: Image.Resampling
+) -> Image.Image:
+    """Columns (axis 0) or rows (axis 1) of the crop that begins at ``start``."""
+    size, length = list(image.size), image.size[axis]
+    # Pillow resizes boxes with fractional corners but none that leave the image, so it is padded first
+    before = max(0, int(np.ceil(-start)))
+    after = max(0, int(np.ceil(start + geometry.side - length)))
+    if before or after:
+        length += before + after
+        size[axis] = length
+        padded = Image.new(image.mode, (size[0], size[1]))
+        padded.paste(image, (0, before) if axis else (before, 0))
+        image = padded
+    box = [0.0, 0.0, float(size[0]), float(size[1])]
+    box[axis] = max(0.0, start + before)
+    box[axis + 2] = min(float(length), start + before + geometry.side)
+    size[axis] = geometry.size
+    return image.resize((size[0], size[1]), method, box=(box[0], box[1], box[2], box[3]))
 
 
 def _sample(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, order: str, fill: float) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import threading
-import warnings
+import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ from retina_fm.pictures.arrays import array_to_picture, checked, is_tensor, tens
 
 _HEAD = 132
 """Bytes that show whether a file is DICOM."""
+_FORMATS = (
+    "JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "GIF", "PPM", "AVIF", "HEIF"
+)  # fmt: skip
+"""What is opened. Pillow knows more, but EPS starts Ghostscript on the file, and some have no signature."""
 
 
 def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
@@ -55,14 +59,15 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
     if dicom.is_dataset(photo):
         return dicom.dataset_to_picture(photo, name)
     raise PictureError(
-        f"{name}: a {type(photo).__name__} is no photo. Pass a path, bytes, a PIL image, an array or a tensor."
+        f"{name}: a {type(photo).__name__} is no photo. Pass a path, bytes, PIL image, array or tensor."
     )
 
 
 def describe(photo: Any) -> str:
     """A short name of a photo for messages."""
     if isinstance(photo, dict):
-        photo = photo.get("path") or photo.get("bytes") or photo
+        known = (photo.get("path"), photo.get("bytes"))
+        photo = next((one for one in known if isinstance(one, str | bytes | os.PathLike)), photo)
     if isinstance(photo, str | os.PathLike):
         return os.fspath(photo)
     if isinstance(photo, bytes | bytearray | memoryview):
@@ -77,15 +82,18 @@ def describe(photo: Any) -> str:
 
 
 def _from_dict(photo: dict[str, Any], name: str) -> Any:
-    if photo.get("bytes"):
+    if isinstance(photo.get("bytes"), bytes | bytearray | memoryview):
         return photo["bytes"]
-    if photo.get("path"):
+    if isinstance(photo.get("path"), str | os.PathLike):
         return photo["path"]
     raise PictureError(f"{name}: a dict needs 'bytes' or 'path'; this one has {sorted(map(str, photo))}.")
 
 
 def _read_file(path: Path, name: str) -> bytes:
     try:
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # reading a named pipe would wait for ever
+            raise PictureError(f"{name}: not a regular file. Pass a picture file, or its bytes.")
         return path.read_bytes()
     except FileNotFoundError:
         raise NoPicturesError(
@@ -95,6 +103,8 @@ def _read_file(path: Path, name: str) -> bytes:
         raise PictureError(
             f"{name}: a folder, where one picture is needed. Pass the folder by itself."
         ) from None
+    except PictureError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PictureError(f"{name}: cannot be read ({reason}). Check its permissions.") from None
@@ -102,6 +112,8 @@ def _read_file(path: Path, name: str) -> bytes:
 
 def _read_stream(stream: Any, name: str) -> bytes:
     try:
+        if hasattr(stream, "seekable") and stream.seekable():
+            stream.seek(0)  # the same object read twice is the same picture
         data = stream.read()
     except (OSError, ValueError) as error:
         raise PictureError(f"{name}: the file object cannot be read ({error}). Open it anew.") from None
@@ -116,7 +128,9 @@ def _from_bytes(data: bytes, name: str) -> np.ndarray:
     if dicom.looks_like_dicom(data[:_HEAD]):
         return dicom.read_dicom(data, name)
     try:
-        image = _open_quietly(data)
+        image = _opened(data)
+    except MemoryError:
+        raise
     except UnidentifiedImageError:
         if Path(name).suffix.lower() in dicom.SUFFIXES:
             raise PictureError(f"{name}: no DICOM file, its mark is missing. Export it again.") from None
@@ -124,8 +138,6 @@ def _from_bytes(data: bytes, name: str) -> np.ndarray:
             f"{name}: no picture in a format that Pillow knows (it begins with {data[:4]!r}). "
             "Convert it to PNG or JPEG."
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(_bomb(name, str(error))) from None
     except Exception as error:  # damaged headers raise whatever the format's plugin stumbles over
         raise PictureError(_damaged(name, error)) from None
     return _from_image(image, name)
@@ -157,14 +169,19 @@ def _from_image(image: Image.Image, name: str) -> np.ndarray:
         raise PictureError(_damaged(name, error)) from None
 
 
-def _open_quietly(data: bytes) -> Image.Image:
-    # Pillow warns between once and twice its limit and refuses beyond; here both are refused by one check
-    # after opening. catch_warnings is not safe across threads, so it is used only where there is one.
-    if threading.active_count() == 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
-    return Image.open(io.BytesIO(data))
+def _opened(data: bytes) -> Image.Image:
+    # Image.open warns between once and twice Pillow's limit, and no filter silences it for one thread alone.
+    # So its loop over the formats is repeated here; the size is checked by the caller, before any decoding.
+    Image.init()
+    for form in _FORMATS:
+        factory, accepts = Image.OPEN.get(form, (None, None))
+        if factory is None or accepts is None or accepts(data[:16]) is not True:
+            continue
+        try:
+            return factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            raise OSError(f"{form} header: {error}") from error
+    raise UnidentifiedImageError
 
 
 def _upright(image: Image.Image) -> Image.Image:

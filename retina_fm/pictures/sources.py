@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ def is_single(photos: Any) -> bool:
         PictureError: it is neither, or an array of a rank that means nothing.
     """
     if isinstance(photos, str | os.PathLike):
-        path = Path(photos)
-        return not path.is_dir() and (path.exists() or not _is_pattern(photos))
+        return not _exists(photos, os.path.isdir) and (
+            _exists(photos, os.path.exists) or not _is_pattern(photos)
+        )
     if isinstance(photos, bytes | bytearray | memoryview | dict | Image.Image) or hasattr(photos, "read"):
         return True
     if isinstance(photos, np.ndarray) or is_tensor(photos):
@@ -85,6 +86,13 @@ def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
+def _exists(photos: str | os.PathLike[str], test: Callable[[str], bool]) -> bool:
+    try:
+        return test(os.fspath(photos))  # os.path answers False where Path raises: a name that is too long
+    except ValueError:  # a null byte, on some versions of Python
+        return False
+
+
 def _is_pattern(photos: str | os.PathLike[str]) -> bool:
     return glob.has_magic(os.fspath(photos))
 
@@ -95,7 +103,7 @@ def _listed(photos: str | os.PathLike[str]) -> list[Path]:
         found = list(_pictures_below(root))
         if not found:
             raise NoPicturesError(
-                f"{photos}: no picture in this folder or below. Pictures end in {', '.join(sorted(SUFFIXES))}."
+                f"{photos}: no picture here or below. Pictures end in {', '.join(sorted(SUFFIXES))}."
             )
     else:
         matches = (Path(match) for match in glob.glob(os.fspath(photos), recursive=True))  # noqa: PTH207
