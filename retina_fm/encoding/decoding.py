@@ -122,5 +122,5 @@ def _start(workers: int) -> Executor:
     # loky's workers need no `if __name__ == "__main__"` in the caller's script, unlike spawn's.
     from loky import ProcessPoolExecutor
 
-    executor: Executor = ProcessPoolExecutor(max_workers=workers, context="loky", timeout=None)
+    executor: Executor = ProcessPoolExecutor(max_workers=workers)
     return executor
