@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,19 +46,17 @@ def dataset_to_picture(dataset: Any, name: str) -> np.ndarray:
         MissingDependencyError: pydicom is not installed.
         PictureError: several frames, no pixels, or pixels that cannot be decoded.
     """
-    _pydicom(name)
-    from pydicom.pixels import apply_color_lut, pixel_array
-
+    decode = _pydicom(name).pixels
     frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
     if frames > 1:
         raise PictureError(
             f"{name}: it holds {frames} frames; pass them one by one, dataset.pixel_array[0] and so on."
         )
     try:
-        pixels = pixel_array(dataset)  # in RGB already where it was stored as YBR
+        pixels = decode.pixel_array(dataset)  # in RGB already where it was stored as YBR
         kind = str(dataset.PhotometricInterpretation)
         if kind == "PALETTE COLOR":
-            pixels, stored = apply_color_lut(pixels, dataset), 16
+            pixels, stored = decode.apply_color_lut(pixels, dataset), 16
         else:
             stored = int(dataset.BitsStored)
     except Exception as error:  # decoders raise many kinds, NotImplementedError among them
@@ -75,14 +72,15 @@ def dataset_to_picture(dataset: Any, name: str) -> np.ndarray:
     return array_to_picture(np.clip(scaled, 0, 1), name)
 
 
-def _pydicom(name: str) -> ModuleType:
+def _pydicom(name: str) -> Any:
     try:
         import pydicom
+        import pydicom.pixels
     except ImportError:
         raise MissingDependencyError(
             f"{name}: DICOM needs pydicom; install it with: pip install 'retina-fm[dicom]'"
         ) from None
-    return pydicom  # type: ignore[no-any-return]
+    return pydicom
 
 
 def _short(error: Exception) -> str:

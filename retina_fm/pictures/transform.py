@@ -107,8 +107,9 @@ class Transform:
 
     def normalise(self, view: np.ndarray) -> np.ndarray:
         """``uint8 (..., S, S, 3)`` to ``float32 (..., 3, S, S)``; black is exactly -1 by default."""
-        scaled = (view.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
-        return np.ascontiguousarray(np.moveaxis(scaled, -1, -3).astype(np.float32))
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (view.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
