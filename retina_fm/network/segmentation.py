@@ -12,6 +12,14 @@ from retina_fm.network.encoder import Encoder
 
 ARCHITECTURES = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "UPerNet", "Segformer")
 _REGISTERED = "retina_fm"
+_FOUR_DOWNSAMPLINGS: dict[str, dict[str, Any]] = {
+    "Unet": {"decoder_channels": (256, 128, 64, 32)},
+    "UnetPlusPlus": {"decoder_channels": (256, 128, 64, 32)},
+    "MAnet": {"decoder_channels": (256, 128, 64, 32)},
+    "FPN": {"upsampling": 2},
+    "PSPNet": {"upsampling": 16},
+}
+"""Defaults of the decoders expect five downsamplings (three for PSPNet); these fit four."""
 
 
 class SegmentationEncoder(nn.Module):
@@ -69,8 +77,8 @@ def segmentation_model(
         def make_dilated(self, *_: Any, **__: Any) -> None:
             """Stride 16 is the encoder's own."""
 
-    if architecture in ("Unet", "UnetPlusPlus", "MAnet"):
-        settings.setdefault("decoder_channels", (256, 128, 64, 32))
+    for key, value in _FOUR_DOWNSAMPLINGS.get(architecture, {}).items():
+        settings.setdefault(key, value)
     registry = smp.encoders.encoders
     registry[_REGISTERED] = {"encoder": Placeholder, "params": {}, "pretrained_settings": {}}
     try:

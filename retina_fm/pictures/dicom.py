@@ -56,7 +56,8 @@ def dataset_to_picture(dataset: Any, name: str) -> np.ndarray:
         pixels = decode.pixel_array(dataset)  # in RGB already where it was stored as YBR
         kind = str(dataset.PhotometricInterpretation)
         if kind == "PALETTE COLOR":
-            pixels, stored = decode.apply_color_lut(pixels, dataset), 16
+            pixels = decode.apply_color_lut(pixels, dataset)
+            stored = 8 * pixels.dtype.itemsize  # of the table's entries, 8 or 16 bits
         else:
             stored = int(dataset.BitsStored)
     except Exception as error:  # decoders raise many kinds, NotImplementedError among them

@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests: drawn pictures, small weights, real photographs where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photographs, where the environment names one."""
+    folder = os.environ.get("RETINA_FM_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RETINA_FM_TEST_DATA names no folder of real photographs")
+    return Path(folder)
+
+
+def disc_picture(seed: int = 0, size: int = 128) -> np.ndarray:
+    """A coloured disc with some structure on black: enough for code that never judges a retina."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    coarse = random.integers(60, 220, (8, 8, 3), dtype=np.uint8)
+    picture = np.array(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    picture[np.hypot(rows - size / 2, columns - size / 2) > 0.46 * size] = 0
+    return picture
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Eleven photos in a folder, with a subfolder and numbers that sort naturally."""
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for number in range(1, 12):
+        below = folder / "deep" if number > 9 else folder
+        Image.fromarray(disc_picture(number)).save(below / f"eye{number}.png")
+    return folder

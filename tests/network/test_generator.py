@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from retina_fm.errors import ConfigError
+from retina_fm.network import Architecture, Generator
+
+
+def test_a_step_gives_three_frames_attention_and_lesion_maps() -> None:
+    generator = Generator(Architecture(width=4, encoder_blocks=1)).eval()
+    with torch.inference_mode():
+        out = generator(torch.rand(2, 3, 64, 48) * 2 - 1)
+    assert out.frames.shape == (2, 3, 64, 48) and float(out.frames.abs().max()) <= 1
+    assert out.attention is not None and out.attention.shape == (2, 1, 4, 3)
+    assert [tuple(m.shape[2:]) for m in out.lesions] == [(64, 48), (16, 12), (8, 6)]
+
+
+def test_the_photo_stands_in_for_the_last_frames_at_the_first_step() -> None:
+    generator = Generator(Architecture(width=4, encoder_blocks=1)).eval()
+    photo, last = torch.rand(1, 3, 48, 48) * 2 - 1, torch.rand(1, 3, 48, 48) * 2 - 1
+    with torch.inference_mode():
+        assert torch.equal(generator(photo).frames, generator(photo, photo).frames)
+        assert not torch.allclose(generator(photo).frames, generator(photo, last).frames, atol=1e-4)
+
+
+def test_keys_of_the_nine_block_generator_follow_the_public_layout() -> None:
+    layout = Architecture(
+        width=4, encoder_blocks=3, decoder_blocks=6, upsample="transposed", attention=False, lesions=()
+    )
+    keys = [key for key in Generator(layout).state_dict() if key.endswith("weight")]
+    blocks = [f"model.{i}.conv_block.{j}.weight" for i in range(16, 25) for j in (1, 5)]
+    expected = [f"model.{i}.weight" for i in (1, 4, 7, 10, 13)]
+    assert keys == [*expected, *blocks, *(f"model.{i}.weight" for i in (25, 28, 31, 34, 38))]
+
+
+def test_resized_upsampling_draws_no_checkerboard() -> None:
+    def unevenness(upsample: str) -> float:
+        torch.manual_seed(0)
+        generator = Generator(
+            Architecture(width=4, encoder_blocks=1, upsample=upsample, attention=False, lesions=())  # type: ignore[arg-type]
+        )
+        up = generator.model[17]
+        flat = torch.ones(1, 64, 12, 12)
+        grown = up(flat)[0, :, 4:-4, 4:-4]
+        return float(grown.std((1, 2)).mean())
+
+    with torch.inference_mode():
+        assert unevenness("resize") < 1e-6 < unevenness("transposed")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"width": 0}, {"in_channels": 4}, {"encoder_blocks": 0}, {"upsample": "bilinear"}, {"embedding": True}],
+)
+def test_an_impossible_architecture_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"architecture.{next(iter(wrong))}"):
+        Architecture(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_architecture_survives_json() -> None:
+    one = Architecture(width=8, lesions=("drusen",), decoder_blocks=2)
+    assert Architecture.from_dict(one.as_dict()) == one
+    with pytest.raises(ConfigError, match="unknown fields"):
+        Architecture.from_dict({"widths": 3})
