@@ -241,7 +241,8 @@ def _spots(draw: _Drawer, painted: Tensor) -> dict[str, Tensor]:
         "spot_long": long,
         "spot_wide": wide,
         "spot_angle": torch.where(flame, 9.0, spots.uniform(0, math.pi)),  # 9: along the nerve fibres
-        "spot_rough": spots.normal(1.0, 4)
+        "spot_rough": spots.normal(1.0, 4).clamp(-1.5, 1.5)
+        * torch.tensor([1.0, 1.0, 0.6, 0.5])
         * torch.tensor([0.06, 0.16, 0.2, 0.14, 0.1, 0.12])[kind].unsqueeze(1),
         "spot_phase": spots.uniform(0, 2 * math.pi, 4),
         "spot_strength": spots.uniform(0.75, 1.0),

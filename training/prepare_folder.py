@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from retina_fm.errors import ConfigError, NoPicturesError, RetinaError, nearest
+from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
 from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.prepared import VERSION
 
@@ -83,10 +84,14 @@ def lesion_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 
 def _read_mask(path: Path) -> np.ndarray[Any, Any]:
-    from retina_fm.pictures import read_picture
-
-    mask: np.ndarray[Any, Any] = read_picture(path).max(2)
-    return mask
+    """Grey levels of a mask. A black one is an answer (there is nothing), so blank pictures are read, too."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L"))
+    except (OSError, ValueError) as error:
+        raise PictureError(
+            f"{path} cannot be read as a mask ({error}). Give a PNG, or leave it out."
+        ) from error
 
 
 def _key(job: _Job) -> str:

@@ -126,23 +126,35 @@ def sample_steps(
     triple = torch.arange(3, device=frames.device)
     last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
     target = frames[rows, step.unsqueeze(1) + triple]
-    return _assemble(photo, last, target, step, field, mask, lesions=lesions, lesion_known=lesion_known)
+    return _assemble(photo, last, target, step, field, mask, lesions, lesion_known)
 
 
 def samples_of(rendered: Rendered, step: Tensor) -> Samples:
     """Samples from frames rendered at ``needed_frames(step)``."""
-    frames = rendered.frames
-    # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
-    return _assemble(
+    return view_samples(
         rendered.photo,
-        frames[:, 1:4],
-        frames[:, 2:5],
-        step,
+        rendered.frames,
         rendered.field_of_view,
-        rendered.mask,
+        step,
         lesions=rendered.lesions,
         lesion_known=rendered.lesion_known.all(1),
     )
+
+
+def view_samples(
+    photo: Tensor,
+    frames: Tensor,
+    field_of_view: Tensor,
+    step: Tensor,
+    *,
+    lesions: Tensor | None = None,
+    lesion_known: Tensor | None = None,
+) -> Samples:
+    """Samples from the six frames (B, 6, H, W) that ``needed_frames(step)`` names."""
+    mask = ((frames[:, :1] - frames[:, 5:]).abs() > MASK_THRESHOLD).float() * field_of_view
+    # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
+    last, target = frames[:, 1:4], frames[:, 2:5]
+    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known)
 
 
 def needed_frames(step: Tensor) -> Tensor:
@@ -200,9 +212,23 @@ def list_eyes(folder: str | Path) -> list[Path]:
     return paths
 
 
-def _seed(*parts: int) -> int:
+def seed_of(*parts: int) -> int:
+    """A seed that depends on all parts, the same on every machine."""
     digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:7], "big")
+
+
+def pass_order(seed: int, index: int, batch: int, count: int) -> list[int]:
+    """Items of batch ``index``: consecutive places in an endless sequence of shuffled passes."""
+    chosen: list[int] = []
+    orders: dict[int, list[int]] = {}
+    for place in range(index * batch, (index + 1) * batch):
+        epoch, at = divmod(place, count)
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(seed_of(seed, 1, epoch))
+            orders[epoch] = torch.randperm(count, generator=generator).tolist()
+        chosen.append(orders[epoch][at])
+    return chosen
 
 
 class RenderedSamples:
@@ -272,21 +298,10 @@ class RenderedSamples:
             self._cache.popitem(last=False)
         return loaded
 
-    def _numbers(self, index: int) -> list[int]:
-        """Eyes of batch ``index``: consecutive places in the endless sequence of shuffled passes."""
-        count, chosen, orders = len(self.eyes), [], {}
-        for place in range(index * self.batch, (index + 1) * self.batch):
-            epoch, at = divmod(place, count)
-            if epoch not in orders:
-                generator = torch.Generator().manual_seed(_seed(self.seed, 1, epoch))
-                orders[epoch] = torch.randperm(count, generator=generator).tolist()
-            chosen.append(int(orders[epoch][at]))
-        return chosen
-
     def batch_at(self, index: int) -> Samples:
         """Batch number ``index``, whatever came before."""
-        numbers = self._numbers(index)
-        generator = torch.Generator().manual_seed(_seed(self.seed, 2, index))
+        numbers = pass_order(self.seed, index, self.batch, len(self.eyes))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, 2, index))
         if self._resident is not None:
             rows = torch.tensor(numbers, device=self.device)
             whole = self._resident

@@ -136,6 +136,19 @@ def test_wrong_folders_are_named(folder, tmp_path):
         prepare_folder(tmp_path / "empty", tmp_path / "eyes")
 
 
+def test_a_black_lesion_mask_means_that_there_is_none(folder, tmp_path):
+    (folder / "lesions" / "haemorrhages").mkdir(parents=True)
+    for i in range(2):
+        Image.new("L", (256, 256)).save(folder / "lesions" / "haemorrhages" / f"{i}.png")
+    report = prepare_folder(
+        folder / "photos", tmp_path / "eyes", lesions=folder / "lesions", size=128, workers=1
+    )
+    assert report.failed == []
+    eye = load_eye(report.eyes[0])
+    assert eye.lesion_known.sum() == 1
+    assert eye.lesions.max() == 0
+
+
 def test_lesion_folders_go_by_their_usual_names(tmp_path):
     for name in ("haemorrhages", "soft_exudates"):
         (tmp_path / name).mkdir()

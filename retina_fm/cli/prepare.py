@@ -1,0 +1,70 @@
+"""``retina-fm prepare``: photos to prepared eyes, the cached first stage of the simulator."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "prepare",
+        help="photos to prepared eyes, from which angiograms are rendered",
+        description="Finds vessels, disc, fovea and arrival times once a photo. A killed run continues where "
+        "it was; vessels are estimated where no masks are given.",
+    )
+    parser.add_argument("photos", nargs="+", help="folder, quoted glob, or files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the prepared eyes")
+    add_mask_arguments(parser)
+    parser.add_argument("--size", type=int, default=512, help="side of the view in pixels (512)")
+    parser.add_argument("--workers", type=int, help="processes (one a core)")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+    parser.set_defaults(handler=run)
+
+
+def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
+    """Folders of masks named like the photos, shared with ``simulate``."""
+    parser.add_argument("--vessels", type=Path, help="folder of vessel masks named like the photos")
+    parser.add_argument("--arteries", type=Path, help="folder of artery masks; needs --veins")
+    parser.add_argument("--veins", type=Path, help="folder of vein masks; needs --arteries")
+    parser.add_argument("--discs", type=Path, help="folder of optic disc masks")
+    parser.add_argument(
+        "--lesions", type=Path, help="folder with a sub-folder of masks for each type of lesion"
+    )
+
+
+def photos_of(arguments: argparse.Namespace) -> Any:
+    """One folder, glob or file as it is; several as a list."""
+    return arguments.photos[0] if len(arguments.photos) == 1 else arguments.photos
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare and report; 1 if any photo failed."""
+    from retina_fm.cli.main import print_json
+    from retina_fm.training.prepare_folder import prepare_folder
+
+    report = prepare_folder(
+        photos_of(arguments),
+        arguments.out,
+        vessels=arguments.vessels,
+        arteries=arguments.arteries,
+        veins=arguments.veins,
+        discs=arguments.discs,
+        lesions=arguments.lesions,
+        size=arguments.size,
+        workers=arguments.workers,
+    )
+    if arguments.json:
+        failed = [{"photo": photo, "reason": reason} for photo, reason in report.failed]
+        print_json(
+            {"out": str(arguments.out), "made": report.made, "reused": report.reused, "failed": failed}
+        )
+        return int(bool(report.failed))
+    for photo, reason in report.failed:
+        print(f"failed  {photo}: {reason}")
+    print(
+        f"{arguments.out}: {report.made} eyes prepared, {report.reused} reused, {len(report.failed)} failed"
+    )
+    return int(bool(report.failed))

@@ -1,0 +1,216 @@
+"""Training samples from paired videos on disk: views, common field of view, synchronous augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from retina_fm.errors import ConfigError
+from retina_fm.training.camera import degrade_photo
+from retina_fm.training.counter_noise import gaussian_noise
+from retina_fm.training.eye_batch import Window
+from retina_fm.training.pairs import Frame, PairSequence, choose_frames
+from retina_fm.training.parameters import FRAMES, draw_parameters
+from retina_fm.training.samples import Samples, draw_steps, needed_frames, pass_order, seed_of, view_samples
+
+
+def warp_frame(
+    frame: NDArray[np.float32], transform: Sequence[float], shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """A frame in the photo's pixels.
+
+    Args:
+        frame: float32 (h, w).
+        transform: a b c d e f with photo x = a x + b y + c, photo y = d x + e y + f, pixel centres at
+            half-integers.
+        shape: (H, W) of the photo.
+    """
+    a, b, c, d, e, f = transform
+    back = np.linalg.inv(np.array([[e, d], [b, a]]))  # rows and columns are (y, x)
+    # Pixel centres lie at half-integers: photo index p stands for p + 0.5.
+    offset = back @ (np.array([0.5, 0.5]) - np.array([f, c])) - 0.5
+    return np.asarray(
+        ndimage.affine_transform(frame, back, offset, shape, order=1, mode="constant"), np.float32
+    )
+
+
+def load_pair(
+    sequence: PairSequence, size: int, frames: Sequence[int] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+    """A sequence in its view.
+
+    Args:
+        sequence: as read from ``pairs.csv``.
+        size: side S of the view.
+        frames: which of the twelve; all when None.
+
+    Returns:
+        photo uint8 (S, S, 3), frames uint8 (K, S, S), and their common field of view, bool (S, S).
+
+    Raises:
+        PictureError: a file cannot be read.
+    """
+    from retina_fm.pictures import Transform, read_picture
+
+    picture = read_picture(sequence.photo)
+    view, geometry = Transform(size=size).view(picture)
+    field = view.max(2) > 8
+    field = ndimage.binary_fill_holes(ndimage.binary_opening(field, iterations=2))
+    chosen = choose_frames(sequence)
+    numbers = list(range(FRAMES)) if frames is None else list(frames)
+    done: dict[int, NDArray[np.uint8]] = {}
+    for number in sorted(set(numbers)):
+        done[number] = _frame_view(chosen[number], geometry, picture.shape[:2], read_picture)
+    lit = np.max(list(done.values()), axis=0) > 4
+    lit = ndimage.binary_closing(np.pad(lit, 8), iterations=4)[8:-8, 8:-8]
+    field = np.asarray(field & lit, bool)
+    stacked = np.stack([done[n] for n in numbers]) * field
+    return view * field[..., None].astype(np.uint8), stacked.astype(np.uint8), field
+
+
+def _frame_view(frame: Frame, geometry: Any, shape: tuple[int, int], read: Any) -> NDArray[np.uint8]:
+    grey = read(frame.path).astype(np.float32).mean(2)
+    if frame.transform is not None:
+        grey = warp_frame(grey, frame.transform, shape)
+    return np.asarray(np.clip(np.rint(geometry.view_of(grey, "area")), 0, 255), np.uint8)
+
+
+def augment_pairs(
+    photo: Tensor,
+    frames: Tensor,
+    field: Tensor,
+    generator: torch.Generator,
+    *,
+    crop: int | None = None,
+    augment: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops, turns, flips and scales photo and frames alike; colour for the photo, gain and noise for frames.
+
+    Args:
+        photo: float32 (B, 3, S, S) in [0, 1].
+        frames: float32 (B, K, S, S) in [0, 1].
+        field: float32 (B, 1, S, S), 0 or 1.
+        generator: on the CPU.
+        crop: side of the window; the whole view when None.
+        augment: False keeps all as it is, and takes the middle of the view where a crop is asked for.
+
+    Returns:
+        photo (B, 3, H, W) in [-1, 1] with -1 outside, frames (B, K, H, W) in [0, 1], field (B, 1, H, W).
+    """
+    batch, _, size, _ = photo.shape
+    side = crop or size
+    p = draw_parameters(generator, batch, size=size, crop=crop, painting=0.0, augment=augment).to(
+        photo.device
+    )
+    reach = side / p["frame_size"] if augment else torch.full((batch,), side / size, device=photo.device)
+    flip = 1.0 - 2.0 * p["flip"].float()
+    cos, sin = torch.cos(p["angle"]) * reach, torch.sin(p["angle"]) * reach
+    linear = torch.stack([torch.stack([cos * flip, -sin], 1), torch.stack([sin * flip, cos], 1)], 1)
+    theta = torch.cat([linear, p["centre"].unsqueeze(2)], 2)
+    together = torch.cat([photo, frames, field], 1)
+    if augment or side != size:
+        grid = F.affine_grid(theta, [batch, 1, side, side], align_corners=False)
+        together = F.grid_sample(together, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    photo, frames = together[:, :3], together[:, 3:-1]
+    field = (together[:, -1:] > 0.5).float()
+    if augment:
+        window = Window({"field_of_view": field}, photo, None, p["frame_size"], theta)
+        photo = degrade_photo(photo, window, p)
+        gain = torch.exp(0.5 * torch.log(p["gain"][:, :1])).clamp(0.7, 1.4).view(-1, 1, 1, 1)
+        noise = torch.cat(
+            [gaussian_noise(p["noise_seed"] + 31 * k, side, side) for k in range(frames.shape[1])], 1
+        )
+        frames = (frames * gain + 0.3 * p["noise"].view(-1, 1, 1, 1) * noise).clamp(0, 1)
+    return torch.where(field > 0, photo * 2 - 1, -1.0), frames * field, field
+
+
+class PairSamples:
+    """An endless stream of samples from paired videos, with the interface of ``RenderedSamples``.
+
+    Batch n depends on the seed and n alone, so a stream resumes exactly.
+
+    Args:
+        sequences: from ``read_pairs``.
+        size: side of the view.
+        crop: side of the window; the whole view when None.
+        batch: samples a batch.
+        seed: of the stream.
+        steps: which steps to draw from; all ten when None.
+        augment: False gives photos and frames as they are.
+        device: where the samples go.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[PairSequence],
+        *,
+        size: int = 512,
+        crop: int | None = 256,
+        batch: int = 8,
+        seed: int = 0,
+        steps: Sequence[int] | None = None,
+        augment: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not sequences:
+            raise ConfigError("There are no sequences to draw samples from. Check pairs.csv and the split.")
+        self.sequences, self.size, self.crop, self.batch = list(sequences), size, crop, batch
+        self.seed, self.steps, self.augment, self.device = seed, steps, augment, torch.device(device)
+        self.index = 0
+
+    def batch_at(self, index: int) -> Samples:
+        """Batch number ``index``, whatever came before."""
+        numbers = pass_order(self.seed, index, self.batch, len(self.sequences))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, 2, index))
+        step = draw_steps(generator, self.batch, self.steps)
+        needed = needed_frames(step).tolist()
+        loaded = [load_pair(self.sequences[n], self.size, needed[i]) for i, n in enumerate(numbers)]
+        photo, frames, field = (torch.from_numpy(np.stack([item[k] for item in loaded])) for k in range(3))
+        view, grey, inside = augment_pairs(
+            photo.permute(0, 3, 1, 2).float().div(255).to(self.device),
+            frames.float().div(255).to(self.device),
+            field.float().unsqueeze(1).to(self.device),
+            generator,
+            crop=self.crop,
+            augment=self.augment,
+        )
+        return view_samples(view, grey, inside, step.to(self.device))
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self
+
+    def __next__(self) -> Samples:
+        samples = self.batch_at(self.index)
+        self.index += 1
+        return samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to continue exactly, as JSON values."""
+        return {"seed": self.seed, "index": self.index, "batch": self.batch, "sequences": len(self.sequences)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where ``state_dict`` was taken.
+
+        Raises:
+            ConfigError: another number of sequences or another batch size.
+        """
+        for name, value in (("batch", self.batch), ("sequences", len(self.sequences))):
+            if state[name] != value:
+                raise ConfigError(
+                    f"The stream was saved with {name}={state[name]} and now has {value}. "
+                    "Continue with the same pairs and batch size."
+                )
+        self.seed, self.index = int(state["seed"]), int(state["index"])
+
+
+def passes(sequences: int, batch: int) -> int:
+    """Batches that show every sequence about once."""
+    return max(1, math.ceil(sequences / batch))

@@ -1,0 +1,360 @@
+"""Paired videos on disk: ``pairs.csv``, one row a frame, written by the simulator and by clinics alike.
+
+Columns: ``sequence, photo, frame, phase, time_s, patient_id, eye, source, split`` and, optionally,
+``transform`` (six numbers, an affine from the frame's pixels (x, y) to the photo's). Paths are relative to
+the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retina_fm.errors import ConfigError, PictureError, nearest
+from retina_fm.training.prepared import write_whole
+
+PHASES = ("arterial", "venous", "late")
+SPLITS = ("train", "val", "test")
+COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
+A_PHASE = 4  # frames chosen of each phase
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One row: a frame's path, phase, time in seconds or None, affine to the photo or None, row number."""
+
+    path: Path
+    phase: str
+    time: float | None = None
+    transform: tuple[float, ...] | None = None
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class PairSequence:
+    """A photo and the frames of its angiogram, in the order of their phases and times."""
+
+    name: str
+    photo: Path
+    frames: tuple[Frame, ...]
+    patient_id: str = ""
+    eye: str = ""
+    source: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, in which row of the file (the header is row 1; 0 where no row is to blame)."""
+
+    row: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.text}" if self.row else self.text
+
+
+@dataclass(frozen=True)
+class PairsReport:
+    """What a check found: usable sequences, their frames, and every problem."""
+
+    sequences: list[PairSequence]
+    frames: int
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def choose_frames(sequence: PairSequence) -> tuple[Frame, ...]:
+    """The twelve frames of training: four evenly spaced of each phase, with repeats where there are fewer."""
+    chosen: list[Frame] = []
+    for phase in PHASES:
+        frames = [frame for frame in sequence.frames if frame.phase == phase]
+        places = np.rint(np.linspace(0, len(frames) - 1, A_PHASE)).astype(int)
+        chosen.extend(frames[i] for i in places)
+    return tuple(chosen)
+
+
+def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence]) -> None:
+    """Writes ``pairs.csv``, whole or not at all; paths become relative to it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    target = Path(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows, with_transform = [], False
+    for s in sequences:
+        for f in s.frames:
+            time = "" if f.time is None else f"{f.time:.3f}"
+            affine = "" if f.transform is None else " ".join(f"{v:.8g}" for v in f.transform)
+            with_transform |= bool(affine)
+            names = (os.path.relpath(p, target.parent).replace(os.sep, "/") for p in (s.photo, f.path))
+            rows.append([s.name, *names, f.phase, time, s.patient_id, s.eye, s.source, s.split, affine])
+    writer.writerow([*COLUMNS, "transform"] if with_transform else COLUMNS)
+    writer.writerows(row if with_transform else row[:-1] for row in rows)
+    write_whole(target, text.getvalue().encode())
+
+
+def _number(cell: str, what: str, row: int, problems: list[Problem]) -> float | None:
+    if not cell.strip():
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        problems.append(Problem(row, f"{what} is {cell!r}, not a number. Give seconds, or leave it empty."))
+        return None
+    return value
+
+
+def _affine(cell: str, row: int, problems: list[Problem]) -> tuple[float, ...] | None:
+    if not cell.strip():
+        return None
+    try:
+        numbers = tuple(float(v) for v in cell.replace(",", " ").replace(";", " ").split())
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+        problems.append(Problem(row, f"transform is {cell!r}. Give six numbers: a b c d e f."))
+        return None
+    if abs(numbers[0] * numbers[4] - numbers[1] * numbers[3]) < 1e-6:
+        problems.append(
+            Problem(row, f"transform {cell!r} flattens the frame. Give an affine that can be undone.")
+        )
+        return None
+    return numbers
+
+
+def _table(path: Path) -> tuple[list[dict[str, str]], list[Problem]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PictureError(f"{path} cannot be read ({error}). Give a pairs.csv in UTF-8.") from error
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [
+        name for name in ("sequence", "photo", "frame", "phase") if name not in (reader.fieldnames or [])
+    ]
+    if missing:
+        raise ConfigError(
+            f"{path} has no column {', '.join(missing)}. Its header must be: {','.join(COLUMNS)}"
+        )
+    return [{k: (v or "").strip() for k, v in row.items() if k} for row in reader], []
+
+
+def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
+    """Reads the table alone, without opening pictures; problems carry their row numbers.
+
+    Raises:
+        PictureError: the table cannot be read.
+        ConfigError: a column is missing.
+    """
+    source = Path(path)
+    if source.is_dir():
+        source = source / "pairs.csv"
+    rows, problems = _table(source)
+    groups: dict[str, list[tuple[dict[str, str], Frame]]] = {}
+    first_row: dict[str, int] = {}
+    for row, cells in enumerate(rows, start=2):
+        name = cells["sequence"]
+        if not name:
+            problems.append(Problem(row, "sequence is empty. Name the sequence that this frame belongs to."))
+            continue
+        first_row.setdefault(name, row)
+        groups.setdefault(name, [])
+        if not cells["frame"]:
+            problems.append(Problem(row, f"frame of sequence {name!r} is empty. Give the path of a frame."))
+            continue
+        phase = cells["phase"]
+        if phase not in PHASES:
+            problems.append(Problem(row, f"phase {phase!r} is not a phase. {nearest(phase, PHASES)}"))
+            continue
+        if cells.get("eye", "") not in ("", "left", "right"):
+            problems.append(Problem(row, f"eye is {cells['eye']!r}. Write left, right, or leave it empty."))
+        if cells.get("split", "") not in ("", *SPLITS):
+            problems.append(Problem(row, f"split is {cells['split']!r}. {nearest(cells['split'], SPLITS)}"))
+        frame = Frame(
+            path=source.parent / cells["frame"],
+            phase=phase,
+            time=_number(cells.get("time_s", ""), "time_s", row, problems),
+            transform=_affine(cells.get("transform", ""), row, problems),
+            row=row,
+        )
+        groups[name].append((cells, frame))
+    sequences = []
+    for name, members in groups.items():
+        sequence = _sequence(name, members, first_row[name], source.parent, problems)
+        if sequence is not None:
+            sequences.append(sequence)
+    problems.extend(_split_problems(sequences, first_row))
+    problems.sort(key=lambda p: p.row)
+    return PairsReport(sequences, sum(len(s.frames) for s in sequences), problems)
+
+
+def _sequence(
+    name: str, members: list[tuple[dict[str, str], Frame]], row: int, folder: Path, problems: list[Problem]
+) -> PairSequence | None:
+    photos = {cells["photo"] for cells, _ in members if cells["photo"]}
+    if not photos:
+        problems.append(
+            Problem(row, f"sequence {name!r} has no photo. Give the path of its colour photograph.")
+        )
+        return None
+    if len(photos) > 1:
+        problems.append(
+            Problem(row, f"sequence {name!r} has several photos ({', '.join(sorted(photos))}). Keep one.")
+        )
+        return None
+    if len(members) < 2:
+        problems.append(
+            Problem(row, f"sequence {name!r} has one frame. A sequence needs frames of all three phases.")
+        )
+        return None
+    for phase in PHASES:
+        if not any(frame.phase == phase for _, frame in members):
+            problems.append(
+                Problem(row, f"sequence {name!r} has no {phase} frame. Add one, or drop the sequence.")
+            )
+            return None
+    seen: set[Path] = set()
+    for _, frame in members:
+        if frame.path in seen:
+            problems.append(
+                Problem(frame.row, f"frame {frame.path.name} is in sequence {name!r} twice. Drop one row.")
+            )
+        seen.add(frame.path)
+    order = {phase: i for i, phase in enumerate(PHASES)}
+    frames = sorted(
+        (f for _, f in members), key=lambda f: (order[f.phase], f.time if f.time is not None else -1.0)
+    )
+    timed = [f for f in frames if f.time is not None]
+    for before, after in pairwise(timed):
+        if before.time is not None and after.time is not None and after.time < before.time:
+            problems.append(
+                Problem(
+                    after.row,
+                    f"this {after.phase} frame at {after.time:g} s is earlier than the {before.phase} frame "
+                    f"at {before.time:g} s. Check phase and time_s.",
+                )
+            )
+            break
+    cells = members[0][0]
+    return PairSequence(
+        name,
+        folder / photos.pop(),
+        tuple(frames),
+        cells.get("patient_id", ""),
+        cells.get("eye", ""),
+        cells.get("source", ""),
+        cells.get("split", ""),
+    )
+
+
+def _split_problems(sequences: Sequence[PairSequence], first_row: dict[str, int]) -> list[Problem]:
+    """A person in two parts would be trained on and tested on."""
+    homes: dict[str, str] = {}
+    problems = []
+    for s in sequences:
+        if not s.patient_id or not s.split:
+            continue
+        home = homes.setdefault(s.patient_id, s.split)
+        if home != s.split:
+            problems.append(
+                Problem(
+                    first_row[s.name],
+                    f"patient {s.patient_id!r} is in {home} and in {s.split}. Keep a person in one part.",
+                )
+            )
+    return problems
+
+
+def _picture_problems(sequence: PairSequence) -> list[Problem]:
+    from retina_fm.pictures import read_picture
+
+    problems = []
+    first = sequence.frames[0].row
+    try:
+        photo = read_picture(sequence.photo)
+    except PictureError as error:
+        return [Problem(first, f"photo of sequence {sequence.name!r}: {error}")]
+    size: tuple[int, ...] | None = None
+    for frame in sequence.frames:
+        try:
+            picture = read_picture(frame.path)
+        except PictureError as error:
+            problems.append(Problem(frame.row, str(error)))
+            continue
+        if is_coloured(picture):
+            problems.append(
+                Problem(
+                    frame.row,
+                    f"{frame.path.name} is in colour. Angiogram frames are grey: is this a photograph?",
+                )
+            )
+        shape = picture.shape[:2]
+        expected = photo.shape[:2] if frame.transform is None else size
+        if expected is not None and shape != expected:
+            problems.append(
+                Problem(
+                    frame.row,
+                    f"{frame.path.name} is {shape[1]} x {shape[0]} pixels, not "
+                    f"{expected[1]} x {expected[0]}. "
+                    "Resize it to the photo's pixels, give a transform, or register the sequence.",
+                )
+            )
+        size = size or shape
+    return problems
+
+
+def is_coloured(picture: NDArray[np.uint8]) -> bool:
+    """Whether a picture's channels differ by more than compression explains."""
+    step = max(1, picture.shape[0] // 128)
+    small = picture[::step, ::step].astype(np.int16)
+    return bool(np.mean(small.max(2) - small.min(2)) > 6)
+
+
+def check_pairs(path: str | os.PathLike[str]) -> PairsReport:
+    """Reads the table like a compiler and opens every picture; all problems, by row.
+
+    Sequences with a problem in their pictures are left out of ``sequences``.
+    """
+    report = parse_pairs(path)
+    good, problems = [], list(report.problems)
+    for sequence in report.sequences:
+        found = _picture_problems(sequence)
+        problems.extend(found)
+        if not found:
+            good.append(sequence)
+    problems.sort(key=lambda p: p.row)
+    return PairsReport(good, sum(len(s.frames) for s in good), problems)
+
+
+def read_pairs(path: str | os.PathLike[str], *, split: str | None = None) -> list[PairSequence]:
+    """Sequences of a table, of one part or of all.
+
+    Raises:
+        ConfigError: the table has problems; the message lists the first of them with row numbers.
+    """
+    report = parse_pairs(path)
+    if report.problems:
+        shown = "; ".join(map(str, report.problems[:5]))
+        more = f"; and {len(report.problems) - 5} more" if len(report.problems) > 5 else ""
+        raise ConfigError(
+            f"{path} has {len(report.problems)} problems: {shown}{more}. "
+            f"See: retina-fm pretrain --check {path}"
+        )
+    return [s for s in report.sequences if split is None or s.split in ("", split)]
