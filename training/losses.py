@@ -1,0 +1,202 @@
+"""Losses of generative pretraining, as pure functions of tensors.
+
+Means are taken over what lies inside the field of view; frames are in [-1, 1]. Each function has a slow
+loop beside it in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_EPS = 1e-6
+
+
+def inside_mean(values: Tensor, inside: Tensor) -> Tensor:
+    """Mean of ``(B, C, H, W)`` over the pixels of ``(B, 1, H, W)``, a picture and then over pictures.
+
+    Each picture weighs the same, however much of its field of view a crop shows.
+    """
+    weight = inside.expand_as(values).flatten(1)
+    total = (values.flatten(1) * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+    return total.mean()
+
+
+def local_mean(values: Tensor, window: int) -> Tensor:
+    """Mean over a square of ``window`` pixels (odd); at the border, over the part that exists."""
+    return F.avg_pool2d(values, window, stride=1, padding=window // 2, count_include_pad=False)
+
+
+def weighted_l1(
+    prediction: Tensor, target: Tensor, inside: Tensor, *, detail: float = 10.0, window: int = 15
+) -> Tensor:
+    """L1 whose weight grows where the target differs from its surroundings: vessels and lesions.
+
+    The weight of a pixel is ``1 + detail * |target - local mean of target|``; plain L1 is won by a constant
+    frame for hundreds of steps.
+
+    Args:
+        prediction: frames ``(B, 3, H, W)``.
+        target: of the same shape.
+        inside: field of view ``(B, 1, H, W)``, 0 or 1.
+        detail: how much more fine structure counts.
+        window: side of the surroundings in pixels.
+    """
+    weight = 1 + detail * (target - local_mean(target, window)).abs()
+    return inside_mean(weight * (prediction - target).abs(), inside)
+
+
+def correlation_loss(prediction: Tensor, target: Tensor, inside: Tensor) -> Tensor:
+    """1 minus Pearson's correlation, a frame inside the field of view, averaged; shapes as above."""
+    weight = inside.expand_as(target).flatten(2)
+    count = weight.sum(-1, keepdim=True).clamp_min(1.0)
+    first, second = prediction.flatten(2), target.flatten(2)
+    first = (first - (first * weight).sum(-1, keepdim=True) / count) * weight
+    second = (second - (second * weight).sum(-1, keepdim=True) / count) * weight
+    spread = (first.square().sum(-1) * second.square().sum(-1) + _EPS).sqrt()
+    return (1 - (first * second).sum(-1) / spread).mean()
+
+
+def lsgan_generator(scores: Sequence[Tensor]) -> Tensor:
+    """Least-squares GAN, generator's side: mean of ``(D(fake) - 1)^2`` a discriminator, summed.
+
+    Source: Mao et al., "Least Squares Generative Adversarial Networks" (ICCV 2017).
+    """
+    return torch.stack([(score - 1).square().mean() for score in scores]).sum()
+
+
+def lsgan_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Least-squares GAN, discriminators' side: half of ``(D(real) - 1)^2 + D(fake)^2``, summed."""
+    terms = [(r - 1).square().mean() + f.square().mean() for r, f in zip(real, fake, strict=True)]
+    return 0.5 * torch.stack(terms).sum()
+
+
+def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """L1 between discriminators' inner maps of real and of generated frames, averaged over all maps.
+
+    Source: pix2pixHD (Wang et al., CVPR 2018, equation 3), averaged over layers and discriminators.
+
+    Args:
+        real: a discriminator's maps without its last, for each discriminator; no gradient flows into them.
+        fake: the same for generated frames.
+    """
+    terms = [
+        (f - r.detach()).abs().mean()
+        for reals, fakes in zip(real, fake, strict=True)
+        for r, f in zip(reals, fakes, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
+    """Contrast of patches at the same place against patches at other places of the same picture.
+
+    Source: Park et al., "Contrastive Learning for Unpaired Image-to-Image Translation" (ECCV 2020).
+
+    Args:
+        query: unit vectors ``(B, P, C)`` of the generated frames.
+        key: unit vectors ``(B, P, C)`` of the photo at the same places; no gradient flows into them.
+        temperature: of the softmax.
+    """
+    logits = torch.einsum("bpc,bqc->bpq", query.float(), key.detach().float()) / temperature
+    places = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
+    return F.cross_entropy(logits.flatten(0, 1), places.flatten())
+
+
+def attention_loss(attention: Tensor, mask: Tensor, inside: Tensor) -> Tensor:
+    """Mean of ``(A - m)^2`` over the cells of the attention map (the paper, Methods).
+
+    Args:
+        attention: ``(B, 1, H / 16, W / 16)`` in (0, 1).
+        mask: knowledge mask ``(B, 1, H, W)``; a cell's m is its share of mask.
+        inside: field of view ``(B, 1, H, W)``; a cell counts by its share inside.
+    """
+    shape = (attention.shape[-2], attention.shape[-1])
+    share = F.adaptive_avg_pool2d(mask, shape)
+    return inside_mean((attention - share).square(), F.adaptive_avg_pool2d(inside, shape))
+
+
+def gradient_variance(prediction: Tensor, target: Tensor, *, patch: int = 8) -> Tensor:
+    """Squared difference of the variances of Sobel gradients, a patch: against smeared frames.
+
+    Source: Abrahamyan et al., "Gradient Variance Loss for Structure-Enhanced Image Super-Resolution"
+    (ICASSP 2022).
+
+    Args:
+        prediction: ``(B, C, H, W)``.
+        target: of the same shape.
+        patch: side of a patch; sides that it does not divide lose the rest.
+    """
+    sobel = prediction.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernels = torch.stack([sobel, sobel.t()])[:, None]
+
+    def variances(frames: Tensor) -> Tensor:
+        slopes = F.conv2d(frames.flatten(0, 1)[:, None], kernels)
+        mean = F.avg_pool2d(slopes, patch)
+        size = patch * patch
+        return (F.avg_pool2d(slopes.square(), patch) - mean.square()).clamp_min(0) * size / (size - 1)
+
+    return (variances(prediction.float()) - variances(target.float())).square().mean()
+
+
+def dense_lesions(
+    logits: Sequence[Tensor],
+    lesions: Tensor,
+    inside: Tensor,
+    known: Tensor | None = None,
+    *,
+    left_out: float = 0.005,
+) -> Tensor:
+    """Prediction of lesion maps at several strides, summed.
+
+    A stride's term is ``0.5 BCE on lesion pixels + 1.5 BCE on the others + 0.5 Dice``, targets dilated 3 x 3
+    pixels of that stride. Real photographs have real lesions that nobody marked: where absence is not
+    certain, the most confident ``left_out`` of the pixels without a lesion are no negatives.
+
+    Args:
+        logits: ``(B, L, H / s, W / s)`` for strides s that divide H and W.
+        lesions: coverage ``(B, L, H, W)`` in [0, 1].
+        inside: field of view ``(B, 1, H, W)``.
+        known: bool ``(B,)``, True where pixels without a lesion are certainly without; False without it.
+        left_out: share of pixels that are no negatives where absence is not certain.
+    """
+    unsure = torch.ones(len(lesions), dtype=torch.bool, device=lesions.device)
+    if known is not None:
+        unsure = ~known
+    return torch.stack([_lesion_term(one, lesions, inside, unsure, left_out) for one in logits]).sum()
+
+
+def _lesion_term(logits: Tensor, lesions: Tensor, inside: Tensor, unsure: Tensor, left_out: float) -> Tensor:
+    logits = logits.float()
+    stride = lesions.shape[-1] // logits.shape[-1]
+    target = F.max_pool2d((lesions > 0.3).float(), stride) if stride > 1 else (lesions > 0.3).float()
+    target = F.max_pool2d(target, 3, stride=1, padding=1)
+    seen = (F.avg_pool2d(inside, stride) if stride > 1 else inside) > 0.99
+    positive = (target * seen).detach()
+    negative = ((1 - target) * seen).detach()
+    if left_out > 0 and bool(unsure.any()):
+        negative = negative * _not_suspect(logits.detach(), negative, unsure, left_out)
+    ratio = [_ratio(F.softplus(sign * logits), part) for sign, part in ((-1.0, positive), (1.0, negative))]
+    valid = positive + negative
+    probability = logits.sigmoid() * valid
+    overlap = (probability * positive).sum((0, 2, 3))
+    sums = probability.sum((0, 2, 3)) + positive.sum((0, 2, 3))
+    there = (positive.sum((0, 2, 3)) > 0).float()
+    dice = ((1 - 2 * overlap / sums.clamp_min(_EPS)) * there).sum() / there.sum().clamp_min(1.0)
+    return 0.5 * ratio[0] + 1.5 * ratio[1] + 0.5 * dice
+
+
+def _ratio(values: Tensor, part: Tensor) -> Tensor:
+    return (values * part).sum() / part.sum().clamp_min(1.0)
+
+
+def _not_suspect(logits: Tensor, negative: Tensor, unsure: Tensor, share: float) -> Tensor:
+    """1 for negatives that count, 0 for the most confident share of them, a picture and type."""
+    flat = logits.masked_fill(negative < 0.5, -torch.inf).flatten(2)
+    count = max(1, round(share * flat.shape[-1]))
+    threshold = flat.topk(count, dim=-1).values[..., -1:]
+    keep = (flat < threshold) | ~unsure[:, None, None]
+    return keep.view_as(logits).to(logits.dtype)

@@ -1,0 +1,280 @@
+"""Everything that fixes a pretraining run, as frozen dataclasses with names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from retina_fm.errors import ConfigError, nearest
+from retina_fm.network import Architecture
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term; 0 switches it off and saves its cost.
+
+    The paper's are ``patch_nce`` 1, ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's
+    ``feature_matching`` 10. ``reconstruction``, ``correlation`` and ``lesions`` are ours.
+
+    Attributes:
+        reconstruction: L1 that counts fine structure more.
+        correlation: 1 minus Pearson's correlation, a frame.
+        lesions: dense maps of the lesion types.
+        adversarial: least-squares GAN.
+        feature_matching: L1 of the discriminators' inner maps.
+        patch_nce: mask-enhanced contrast of patches.
+        attention: attention map against the knowledge mask.
+        gradient_variance: against smeared frames (Fundus2FA).
+        perceptual: VGG-19 features; needs a file with its weights.
+    """
+
+    reconstruction: float = 0.0
+    correlation: float = 0.0
+    lesions: float = 0.0
+    adversarial: float = 0.0
+    feature_matching: float = 0.0
+    patch_nce: float = 0.0
+    attention: float = 0.0
+    gradient_variance: float = 0.0
+    perceptual: float = 0.0
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How weights are changed.
+
+    Attributes:
+        kind: ``adamw`` or ``adam``.
+        rate: highest learning rate of the generator.
+        discriminator_rate: of the discriminators.
+        betas: of both.
+        weight_decay: of the generator's kernels (``adamw``).
+        warm_up: steps over which the rate rises from 0.
+        schedule: ``cosine`` to 2 % of the rate, or ``decay``: constant for the first half, then linear to 0.
+        clip: largest norm of the gradient; 0 does not clip.
+        average: decay of the moving average of the weights; 0 keeps none.
+    """
+
+    kind: Literal["adamw", "adam"] = "adamw"
+    rate: float = 1e-3
+    discriminator_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 1e-4
+    warm_up: int = 50
+    schedule: Literal["cosine", "decay"] = "cosine"
+    clip: float = 5.0
+    average: float = 0.998
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What changes during a run; every share is of the schedule's length.
+
+    Attributes:
+        adversarial_from: share before which discriminators, feature matching and patch contrast are off
+            (warm start: reconstruction first); 0 is the paper.
+        lesions_from: share before which eyes are rendered without lesions: vessels first.
+        painting: probability that lesions are painted on an eye, from then on.
+        own_frames: probability that a sample gets the generator's own last triple instead of the true one.
+        own_frames_from: share before which it is 0.
+        roll_out: deepest step whose last triple is generated; it costs as many passes.
+        crops: sides of the windows that take turns, in pixels; None is the whole view.
+    """
+
+    adversarial_from: float = 0.0
+    lesions_from: float = 0.0
+    painting: float = 0.5
+    own_frames: float = 0.5
+    own_frames_from: float = 0.1
+    roll_out: int = 3
+    crops: tuple[int | None, ...] = (256,)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named way to pretrain.
+
+    Attributes:
+        name: of the preset.
+        about: one line for people.
+        architecture: of the generator.
+        weights: of the loss terms.
+        optimiser: rates and schedule.
+        curriculum: what changes during the run.
+        batch: samples a process and accumulation step.
+        accumulation: batches that make one step.
+        steps: length of the schedule.
+        initialisation: ``kaiming`` or ``normal`` (N(0, 0.02) as in pix2pixHD).
+        discriminator_width: channels of their first stage.
+        knowledge: whether discriminators see the masked pair too.
+        video_steps: which of the ten steps are trained; None is all.
+        single_frame: the three outputs are one frame, the middle of the triple (comparison models).
+        size: side of the view at which the encoder is exported.
+    """
+
+    name: str
+    about: str = ""
+    architecture: Architecture = field(default_factory=Architecture)
+    weights: LossWeights = field(default_factory=LossWeights)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    batch: int = 6
+    accumulation: int = 1
+    steps: int = 20_000
+    initialisation: Literal["kaiming", "normal"] = "kaiming"
+    discriminator_width: int = 64
+    knowledge: bool = True
+    video_steps: tuple[int, ...] | None = None
+    single_frame: bool = False
+    size: int = 512
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the run has discriminators."""
+        return self.weights.adversarial > 0 or self.weights.feature_matching > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "architecture": self.architecture.as_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preset:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ConfigError: a field is unknown or missing.
+        """
+        try:
+            given = dict(values)
+            given["architecture"] = Architecture.from_dict(dict(given["architecture"]))
+            given["weights"] = LossWeights(**given["weights"])
+            given["optimiser"] = Optimiser(
+                **{**given["optimiser"], "betas": tuple(given["optimiser"]["betas"])}
+            )
+            given["curriculum"] = Curriculum(
+                **{**given["curriculum"], "crops": tuple(given["curriculum"]["crops"])}
+            )
+            if given.get("video_steps") is not None:
+                given["video_steps"] = tuple(given["video_steps"])
+            return cls(**given)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"The preset cannot be read ({error}); another release wrote it.") from None
+
+
+_PAPER = LossWeights(patch_nce=1.0, attention=4.0, adversarial=2.0, feature_matching=10.0)
+_PAPER_OPTIMISER = Optimiser(
+    kind="adam", rate=2e-4, betas=(0.5, 0.999), weight_decay=0.0, warm_up=0, schedule="decay", clip=0.0,
+    average=0.0,
+)  # fmt: skip
+_OURS = LossWeights(reconstruction=5.0, correlation=1.0, lesions=1.0, attention=1.0)
+_COMPARISON = Architecture(
+    in_channels=3, decoder_blocks=6, upsample="transposed", attention=False, lesions=()
+)
+_SINGLE: dict[str, Any] = {
+    "architecture": _COMPARISON,
+    "optimiser": _PAPER_OPTIMISER,
+    "curriculum": Curriculum(own_frames=0.0, painting=0.5),
+    "batch": 1,
+    "initialisation": "normal",
+    "knowledge": False,
+    "video_steps": (5,),
+    "single_frame": True,
+}
+
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="tiny",
+            about="seconds on a CPU: for tests and rehearsals",
+            architecture=Architecture(width=8, encoder_blocks=1, embedding=32),
+            weights=dataclasses.replace(
+                _OURS, adversarial=0.5, feature_matching=1.0, patch_nce=0.2, attention=1.0
+            ),
+            optimiser=Optimiser(rate=3e-3, warm_up=10, average=0.98),
+            curriculum=Curriculum(adversarial_from=0.75, lesions_from=0.25, crops=(64,)),
+            batch=4,
+            steps=200,
+            discriminator_width=8,
+            size=128,
+        ),
+        Preset(
+            name="fundus2video",
+            about="the released size: reconstruction and lesion maps, then the paper's adversarial terms",
+            weights=dataclasses.replace(
+                _OURS, adversarial=0.2, feature_matching=1.0, patch_nce=0.1, attention=1.0
+            ),
+            curriculum=Curriculum(adversarial_from=0.85, lesions_from=0.25),
+        ),
+        Preset(
+            name="fundus2video-half",
+            about="half the width, no adversary: the trial settings, for laptops",
+            architecture=Architecture(width=32),
+            weights=_OURS,
+            optimiser=Optimiser(rate=1.5e-3),
+            curriculum=Curriculum(lesions_from=0.4),
+            steps=6_000,
+        ),
+        Preset(
+            name="fundus2video-paper",
+            about="nine-block generator and the paper's three terms",
+            architecture=Architecture(decoder_blocks=6, upsample="transposed", lesions=()),
+            weights=_PAPER,
+            optimiser=_PAPER_OPTIMISER,
+            curriculum=Curriculum(own_frames_from=0.0),
+            batch=1,
+            initialisation="normal",
+        ),
+        Preset(
+            name="fundus2fa",
+            about="comparison: one venous frame, pix2pixHD with gradient variance",
+            weights=LossWeights(
+                adversarial=1.0, feature_matching=10.0, perceptual=10.0, gradient_variance=5.0
+            ),
+            **_SINGLE,
+        ),
+        Preset(
+            name="pix2pixhd",
+            about="comparison: one venous frame, plain pix2pixHD",
+            weights=LossWeights(adversarial=1.0, feature_matching=10.0, perceptual=10.0),
+            **_SINGLE,
+        ),
+    )
+}
+"""All presets by name; the comparison models train on the same data and for the same number of steps."""
+
+
+def preset_named(name: str) -> Preset:
+    """A preset by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Unknown preset {name!r}. {nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def with_settings(preset: Preset, settings: Mapping[str, Any]) -> Preset:
+    """The preset with some fields changed; dots reach into its parts (``weights.lesions``).
+
+    Raises:
+        ConfigError: there is no such field.
+    """
+    changed = preset
+    for path, value in settings.items():
+        part, _, name = path.rpartition(".")
+        owner = getattr(changed, part, None) if part else changed
+        if owner is None or name not in {f.name for f in dataclasses.fields(owner)}:
+            raise ConfigError(f"The preset has no setting {path!r}. {nearest(path, _paths(preset))}")
+        new = dataclasses.replace(owner, **{name: value})
+        changed = dataclasses.replace(changed, **{part: new}) if part else new
+    return changed
+
+
+def _paths(preset: Preset) -> list[str]:
+    own = [f.name for f in dataclasses.fields(preset)]
+    parts = ("architecture", "weights", "optimiser", "curriculum")
+    return own + [f"{part}.{f.name}" for part in parts for f in dataclasses.fields(getattr(preset, part))]
