@@ -91,7 +91,9 @@ def _lights(small: np.ndarray) -> Iterator[np.ndarray]:
 def _regions(light: np.ndarray) -> Iterator[np.ndarray]:
     from scipy import ndimage
 
-    dark, bright = np.percentile(light, [0.5, 80])
+    dark, bright, brightest = np.percentile(light, [0.5, 80, 96])
+    if bright - dark < _MIN_CONTRAST:
+        bright = brightest  # a small disc in a wide surround
     if bright - dark < _MIN_CONTRAST:
         return
     cross = ndimage.generate_binary_structure(2, 1)
@@ -112,7 +114,7 @@ def _fit(region: np.ndarray, light: np.ndarray) -> _Fit | None:
     if len(points) < 0.15 * min(height, width):
         return None
     centres, radii = _circles_through(points, np.random.Generator(np.random.PCG64(0)))
-    plausible = (radii > 0.22 * min(height, width)) & (radii < 1.1 * max(height, width))
+    plausible = (radii > 0.12 * min(height, width)) & (radii < 1.1 * max(height, width))
     centres, radii = centres[plausible], radii[plausible]
     if not len(radii):
         return None
@@ -139,7 +141,7 @@ def _ellipse_overlap(points: np.ndarray, region: np.ndarray) -> float:
     for _ in range(3):
         design = np.column_stack([near**2, near])
         a, b, c, d = np.linalg.lstsq(design, np.ones(len(near)), rcond=None)[0]
-        if a <= 0 or b <= 0:
+        if a <= 0 or b <= 0 or not 0.25 <= a / b <= 4:  # axes beyond 1 to 2: a strip, not a stretched disc
             return 0.0
         residual = np.abs(design @ [a, b, c, d] - 1)
         near = near[residual <= np.quantile(residual, 0.9)]

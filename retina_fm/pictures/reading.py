@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from retina_fm.errors import NoPicturesError, PictureError
 from retina_fm.pictures import dicom
@@ -169,6 +169,13 @@ def _from_image(image: Image.Image, name: str) -> np.ndarray:
         raise PictureError(_damaged(name, error)) from None
 
 
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """A JPEG that does not look for its resolution in EXIF, where a malformed block warns."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
 def _opened(data: bytes) -> Image.Image:
     # Image.open warns between once and twice Pillow's limit, and no filter silences it for one thread alone.
     # So its loop over the formats is repeated here; the size is checked by the caller, before any decoding.
@@ -178,7 +185,7 @@ def _opened(data: bytes) -> Image.Image:
         if factory is None or accepts is None or accepts(data[:16]) is not True:
             continue
         try:
-            return factory(io.BytesIO(data), "")
+            return (_Jpeg if form == "JPEG" else factory)(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             raise OSError(f"{form} header: {error}") from error
     raise UnidentifiedImageError

@@ -107,7 +107,12 @@ def _listed(photos: str | os.PathLike[str]) -> list[Path]:
             )
     else:
         matches = (Path(match) for match in glob.glob(os.fspath(photos), recursive=True))  # noqa: PTH207
-        found = [path for path in matches if path.is_file() and _is_picture(path.name)]
+        skipped = _IGNORED_FOLDERS - set(root.parts)  # unless the pattern names it
+        found = [
+            path
+            for path in matches
+            if _is_picture(path.name) and not skipped.intersection(path.parts) and path.is_file()
+        ]
         if not found:
             raise NoPicturesError(f"{photos}: no picture matches. Quote the pattern, and check the folder.")
     return sorted(found, key=natural_key)

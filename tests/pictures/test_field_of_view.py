@@ -30,6 +30,11 @@ def test_a_plain_disc_is_found(seed):
     assert agreement(fundus(H, W, centre, radius, seed=seed), centre, radius) > 0.98
 
 
+@pytest.mark.parametrize("radius", [75.0, 90.0, 120.0])
+def test_a_small_disc_in_a_wide_surround_is_found(radius):
+    assert agreement(fundus(radius=radius), radius=radius) > 0.97
+
+
 @pytest.mark.parametrize("brightness", [0.15, 0.3, 2.5])
 def test_dark_and_overexposed_discs_are_found(brightness):
     assert agreement(fundus(brightness=brightness)) > 0.98
@@ -90,6 +95,13 @@ def _square_of_light():
     return picture
 
 
+def _letterboxed():
+    """A frame cropped to the retina between two dark bars."""
+    picture = np.full((H, W, 3), 3, np.uint8)
+    picture[:, 160:480] = fundus(radius=900)[:, 160:480]
+    return picture
+
+
 def _scan():
     """An OCT scan: bright layers right across."""
     y = np.mgrid[:H, :W][0]
@@ -106,9 +118,18 @@ def _scan():
         _scan(),
         np.random.default_rng(0).integers(0, 255, (H, W, 3), dtype=np.uint8),
         fundus(32, 32, radius=90),
-        np.arange(W, dtype=np.uint16)[None, :, None].repeat(H, 0).repeat(3, 2).astype(np.uint8),
+        _letterboxed(),
+        _letterboxed().transpose(1, 0, 2),
     ],
-    ids=["cropped to the retina", "a lit rectangle", "a scan", "noise", "tiny", "ramps"],
+    ids=[
+        "cropped to the retina",
+        "a lit rectangle",
+        "a scan",
+        "noise",
+        "tiny",
+        "dark bars left and right",
+        "dark bars above and below",
+    ],
 )
 def test_pictures_without_a_circle_have_none(picture):
     assert find_field_of_view(picture) is None
