@@ -75,6 +75,13 @@ def _anchors(rng: np.random.Generator, probabilities: list[Map]) -> NDArray[np.f
     return np.asarray(places, np.float32)
 
 
+def _estimated(view: NDArray[np.uint8], field: NDArray[np.bool_], radius: float, disc: Map | None) -> Map:
+    """Vessels in two passes: the first finds the disc, the second leaves its rim out."""
+    first = vessel_coverage(view, field, radius)
+    found = find_landmarks(view, field, first, disc=disc)
+    return vessel_coverage(view, field, radius, disc=(*found.disc, found.disc_radius))
+
+
 def _bytes(name: str, value: Map) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(value / UNITS[name]), 0, 255), np.uint8)
 
@@ -132,7 +139,7 @@ def prepare_view(
     origin = "given"
     if arteries is None or veins is None:
         if vessels is None:
-            vessels, origin = vessel_coverage(view, field, radius), "estimated"
+            vessels, origin = _estimated(view, field, radius, disc), "estimated"
         arteries, veins = split_vessels(view, field, vessels, radius)
     inside = field.astype(np.float32)
     artery, vein = np.asarray(arteries, np.float32) * inside, np.asarray(veins, np.float32) * inside

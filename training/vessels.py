@@ -16,6 +16,7 @@ from scipy import fft, ndimage
 Map = NDArray[np.float32]
 
 _DIRECTIONS = 12
+_BLOB = 0.5
 # Widths (standard deviation of the profile) as shares of the field's radius, elongation, and weight.
 _WIDTHS = ((0.0045, 3.2, 0.9), (0.0075, 2.8, 1.0), (0.0125, 2.4, 0.9))
 
@@ -82,8 +83,22 @@ def _bank(height: int, width: int, radius: float) -> tuple[tuple[float, NDArray[
     return tuple(bank)
 
 
-def line_strength(flat: Map, field_of_view: NDArray[np.bool_], radius: float) -> Map:
-    """How much each pixel looks like the middle of a dark line, in units of the picture's noise; (H, W)."""
+def line_strength(
+    flat: Map,
+    field_of_view: NDArray[np.bool_],
+    radius: float,
+    *,
+    disc: tuple[float, float, float] | None = None,
+) -> Map:
+    """How much each pixel looks like the middle of a dark line, in units of the picture's noise; (H, W).
+
+    Args:
+        flat: from ``flatten``.
+        field_of_view: bool (H, W).
+        radius: of the field of view in pixels.
+        disc: centre (y, x) and radius of the optic disc where they are known; lines along
+            its rim are left out.
+    """
     height, width = flat.shape
     shape = (fft.next_fast_len(height + 32, real=True), fft.next_fast_len(width + 32, real=True))
     padded = np.zeros(shape, np.float32)
@@ -91,42 +106,67 @@ def line_strength(flat: Map, field_of_view: NDArray[np.bool_], radius: float) ->
     spectrum = fft.rfft2(padded)
     total = np.zeros((height, width), np.float32)
     edge = ndimage.distance_transform_edt(np.pad(field_of_view, 1))[1:-1, 1:-1].astype(np.float32)
-    parallel = _along_the_rim(edge, radius)
+    # The rim of the aperture is a line itself, and vessels seldom run along it.
+    parallel = _along(edge, edge < 0.07 * radius)
+    if disc is not None:
+        y, x = np.mgrid[:height, :width].astype(np.float32) + 0.5
+        away = np.hypot(y - disc[0], x - disc[1]) / disc[2]
+        parallel |= _along(np.asarray(away * disc[2], np.float32), (away > 0.7) & (away < 1.3))
     for weight, filters in _bank(*shape, float(radius)):
-        best = np.full((height, width), -np.inf, np.float32)
-        for transfer, along in zip(filters, parallel, strict=True):
-            response = fft.irfft2(spectrum * transfer, s=shape)[:height, :width]
-            np.maximum(best, np.where(along, 0, response), out=best)
+        responses = np.stack([fft.irfft2(spectrum * f, s=shape)[:height, :width] for f in filters])
+        # A blob answers in every direction, a line only along itself.
+        crosswise = np.clip(np.roll(responses, _DIRECTIONS // 2, axis=0), 0, None)
+        responses -= np.float32(_BLOB) * crosswise
+        responses[parallel] = 0
+        best = responses.max(0)
         noise = np.median(np.abs(best[field_of_view])) + 1e-6
         total = np.maximum(total, np.float32(weight) * best / noise)
     return np.asarray(total * np.clip((edge - 0.004 * radius) / (0.01 * radius), 0, 1), np.float32)
 
 
-def _along_the_rim(edge: Map, radius: float) -> NDArray[np.bool_]:
-    """Where, near the rim, a line of each direction would run along the rim: (directions, H, W).
+def _along(distance: Map, near: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where, inside ``near``, a line of each direction would follow a rim: (directions, H, W).
 
-    The rim of the aperture is a line itself, and vessels seldom run along it.
+    ``distance`` is measured from the rim, so that its gradient is across it.
     """
-    gy, gx = np.gradient(ndimage.gaussian_filter(edge, 2.0))
-    near = edge < 0.07 * radius
-    angles = np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS
+    gy, gx = np.gradient(ndimage.gaussian_filter(distance, 2.0))
     norm = np.hypot(gy, gx) + 1e-6
+    angles = np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS
     return np.stack([near & (np.abs(np.cos(a) * gx + np.sin(a) * gy) / norm > 0.75) for a in angles])
 
 
-def vessel_coverage(photo: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: float) -> Map:
+def vessel_coverage(
+    photo: NDArray[np.uint8],
+    field_of_view: NDArray[np.bool_],
+    radius: float,
+    *,
+    disc: tuple[float, float, float] | None = None,
+) -> Map:
     """Estimated coverage by vessels, float32 (H, W) in [0, 1].
 
     Args:
         photo: uint8 (H, W, 3).
         field_of_view: bool (H, W).
         radius: of the field of view, pixels.
+        disc: centre (y, x) and radius of the optic disc where they are known.
 
     Returns:
         A soft estimate: near 1 inside clear vessels, between where the picture leaves doubt.
     """
-    strength = line_strength(flatten(photo, field_of_view, radius), field_of_view, radius)
-    return strength_to_coverage(strength, field_of_view)
+    flat = flatten(photo, field_of_view, radius)
+    strength = line_strength(flat, field_of_view, radius, disc=disc)
+    return strength_to_coverage(strength, field_of_view) * _beside_bright_spots(flat, radius, disc)
+
+
+def _beside_bright_spots(flat: Map, radius: float, disc: tuple[float, float, float] | None) -> Map:
+    """Factor below 1 where dark lines are gaps between bright spots (exudates), not vessels."""
+    spots = ndimage.gaussian_filter(np.clip(-flat - 2.6, 0, 3), 0.004 * radius)
+    if disc is None:
+        return np.ones_like(flat)  # the disc itself is the brightest spot
+    y, x = np.mgrid[: flat.shape[0], : flat.shape[1]] + 0.5
+    spots *= np.hypot(y - disc[0], x - disc[1]) > 1.6 * disc[2]
+    around = ndimage.gaussian_filter(ndimage.maximum_filter(spots, int(0.03 * radius) * 2 + 1), 0.01 * radius)
+    return np.asarray(1 - 0.85 * np.clip(around / 0.8, 0, 1), np.float32)
 
 
 def strength_to_coverage(strength: Map, field_of_view: NDArray[np.bool_]) -> Map:
