@@ -75,11 +75,12 @@ class Discriminators(nn.Module):
     def _judge(self, pair: Tensor) -> Judged:
         scores, maps = [], []
         for number, stages in enumerate(self.scales):
+            assert isinstance(stages, nn.ModuleList)
             if number:
                 pair = F.avg_pool2d(pair, 3, stride=2, padding=1, count_include_pad=False)
             inner: list[Tensor] = []
             current = pair
-            for stage in stages:  # type: ignore[union-attr]
+            for stage in stages:
                 current = stage(current)
                 inner.append(current)
             scores.append(inner.pop())

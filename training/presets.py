@@ -270,7 +270,8 @@ def with_settings(preset: Preset, settings: Mapping[str, Any]) -> Preset:
         if owner is None or name not in {f.name for f in dataclasses.fields(owner)}:
             raise ConfigError(f"The preset has no setting {path!r}. {nearest(path, _paths(preset))}")
         new = dataclasses.replace(owner, **{name: value})
-        changed = dataclasses.replace(changed, **{part: new}) if part else new
+        parts: dict[str, Any] = {part: new}
+        changed = dataclasses.replace(changed, **parts) if part else new
     return changed
 
 

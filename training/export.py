@@ -1,0 +1,179 @@
+"""From a run's last checkpoint to a weights folder, with the pooling fitted on training photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import retina_fm
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError
+from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.models.fundus2video import KIND
+from retina_fm.network import Encoder, Generator, encoder_of
+from retina_fm.network.pooling import Pooling
+from retina_fm.pictures import Transform
+from retina_fm.training import checkpoints
+from retina_fm.training.presets import Preset
+
+_TINY_SHARE = 1e-6  # of the first component's variance; directions below it are noise
+
+
+def export(
+    run: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    licence: str = "Apache-2.0",
+    training_data: str | None = None,
+    citation: str = "",
+    data: list[str] | None = None,
+    photos: int = 512,
+    averaged: bool = True,
+) -> WeightsConfig:
+    """Write a run as a weights folder that ``retina_fm.load`` reads.
+
+    Args:
+        run: folder of a pretraining run.
+        out: the weights folder to write.
+        name: of the model; the folder's without it.
+        licence: of the weights.
+        training_data: what they saw, for the card; the names of the run's data without it.
+        citation: for the card.
+        data: prepared eyes or pairs whose photographs the pooling is fitted on; the run's own without it.
+        photos: how many of them at most.
+        averaged: whether to take the moving average of the weights, where the run keeps one.
+
+    Returns:
+        The configuration written.
+
+    Raises:
+        OutputError: there is no run or checkpoint, or the folder cannot be written.
+        NoPicturesError: there are fewer than two photographs to fit on.
+    """
+    run, out = Path(run), Path(out)
+    about = checkpoints.read_run_file(run)
+    found = checkpoints.list_checkpoints(run)
+    if not found:
+        raise OutputError(f"{run} has no checkpoint yet. Train it for longer.")
+    checkpoint = checkpoints.load_checkpoint(found[-1])
+    preset = Preset.from_dict(about["preset"])
+    source = checkpoint.tensors["average" if averaged and "average" in checkpoint.tensors else "generator"]
+    rounded = {key: value.to(torch.bfloat16) for key, value in source.items()}
+    generator = Generator(preset.architecture)
+    generator.load_state_dict({key: value.float() for key, value in rounded.items()})
+    encoder = encoder_of(generator).eval()
+    places = data or about["data"]
+    views = list(training_views(places, preset.size, photos))
+    fit_pooling(encoder, views)
+    pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
+    config = WeightsConfig(
+        name=name or out.name,
+        kind=KIND,
+        transform=Transform(size=preset.size),
+        card=ModelCard(
+            licence=licence,
+            training_data=training_data or ", ".join(sorted({Path(p).name for p in places})),
+            citation=citation,
+        ),
+        network=preset.architecture.as_dict(),
+        provenance={
+            "preset": preset.name,
+            "steps": checkpoint.state["step"],
+            "samples": checkpoint.state["samples"],
+            "minutes": round(checkpoint.state["minutes"], 1),
+            "seed": about["seed"],
+            "averaged": source is checkpoint.tensors.get("average"),
+            "pooling_fitted_on": len(views),
+            "retina_fm_version": retina_fm.__version__,
+        },
+    )
+    try:
+        return save_folder(out, config, {**rounded, **pooling})
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
+
+
+def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterator[Tensor]:
+    """Views ``(3, S, S)`` of the photographs of prepared eyes and pairs, evenly drawn where there are more.
+
+    Raises:
+        NoPicturesError: there is none.
+    """
+    from retina_fm.training.pairs import read_pairs
+    from retina_fm.training.prepared import load_eye
+    from retina_fm.training.samples import list_eyes
+
+    sources: list[tuple[str, Any]] = []
+    for place in map(Path, data):
+        table = place / "pairs.csv" if place.is_dir() else place
+        if table.suffix == ".csv" and table.is_file():
+            sources += [("photo", sequence.photo) for sequence in read_pairs(table, split="train")]
+        else:
+            sources += [("eye", path) for path in list_eyes(place)]
+    if len(sources) < 2:
+        raise NoPicturesError(
+            "Pooling is fitted on two photographs or more. Name some with --data: prepared eyes or pairs.csv."
+        )
+    chosen = np.unique(np.linspace(0, len(sources) - 1, min(limit, len(sources))).astype(int))
+    transform = Transform(size=size)
+    for index in chosen:
+        kind, source = sources[index]
+        if kind == "photo":
+            yield torch.from_numpy(transform.normalise(transform.view(source)[0]))
+        else:
+            eye = load_eye(source)
+            yield _eye_view(eye.maps[:3], eye.maps[3] > 127, size)
+
+
+def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) -> Tensor:
+    view = torch.from_numpy(photo.astype(np.float32))[None] / 127.5 - 1
+    field = torch.from_numpy(inside.astype(np.float32))[None, None]
+    if view.shape[-1] != size:
+        view = torch.nn.functional.interpolate(
+            view, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+        field = torch.nn.functional.interpolate(field, (size, size), mode="nearest")
+    return torch.where(field > 0.5, view, -1.0)[0]
+
+
+@torch.no_grad()
+def fit_pooling(encoder: Encoder, views: list[Tensor]) -> None:
+    """Fit an encoder's pooling: scales of the statistics, then principal directions of the photographs.
+
+    With fewer photographs than dimensions of the embedding, the rest are random directions at right angles
+    to the principal ones, so that nothing that other photographs show is lost on purpose.
+
+    Raises:
+        ConfigError: fewer than two views, or a pooling that cannot be fitted.
+    """
+    if len(views) < 2:
+        raise ConfigError(f"Pooling is fitted on two photographs or more, not on {len(views)}.")
+    device = next(encoder.parameters()).device
+    statistics = torch.cat([encoder.statistics(view[None].to(device)).cpu() for view in views])
+    pooling: Pooling = encoder.pooling
+    pooling.fit_scale(statistics)
+    standard = ((statistics - pooling.offset.cpu()) / pooling.scale.cpu()).double()
+    pooling.projection.copy_(principal_directions(standard, pooling.projection.shape[0]))
+
+
+def principal_directions(centred: Tensor, count: int, seed: int = 0) -> Tensor:
+    """``count`` orthonormal rows ``(count, F)``: principal directions of ``(M, F)``, then random ones."""
+    length = centred.shape[1]
+    if count > length:
+        raise ConfigError(f"An embedding of {count} is longer than its {length} statistics.")
+    _, spread, right = torch.linalg.svd(centred, full_matrices=False)
+    kept = right[spread**2 > _TINY_SHARE * spread[0] ** 2][:count]
+    random = np.random.Generator(np.random.PCG64(seed)).standard_normal((count - len(kept), length))
+    stacked = torch.cat([kept, torch.from_numpy(random)])
+    basis, triangle = torch.linalg.qr(stacked.t())
+    basis = basis * triangle.diagonal().sign()  # keep the direction that each row had
+    # The sign of a principal direction is arbitrary: its largest entry is made positive.
+    signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+    directions: Tensor = (basis * signs).t().float()
+    return directions

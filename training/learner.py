@@ -1,0 +1,140 @@
+"""One forward pass of training: samples to named loss terms."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retina_fm.network import Generator
+from retina_fm.network.encoder import run_trunk
+from retina_fm.network.masks import OUTSIDE
+from retina_fm.training import losses
+from retina_fm.training.discriminators import Discriminators
+from retina_fm.training.perceptual import PerceptualFeatures
+from retina_fm.training.presets import LossWeights, Preset
+from retina_fm.training.samples import Samples
+
+_PATCHES = 256
+_PATCH_LENGTH = 256
+_BARELY = 1e-4  # weight of places outside the mask: drawn only where the mask has too few
+
+
+class Learned(NamedTuple):
+    """Loss terms by name, unweighted; the generated frames ``(B, 3, H, W)``, -1 outside."""
+
+    terms: dict[str, Tensor]
+    frames: Tensor
+
+
+class PatchHeads(nn.Module):
+    """Two-layer projections of the encoder's five maps to unit vectors, for the contrast of patches."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Linear(c, _PATCH_LENGTH), nn.ReLU(), nn.Linear(_PATCH_LENGTH, _PATCH_LENGTH))
+            for c in channels
+        )
+
+    def forward(self, level: int, maps: Tensor, places: Tensor) -> Tensor:
+        """Unit vectors ``(B, P, 256)`` of a map ``(B, C, h, w)`` at flat places ``(B, P)``."""
+        chosen = maps.flatten(2).gather(2, places[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
+        return F.normalize(self.levels[level](chosen), dim=-1)
+
+
+class Learner(nn.Module):
+    """Generator and patch heads with their loss: what one process trains, and what is wrapped for many.
+
+    Attributes:
+        generator: the network itself.
+        heads: projections for the contrast of patches, or None where the preset has no such term.
+        perceptual: frozen VGG features, or None.
+    """
+
+    def __init__(self, preset: Preset, perceptual: PerceptualFeatures | None = None) -> None:
+        super().__init__()
+        self.generator = Generator(preset.architecture)
+        self.heads = PatchHeads(preset.architecture.channels) if preset.weights.patch_nce > 0 else None
+        self.single_frame = preset.single_frame
+        self.perceptual = perceptual
+
+    def forward(
+        self, samples: Samples, weights: LossWeights, judge: Discriminators | None, seed: int
+    ) -> Learned:
+        """Predict the next triple and compare.
+
+        Args:
+            samples: a batch.
+            weights: terms of weight 0 are not computed.
+            judge: discriminators whose parameters take no gradient; needed by adversarial terms.
+            seed: of the places where patches are contrasted.
+        """
+        target = wanted_frames(samples, self.single_frame)
+        made = self.generator(samples.photo, samples.last)
+        inside = samples.field_of_view
+        frames = torch.where(inside > 0.5, made.frames, made.frames.new_tensor(OUTSIDE))
+        terms: dict[str, Tensor] = {}
+        if weights.reconstruction > 0:
+            terms["reconstruction"] = losses.weighted_l1(frames.float(), target, inside)
+        if weights.correlation > 0:
+            terms["correlation"] = losses.correlation_loss(frames.float(), target, inside)
+        if weights.lesions > 0 and made.lesions and samples.lesions is not None:
+            terms["lesions"] = losses.dense_lesions(
+                made.lesions, samples.lesions, inside, samples.lesion_known
+            )
+        if weights.attention > 0 and made.attention is not None:
+            terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)
+        if weights.gradient_variance > 0:
+            terms["gradient_variance"] = losses.gradient_variance(frames, target)
+        if weights.perceptual > 0 and self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(frames, target)
+        if weights.patch_nce > 0 and self.heads is not None:
+            terms["patch_nce"] = self._contrast(frames, samples, seed)
+        if judge is not None and (weights.adversarial > 0 or weights.feature_matching > 0):
+            fake = judge(samples.photo, frames, samples.mask)
+            if weights.adversarial > 0:
+                terms["adversarial"] = losses.lsgan_generator([s.float() for s in fake.scores])
+            if weights.feature_matching > 0:
+                with torch.no_grad():
+                    real = judge(samples.photo, target, samples.mask)
+                terms["feature_matching"] = losses.feature_matching(real.maps, fake.maps)
+        return Learned(terms, frames)
+
+    def _contrast(self, frames: Tensor, samples: Samples, seed: int) -> Tensor:
+        """Mask-enhanced PatchNCE: generated frames against the photo, both times the knowledge mask.
+
+        Both pass through the encoder as a photo does at the first step (twice). Places are drawn inside the
+        mask as long as it has enough of them.
+        """
+        assert self.heads is not None
+        architecture = self.generator.architecture
+        doubled = architecture.in_channels // 3
+        fake, real = ((x * samples.mask).repeat(1, doubled, 1, 1) for x in (frames, samples.photo))
+        queries = run_trunk(self.generator.model, fake, architecture.encoder_blocks)
+        with torch.no_grad():
+            keys = [maps for _, maps in run_trunk(self.generator.model, real, architecture.encoder_blocks)]
+        random = torch.Generator(device=frames.device).manual_seed(seed)
+        terms = []
+        for level, (_, query) in enumerate(queries):
+            share = F.adaptive_avg_pool2d(samples.mask, (query.shape[-2], query.shape[-1])).flatten(1)
+            places = torch.multinomial(share + _BARELY, min(_PATCHES, share.shape[1]), generator=random)
+            vectors = self.heads(level, query, places)
+            with torch.no_grad():
+                others = self.heads(level, keys[level], places)
+            terms.append(losses.patch_nce(vectors, others))
+        return torch.stack(terms).mean()
+
+
+def wanted_frames(samples: Samples, single_frame: bool) -> Tensor:
+    """The frames to predict: the triple, or its middle three times for the comparison models."""
+    return samples.target[:, 1:2].expand(-1, 3, -1, -1) if single_frame else samples.target
+
+
+def total_loss(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """Weighted sum of the terms that were computed."""
+    values = asdict(weights)
+    return torch.stack([values[name] * term.float() for name, term in terms.items()]).sum()

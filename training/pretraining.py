@@ -1,0 +1,475 @@
+"""The loop of generative pretraining: runs unattended, resumes exactly, on one process or many."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import retina_fm
+from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
+from retina_fm.network import Generator
+from retina_fm.training import checkpoints, losses
+from retina_fm.training.autoregression import own_last
+from retina_fm.training.feeding import Feed, SampleStream, settings_at
+from retina_fm.training.guards import memory_advice, stop_signals
+from retina_fm.training.learner import total_loss, wanted_frames
+from retina_fm.training.optimisation import rate_factor, set_rate, update_average
+from retina_fm.training.perceptual import PerceptualFeatures
+from retina_fm.training.presets import LossWeights, Preset
+from retina_fm.training.run_log import RunLog, progress_line
+from retina_fm.training.run_settings import Limits, Machine, PretrainReport
+from retina_fm.training.run_state import RunState
+from retina_fm.training.samples import Samples, seed_of
+
+Validate = Callable[[Generator, int], dict[str, float]]
+"""Takes the averaged generator and the step, returns figures by name."""
+
+
+def pretrain(
+    stream: SampleStream,
+    out: str | Path,
+    preset: Preset,
+    *,
+    limits: Limits | None = None,
+    machine: Machine | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    data: list[str] | None = None,
+    perceptual: PerceptualFeatures | None = None,
+    validate: Validate | None = None,
+    start_from: dict[str, Tensor] | None = None,
+    tensorboard: bool = True,
+) -> PretrainReport:
+    """Train a generator, or go on training it.
+
+    Args:
+        stream: samples; batch n must depend on n alone.
+        out: the run's folder.
+        preset: everything that fixes the run.
+        limits: length and saving.
+        machine: device and precision.
+        resume: continue the run in ``out``; starts it where there is none yet.
+        seed: of weights and of every choice made on the way.
+        data: paths of the data, kept in ``run.json`` for the export.
+        perceptual: VGG features, for presets with that term.
+        validate: called now and then with the averaged generator.
+        start_from: a generator's weights to begin with.
+        tensorboard: whether to write TensorBoard files.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        OutputError: the folder holds another run, a loss is not finite, memory or disk are full.
+        ConfigError: the preset and the stream do not fit.
+        MissingDependencyError: Accelerate is not installed.
+    """
+    run = _Run(
+        stream,
+        Path(out),
+        preset,
+        limits or Limits(),
+        machine or Machine(),
+        seed,
+        perceptual,
+        validate,
+        tensorboard,
+    )
+    run.begin(resume, data or [], start_from)
+    try:
+        with memory_advice(preset), stop_signals(run.interrupt):
+            return run.go()
+    finally:
+        run.close()
+
+
+class _Run:
+    """State of a run in progress; :func:`pretrain` is its face."""
+
+    def __init__(
+        self,
+        stream: SampleStream,
+        out: Path,
+        preset: Preset,
+        limits: Limits,
+        machine: Machine,
+        seed: int,
+        perceptual: PerceptualFeatures | None,
+        validate: Validate | None,
+        tensorboard: bool,
+    ) -> None:
+        self.stream, self.out, self.preset, self.limits, self.machine = stream, out, preset, limits, machine
+        self.seed, self.validate = seed, validate
+        self.accelerator = _accelerator(machine.device)
+        self.device = self.accelerator.device
+        self.interrupted = False
+        self.tensorboard = tensorboard
+        self.perceptual = perceptual
+        self.figures: dict[str, float] = {}
+        self.log: RunLog | None = None
+        self.feed: Feed | None = None
+        if stream.batch != preset.batch:
+            raise ConfigError(
+                f"The stream gives batches of {stream.batch}, the preset asks for {preset.batch}. "
+                "Make them equal."
+            )
+
+    def begin(self, resume: bool, data: list[str], start_from: dict[str, Tensor] | None) -> None:
+        """Build everything, from a seed or from the last checkpoint."""
+        started = (self.out / "run.json").is_file()
+        if started and not resume:
+            raise OutputError(
+                f"{self.out} holds a run already. Continue it with --resume, or choose another --out."
+            )
+        identity = {"preset": self.preset.as_dict(), "seed": self.seed}
+        if started:
+            _same_run(checkpoints.read_run_file(self.out), identity, self.out)
+        elif self.accelerator.is_main_process:
+            about = {**identity, "data": data, "retina_fm_version": retina_fm.__version__}
+            checkpoints.write_run_file(self.out, about)
+        self.log = RunLog(self.out, quiet=not self.accelerator.is_main_process, tensorboard=self.tensorboard)
+        self.state = RunState(
+            self.preset,
+            self.seed,
+            self.device,
+            channels_last=self.machine.channels_last,
+            perceptual=self.perceptual,
+            start_from=start_from,
+        )
+        found = checkpoints.list_checkpoints(self.out)
+        if found:
+            checkpoint = checkpoints.load_checkpoint(found[-1])
+            self.state.restore(checkpoint, self.batches_a_step)
+            self.stream.load_state_dict(checkpoint.state["stream"])
+            self.log.say(f"continuing at step {self.step} from {found[-1].name}")
+        if self.preset.weights.perceptual > 0 and self.perceptual is None:
+            self.log.say("no file with VGG-19 weights was given: the perceptual term is off")
+        if self.machine.compile:
+            self.state.learner.generator.compile()
+        self.parallel = self.accelerator.prepare_model(self.state.learner)
+        judge = self.state.judge
+        self.parallel_judge = None if judge is None else self.accelerator.prepare_model(judge)
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.feed = Feed(
+            self.stream,
+            lambda step, part: (step * self.preset.accumulation + part) * processes + rank,
+            lambda step: settings_at(self.preset.curriculum, step, self._progress(step)),
+            accumulation=self.preset.accumulation,
+            first=self.step,
+            ahead=self.machine.ahead,
+        )
+
+    @property
+    def step(self) -> int:
+        """Steps done since the run's beginning."""
+        return self.state.step
+
+    @property
+    def batches_a_step(self) -> int:
+        """Batches of all processes that make one step."""
+        return int(self.accelerator.num_processes) * self.preset.accumulation
+
+    def _progress(self, step: int) -> float:
+        if self.limits.schedule_minutes is not None:
+            return min(1.0, self.state.minutes / self.limits.schedule_minutes)
+        return min(1.0, step / self.preset.steps)
+
+    def _save(self) -> Path | None:
+        path = None
+        if self.accelerator.is_main_process:
+            tensors, state = self.state.snapshot(self.batches_a_step, self.stream.state_dict())
+            path = checkpoints.save_checkpoint(self.out, self.step, tensors, state, keep=self.limits.keep)
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def weights_now(self) -> LossWeights:
+        """Weights of the loss terms at this step: adversarial ones wait for the warm start."""
+        weights = self.preset.weights
+        if self._progress(self.step) < self.preset.curriculum.adversarial_from:
+            weights = dataclasses.replace(weights, adversarial=0.0, feature_matching=0.0, patch_nce=0.0)
+        return weights
+
+    def _autocast(self) -> Any:
+        if self.machine.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _own_frames(self, samples: Samples, number: int) -> Samples:
+        """Scheduled sampling: some samples get the generator's own last triple."""
+        curriculum = self.preset.curriculum
+        if self.preset.architecture.in_channels == 3 or curriculum.own_frames <= 0:
+            return samples
+        if self._progress(self.step) < curriculum.own_frames_from:
+            return samples
+        random = torch.Generator().manual_seed(seed_of(self.seed, 3, number))
+        step = samples.step.cpu()
+        chosen = torch.rand(len(step), generator=random) < curriculum.own_frames
+        rows = torch.nonzero(chosen & (step >= 1) & (step <= curriculum.roll_out))[:, 0]
+        if len(rows) == 0:
+            return samples
+        here = rows.to(samples.photo.device)
+        last = samples.last.clone()
+        last[here] = own_last(self.state.learner.generator, samples.photo[here], step[rows])
+        return dataclasses.replace(samples, last=last)
+
+    def one_step(self) -> dict[str, float]:
+        """One update of the generator and, where they take part, of the discriminators."""
+        assert self.feed is not None
+        settings, weights = self.preset.optimiser, self.weights_now()
+        factor = rate_factor(settings, self.step, self._shared_progress())
+        adversarial = weights.adversarial > 0 or weights.feature_matching > 0
+        judge = self.state.judge if adversarial else None
+        set_rate(self.state.optimiser, settings.rate * factor)
+        kept: list[tuple[Samples, Tensor]] = []
+        parts: list[dict[str, Tensor]] = []
+        self.state.optimiser.zero_grad(set_to_none=True)
+        if judge is not None:
+            judge.requires_grad_(False)
+        for part in range(self.preset.accumulation):
+            samples = self.feed.take().to(self.device)
+            self._check(samples)
+            number = self.feed.number(self.step, part)
+            quiet = part < self.preset.accumulation - 1
+            with self.accelerator.no_sync(self.parallel) if quiet else nullcontext():
+                with self._autocast():
+                    samples = self._own_frames(samples, number)
+                    learned = self.parallel(samples, weights, judge, seed_of(self.seed, 4, number))
+                    loss = total_loss(learned.terms, weights)
+                (loss / self.preset.accumulation).backward()  # type: ignore[no-untyped-call]
+            parts.append({**{k: v.detach() for k, v in learned.terms.items()}, "loss": loss.detach()})
+            if judge is not None:
+                kept.append((samples, learned.frames.detach()))
+        norm = _clip(self.state.learner, settings.clip)
+        self._refuse_nan(norm, parts)
+        self.state.optimiser.step()
+        if judge is not None:
+            judge.requires_grad_(True)
+            self._judge_step(kept, parts, settings.discriminator_rate * factor)
+        if self.state.average:
+            update_average(self.state.average, self.state.learner.generator, settings.average, self.step)
+        self.state.step += 1
+        self.state.samples += self.preset.batch * self.batches_a_step
+        values = {name: torch.stack([p[name].float() for p in parts]).mean() for name in parts[0]}
+        names = sorted(values)
+        means = self.accelerator.reduce(torch.stack([values[name] for name in names]), reduction="mean")
+        return {
+            **dict(zip(names, means.tolist(), strict=True)),
+            "rate": settings.rate * factor,
+            "gradient": float(norm),
+        }
+
+    def _judge_step(
+        self, kept: list[tuple[Samples, Tensor]], parts: list[dict[str, Tensor]], rate: float
+    ) -> None:
+        assert self.state.judge_optimiser is not None and self.parallel_judge is not None
+        set_rate(self.state.judge_optimiser, rate)
+        self.state.judge_optimiser.zero_grad(set_to_none=True)
+        for index, ((samples, fake), values) in enumerate(zip(kept, parts, strict=True)):
+            real = wanted_frames(samples, self.preset.single_frame)
+            quiet = index < len(kept) - 1
+            with self.accelerator.no_sync(self.parallel_judge) if quiet else nullcontext():
+                with self._autocast():
+                    # One pass over both halves: instance normalisation keeps pictures apart.
+                    photo, mask = samples.photo.repeat(2, 1, 1, 1), samples.mask.repeat(2, 1, 1, 1)
+                    judged = self.parallel_judge(photo, torch.cat([real, fake]), mask)
+                    halves = [score.float().chunk(2) for score in judged.scores]
+                    loss = losses.lsgan_discriminator([h[0] for h in halves], [h[1] for h in halves])
+                (loss / len(kept)).backward()  # type: ignore[no-untyped-call]
+            values["discriminator"] = loss.detach()
+        self.state.judge_optimiser.step()
+
+    def _check(self, samples: Samples) -> None:
+        lesions = self.preset.architecture.lesions
+        if samples.lesions is not None and lesions and samples.lesions.shape[1] != len(lesions):
+            raise ConfigError(
+                f"The samples have {samples.lesions.shape[1]} lesion maps, the preset {len(lesions)}."
+            )
+
+    def _refuse_nan(self, norm: Tensor, parts: list[dict[str, Tensor]]) -> None:
+        if bool(torch.isfinite(norm)):
+            return
+        assert self.feed is not None
+        bad = [
+            f"batch {self.feed.number(self.step, part)}: "
+            + ", ".join(f"{name} {float(value):.3g}" for name, value in terms.items())
+            for part, terms in enumerate(parts)
+        ]
+        last = checkpoints.list_checkpoints(self.out)
+        where = f"{last[-1].name} holds the weights before it" if last else "there is no checkpoint yet"
+        raise OutputError(
+            f"The gradient of step {self.step} is not finite ({'; '.join(bad)}). Training stopped; {where}. "
+            "Look at that batch, lower the rate (--set optimiser.rate=...) or use --precision float32, then "
+            "continue with --resume."
+        )
+
+    def _shared_progress(self) -> float:
+        """Progress of the schedule; measured in minutes, it is the first process's clock that counts."""
+        progress = self._progress(self.step)
+        if self.limits.schedule_minutes is None or self.accelerator.num_processes == 1:
+            return progress
+        shared = torch.tensor([progress if self.accelerator.is_main_process else 0.0], device=self.device)
+        return float(self.accelerator.reduce(shared, reduction="sum"))
+
+    def go(self) -> PretrainReport:
+        """Step until a limit is reached; save, validate and log on the way."""
+        assert self.feed is not None and self.log is not None
+        began = mark = saved = validated = time.monotonic()
+        spent = self.state.minutes
+        history: list[float] = []
+        since = self.step
+        self.feed.waited = 0.0
+        path: Path | None = None
+        stopped = self._stop_reason(0.0)
+        while stopped is None:
+            values = self.one_step()
+            history.append(values["loss"])
+            now = time.monotonic()
+            self.state.minutes = spent + (now - began) / 60
+            stopped = self._stop_reason((now - began) / 60)
+            if self.step - since >= self.limits.log_steps or stopped:
+                self._report(values, since, now - mark, (now - began) / 60)
+                since, mark = self.step, now
+                self.feed.waited = 0.0
+            if self._due(now - saved, self.limits.save_minutes) or (
+                self.limits.save_steps and self.step % self.limits.save_steps == 0
+            ):
+                path, saved = self._save(), time.monotonic()
+            if self.validate is not None and self._due(now - validated, self.limits.validate_minutes):
+                self._validate()
+                validated = time.monotonic()
+        if history:
+            path = self._save()
+            if self.validate is not None:
+                self._validate()
+        self.log.say(f"stopped at step {self.step} ({stopped})")
+        total = max(time.monotonic() - began, 1e-9)
+        existing = checkpoints.list_checkpoints(self.out)
+        return PretrainReport(
+            self.step,
+            self.state.samples,
+            self.state.minutes,
+            stopped,
+            path or (existing[-1] if existing else None),
+            history,
+            min(1.0, self.total_waited / total),
+            self.figures,
+        )
+
+    total_waited = 0.0
+
+    def _due(self, seconds: float, minutes: float) -> bool:
+        """Whether the first process's clock says so; all processes must agree."""
+        due = torch.tensor([float(seconds >= 60 * minutes and self.accelerator.is_main_process)])
+        if self.accelerator.num_processes == 1:
+            return bool(due)
+        return bool(self.accelerator.reduce(due.to(self.device), reduction="sum") > 0)
+
+    def _stop_reason(self, minutes: float) -> str | None:
+        limits = self.limits
+        if limits.max_steps is not None and self.step >= limits.max_steps:
+            return "steps"
+        if limits.schedule_minutes is None and self.step >= self.preset.steps:
+            return "schedule"
+        if limits.schedule_minutes is not None and self._due(
+            60 * self.state.minutes, limits.schedule_minutes
+        ):
+            return "schedule"
+        if limits.max_minutes is not None and self._due(60 * minutes, limits.max_minutes):
+            return "minutes"
+        if self._due(float(self.interrupted), 1 / 60):
+            return "interrupted"
+        return None
+
+    def _report(self, values: dict[str, float], since: int, seconds: float, minutes: float) -> None:
+        assert self.feed is not None and self.log is not None
+        done = self.step - since
+        batch = self.preset.batch * self.batches_a_step
+        seconds = max(seconds, 1e-9)
+        self.total_waited += self.feed.waited
+        values = {
+            **values,
+            "samples_per_second": done * batch / seconds,
+            "waiting": min(1.0, self.feed.waited / seconds),
+        }
+        self.log.write(self.step, {**values, "minutes": self.state.minutes})
+        left = self._minutes_left(seconds / 60 / max(done, 1), minutes)
+        steps = self.limits.max_steps
+        if self.limits.schedule_minutes is None:
+            steps = min(self.preset.steps, steps or self.preset.steps)
+        share = self.step / steps if steps else self._progress(self.step)
+        self.log.say(progress_line(self.step, steps, share, values, self.state.minutes, left))
+
+    def _minutes_left(self, a_step: float, minutes: float) -> float | None:
+        ends = []
+        if self.limits.max_minutes is not None:
+            ends.append(self.limits.max_minutes - minutes)
+        if self.limits.schedule_minutes is not None:
+            ends.append(self.limits.schedule_minutes - self.state.minutes)
+        else:
+            ends.append((self.preset.steps - self.step) * a_step)
+        if self.limits.max_steps is not None:
+            ends.append((self.limits.max_steps - self.step) * a_step)
+        return max(0.0, min(ends))
+
+    def _validate(self) -> None:
+        if self.accelerator.is_main_process and self.validate is not None and self.log is not None:
+            generator = Generator(self.preset.architecture).to(self.device)
+            generator.load_state_dict(self.state.average or self.state.learner.generator.state_dict())
+            with torch.no_grad(), self._autocast():
+                self.figures = self.validate(generator.eval(), self.step)
+            self.log.write(self.step, {f"validation/{k}": v for k, v in self.figures.items()})
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in self.figures.items())
+            self.log.say(f"validation at step {self.step}: {shown}")
+        self.accelerator.wait_for_everyone()
+
+    def interrupt(self) -> None:
+        """End after the step that is under way."""
+        self.interrupted = True
+
+    def close(self) -> None:
+        """Stop the thread that draws ahead, close files."""
+        if self.feed is not None:
+            self.feed.close()
+        if self.log is not None:
+            self.log.close()
+
+
+def _accelerator(device: str | None) -> Any:
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError:
+        raise MissingDependencyError(
+            "Pretraining needs Accelerate, which is not installed. Install it with: "
+            "pip install 'retina-fm[train]'"
+        ) from None
+    # Terms that wait for their part of the curriculum leave parameters without a gradient.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=device == "cpu", kwargs_handlers=[unused])
+
+
+def _clip(module: torch.nn.Module, limit: float) -> Tensor:
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else float("inf"))
+
+
+def _same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    changed = []
+    for name, value in now["preset"].items():
+        old = before["preset"].get(name)
+        if Preset.from_dict(before["preset"]).as_dict().get(name) != value:
+            changed.append(f"{name}: {old} then, {value} now")
+    if before["seed"] != now["seed"]:
+        changed.append(f"seed: {before['seed']} then, {now['seed']} now")
+    if changed:
+        raise OutputError(
+            f"{out} was started with other settings ({'; '.join(changed)[:400]}). Continue with the same "
+            "preset, or choose another --out."
+        )

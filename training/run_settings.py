@@ -1,0 +1,76 @@
+"""How long a run is, how it uses its machine, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a run is and how often it saves.
+
+    Attributes:
+        max_steps: stop when this many steps are done since the run's beginning.
+        max_minutes: stop after this many minutes of this call.
+        schedule_minutes: measure the schedule in minutes of training instead of ``preset.steps``: for a
+            fixed slot on a machine of unknown speed. Such a run cannot be repeated to the bit.
+        save_minutes: between checkpoints.
+        save_steps: likewise in steps; None leaves it to the minutes.
+        validate_minutes: between validations.
+        keep: checkpoints that stay.
+        log_steps: steps between log lines.
+    """
+
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    schedule_minutes: float | None = None
+    save_minutes: float = 10.0
+    save_steps: int | None = None
+    validate_minutes: float = 30.0
+    keep: int = 2
+    log_steps: int = 20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the machine is used.
+
+    Attributes:
+        device: ``cpu``, ``cuda``...; the first GPU, or the CPU without one.
+        precision: ``bfloat16`` (autocast; weights and optimiser stay float32) or ``float32``.
+        compile: whether the generator is compiled.
+        channels_last: memory format of the networks.
+        ahead: batches drawn ahead in a thread.
+    """
+
+    device: str | None = None
+    precision: str = "bfloat16"
+    compile: bool = False
+    channels_last: bool = True
+    ahead: int = 2
+
+
+@dataclass(frozen=True)
+class PretrainReport:
+    """How a run ended.
+
+    Attributes:
+        step: done since the run's beginning.
+        samples: seen since then, by all processes.
+        minutes: of training since then.
+        stopped: why: ``steps``, ``minutes``, ``schedule`` or ``interrupted``.
+        checkpoint: the last one.
+        losses: total loss of every step of this call.
+        waiting: share of this call's time in which the loop waited for data.
+        figures: of the last validation.
+    """
+
+    step: int
+    samples: int
+    minutes: float
+    stopped: str
+    checkpoint: Path | None
+    losses: list[float] = field(default_factory=list)
+    waiting: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
