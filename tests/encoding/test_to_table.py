@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import disc_picture
+from filelock import FileLock
+from PIL import Image
+
+import retina_fm
+from retina_fm.encoding import to_table
+from retina_fm.encoding.rows import RowReader
+from retina_fm.errors import OutputError, PictureError, SkippedPictures
+
+TINY = "fundus2video-tiny"
+
+
+def encode_to(photos: object, out: Path, **settings: object) -> to_table.EncodeReport:
+    return retina_fm.encode_to(photos, out, TINY, **{"dtype": "float32", **settings})  # type: ignore[arg-type]
+
+
+def test_the_table_holds_vectors_geometry_and_what_made_them(photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "emb.parquet"
+    report = encode_to(photo_folder, out)
+    table = pq.read_table(out)
+    assert report.rows == table.num_rows == 11 and report.reused == 0
+    assert table.column("path").to_pylist()[0] == "photos/deep/eye10.png", "relative to the table"
+    assert table.schema.field("embedding").type == pa.list_(pa.float32(), 64)
+    vectors = np.array(table.column("embedding").to_pylist(), np.float32)
+    assert np.allclose(vectors, retina_fm.encode(photo_folder, TINY, dtype="float32"), atol=1e-4)
+    first = table.slice(0, 1).to_pylist()[0]
+    assert (first["height"], first["width"]) == (128, 128)
+    assert abs(first["fov_x"] - 64) < 1 and abs(first["fov_radius"] - 0.46 * 128) < 1.5 and first["fov_circle"]
+    metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    encoder = retina_fm.load(TINY)
+    assert metadata["transform_hash"] == encoder.transform.hash
+    assert metadata["weights_sha256"] == encoder.weights_sha256 and metadata["model"] == TINY
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [".emb.parquet.lock"]
+
+
+def test_a_second_call_reuses_every_row_and_changes_nothing(photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "emb.parquet"
+    encode_to(photo_folder, out)
+    before = out.read_bytes()
+    report = encode_to(photo_folder, out)
+    assert report.reused == 11 and out.read_bytes() == before
+
+
+def test_new_and_changed_photos_alone_are_encoded(photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "emb.parquet"
+    encode_to(photo_folder, out)
+    Image.fromarray(disc_picture(50)).save(photo_folder / "eye3.png")
+    os.utime(photo_folder / "eye3.png", ns=(1, 1))
+    Image.fromarray(disc_picture(51)).save(photo_folder / "eye12.png")
+    (photo_folder / "eye4.png").unlink()
+    report = encode_to(photo_folder, out)
+    assert (report.rows, report.reused) == (11, 9)
+    fresh = encode_to(photo_folder, tmp_path / "fresh.parquet")
+    assert fresh.reused == 0
+    one, other = pq.read_table(out), pq.read_table(tmp_path / "fresh.parquet")
+    assert one.column("path") == other.column("path")
+    assert np.allclose(
+        np.array(one.column("embedding").to_pylist()), np.array(other.column("embedding").to_pylist()), atol=1e-4
+    )
+
+
+def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(40):
+        Image.fromarray(disc_picture(number, 160)).save(photos / f"eye{number}.png")
+    encode_to(photos, tmp_path / "whole.parquet", batch_size=2)
+    out = tmp_path / "killed.parquet"
+    script = (
+        "import retina_fm, time, sys\n"
+        "from retina_fm.encoding import to_table, embedder\n"
+        "to_table._WRITE_EVERY = 0\n"
+        "call = embedder.Embedder.__call__\n"
+        "def slow(self, views):\n"
+        "    print('batch', len(views), flush=True); time.sleep(0.05); return call(self, views)\n"
+        "embedder.Embedder.__call__ = slow\n"
+        "r = retina_fm.encode_to(sys.argv[1], sys.argv[2], 'fundus2video-tiny', dtype='float32', batch_size=2,\n"
+        "                        workers=0)\n"
+        "print('done', r.rows, r.reused, flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(retina_fm.__file__).parent.parent)}
+    batches, kills = 0, 0
+    while True:
+        command = [sys.executable, "-c", script, str(photos), str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
+            assert run.stdout is not None
+            seen = 0
+            for line in run.stdout:
+                if line.startswith("batch"):
+                    seen += 1
+                    batches += 1
+                    if kills < 2 and seen == 6:
+                        run.send_signal(signal.SIGKILL)
+                elif line.startswith("done"):
+                    assert line.split()[1] == "40"
+        if run.returncode == 0:
+            break
+        kills += 1
+        time.sleep(0.1)
+    assert kills == 2
+    assert batches <= 20 + 2, "only a batch under way at a kill may be computed again"
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not list(tmp_path.glob(".killed.parquet*.parts"))
+
+
+def test_skipped_photos_are_reported_and_tried_again(photo_folder: Path, tmp_path: Path) -> None:
+    bad = photo_folder / "eye5.png"
+    bad.write_bytes(b"nonsense")
+    out = tmp_path / "emb.parquet"
+    with pytest.warns(SkippedPictures, match="eye5"):
+        report = encode_to(photo_folder, out, on_error="skip")
+    assert report.rows == 10 and report.skipped[0][0].endswith("eye5.png")
+    Image.fromarray(disc_picture(5)).save(bad)
+    assert (encode_to(photo_folder, out).rows, encode_to(photo_folder, out).reused) == (11, 11)
+
+
+def test_a_bad_photo_stops_but_keeps_what_was_finished(photo_folder: Path, tmp_path: Path) -> None:
+    (photo_folder / "eye9.png").write_bytes(b"nonsense")
+    out = tmp_path / "emb.parquet"
+    with pytest.raises(PictureError, match="eye9"):
+        encode_to(photo_folder, out, batch_size=2)
+    assert not out.exists()
+    (photo_folder / "eye9.png").unlink()
+    report = encode_to(photo_folder, out, batch_size=2)
+    assert report.rows == 10 and report.reused >= 8
+
+
+def test_photos_that_are_no_files_and_repeated_ones(photo_folder: Path, tmp_path: Path) -> None:
+    path = photo_folder / "eye1.png"
+    photos = [path, path.read_bytes(), disc_picture(7), path]
+    report = encode_to(photos, tmp_path / "emb.parquet")
+    names = pq.read_table(tmp_path / "emb.parquet").column("path").to_pylist()
+    assert report.rows == 4 and names[0] == names[3] and names[1].startswith("sha256:")
+    assert encode_to(photos, tmp_path / "emb.parquet").reused == 4
+
+
+def test_another_models_table_is_refused_unless_told(photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "emb.parquet"
+    encode_to(photo_folder, out)
+    table = pq.read_table(out)
+    other = {**table.schema.metadata, b"weights_sha256": b"0" * 64, b"model": b"retfound"}
+    pq.write_table(table.replace_schema_metadata(other), out)
+    with pytest.raises(OutputError, match=r"retfound.*overwrite"):
+        encode_to(photo_folder, out)
+    assert encode_to(photo_folder, out, overwrite=True).reused == 0
+
+
+def test_outputs_that_cannot_be_written_are_refused(photo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("mine")
+    with pytest.raises(OutputError, match="no Parquet table"):
+        encode_to(photo_folder, tmp_path / "text.parquet")
+    assert (tmp_path / "text.parquet").read_text() == "mine"
+    with pytest.raises(OutputError, match="is a folder"):
+        encode_to(photo_folder, photo_folder)
+
+
+def test_a_second_writer_is_refused(photo_folder: Path, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".emb.parquet.lock"), pytest.raises(OutputError, match="another process"):
+        encode_to(photo_folder, tmp_path / "emb.parquet")
+
+
+def test_a_full_disk_keeps_what_was_finished(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = to_table.write_part, []
+
+    def full(path: Path, *rest: object) -> None:
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        write(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(to_table, "write_part", full)
+    monkeypatch.setattr(to_table, "_WRITE_EVERY", 0.0)
+    out = tmp_path / "emb.parquet"
+    with pytest.raises(OutputError, match="No space left"):
+        encode_to(photo_folder, out, batch_size=2)
+    monkeypatch.undo()
+    assert encode_to(photo_folder, out, batch_size=2).reused == 4
+
+
+def test_rows_are_found_in_any_row_group(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"x": list(range(10))}), path, row_group_size=3)
+    reader = RowReader()
+    assert [reader.row(path, i).column("x")[0].as_py() for i in (9, 0, 4, 3, 2)] == [9, 0, 4, 3, 2]
+    reader.close()
