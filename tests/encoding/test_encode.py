@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import disc_picture
 from PIL import Image
 
 import retina_fm
+from conftest import disc_picture
 from retina_fm.encoding.decoding import decoded
 from retina_fm.encoding.in_memory import batches
 from retina_fm.encoding.precision import choose_device, choose_precision, fastest_precision
@@ -112,7 +112,9 @@ def test_skipping_leaves_the_bad_out_and_says_which(photo_folder: Path) -> None:
         embeddings = encode([good, bad, good], on_error="skip")
     assert embeddings.shape == (2, 64)
     warning = caught[0].message
-    assert isinstance(warning, SkippedPictures) and warning.indices == [1] and "truncated" in warning.reasons[0]
+    assert (
+        isinstance(warning, SkippedPictures) and warning.indices == [1] and "truncated" in warning.reasons[0]
+    )
 
 
 def test_without_skipping_the_first_bad_photo_stops(photo_folder: Path) -> None:

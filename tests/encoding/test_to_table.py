@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import disc_picture
 from filelock import FileLock
 from PIL import Image
 
 import retina_fm
+from conftest import disc_picture
 from retina_fm.encoding import to_table
 from retina_fm.encoding.rows import RowReader
 from retina_fm.errors import OutputError, PictureError, SkippedPictures
@@ -38,7 +38,9 @@ def test_the_table_holds_vectors_geometry_and_what_made_them(photo_folder: Path,
     assert np.allclose(vectors, retina_fm.encode(photo_folder, TINY, dtype="float32"), atol=1e-4)
     first = table.slice(0, 1).to_pylist()[0]
     assert (first["height"], first["width"]) == (128, 128)
-    assert abs(first["fov_x"] - 64) < 1 and abs(first["fov_radius"] - 0.46 * 128) < 1.5 and first["fov_circle"]
+    assert (
+        abs(first["fov_x"] - 64) < 1 and abs(first["fov_radius"] - 0.46 * 128) < 1.5 and first["fov_circle"]
+    )
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     encoder = retina_fm.load(TINY)
     assert metadata["transform_hash"] == encoder.transform.hash
@@ -68,7 +70,9 @@ def test_new_and_changed_photos_alone_are_encoded(photo_folder: Path, tmp_path: 
     one, other = pq.read_table(out), pq.read_table(tmp_path / "fresh.parquet")
     assert one.column("path") == other.column("path")
     assert np.allclose(
-        np.array(one.column("embedding").to_pylist()), np.array(other.column("embedding").to_pylist()), atol=1e-4
+        np.array(one.column("embedding").to_pylist()),
+        np.array(other.column("embedding").to_pylist()),
+        atol=1e-4,
     )
 
 

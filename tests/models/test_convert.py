@@ -43,7 +43,12 @@ class PublicGenerator(nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         c = WIDTH
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(inputs, c, 7), nn.InstanceNorm2d(c), nn.ReLU(True)]
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(inputs, c, 7),
+            nn.InstanceNorm2d(c),
+            nn.ReLU(True),
+        ]
         for _ in range(4):
             layers += [nn.Conv2d(c, 2 * c, 3, 2, 1), nn.InstanceNorm2d(2 * c), nn.ReLU(True)]
             c *= 2
@@ -142,7 +147,11 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path, content: bytes
 def small(name: str) -> tuple[object, nn.Module]:
     """A peer with a small backbone of the same family, and that backbone with random weights."""
     timm = import_vision("timm")
-    backbone = {"retfound": "vit_tiny_patch16_224", "retfound-green": "vit_tiny_patch16_224", "flair": "resnet18"}
+    backbone = {
+        "retfound": "vit_tiny_patch16_224",
+        "retfound-green": "vit_tiny_patch16_224",
+        "flair": "resnet18",
+    }
     arguments = {**PEERS[name].arguments, **({"img_size": 64} if name != "flair" else {})}
     peer = dataclasses.replace(
         PEERS[name],

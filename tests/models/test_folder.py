@@ -10,7 +10,15 @@ from safetensors.torch import load_file
 
 from retina_fm._files import sha256_of
 from retina_fm.errors import ConfigError, LicenceNotice, UnknownModelError, WeightsError, WeightsNotFoundError
-from retina_fm.models import ModelCard, WeightsConfig, list_models, load, load_generator, read_config, save_folder
+from retina_fm.models import (
+    ModelCard,
+    WeightsConfig,
+    list_models,
+    load,
+    load_generator,
+    read_config,
+    save_folder,
+)
 from retina_fm.models.folder import SHARD_BYTES, _shards
 from retina_fm.network import Architecture, Encoder, Generator, encoder_of, initialise
 from retina_fm.pictures import Transform
@@ -92,9 +100,17 @@ BROKEN = {
     ),
     "NaN": (lambda f: rewrite(f, lambda t: t["model.4.bias"].fill_(torch.nan)), WeightsError, "NaN"),
     "a pickle by another name": (lambda f: _pickle(f), WeightsError, "no safetensors file"),
-    "wrong hash": (lambda f: change_config(f, files=_hashes(f, "0" * 64)), WeightsError, "states 000000000000"),
+    "wrong hash": (
+        lambda f: change_config(f, files=_hashes(f, "0" * 64)),
+        WeightsError,
+        "states 000000000000",
+    ),
     "short hash": (lambda f: change_config(f, files=_hashes(f, "abc")), ConfigError, "64 hex digits"),
-    "path in a file name": (lambda f: change_config(f, files={"../x.safetensors": "0" * 64}), ConfigError, "plain"),
+    "path in a file name": (
+        lambda f: change_config(f, files={"../x.safetensors": "0" * 64}),
+        ConfigError,
+        "plain",
+    ),
     "no config": (lambda f: (f / "config.json").unlink(), ConfigError, "no weights folder"),
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), ConfigError, "JSON"),
     "config a list": (lambda f: (f / "config.json").write_text("[]"), ConfigError, "not an object"),

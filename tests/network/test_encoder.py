@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from retina_fm.errors import ViewError
-from retina_fm.network import Architecture, Encoder, Features, Generator, encoder_of, encoder_state, initialise
+from retina_fm.network import (
+    Architecture,
+    Encoder,
+    Features,
+    Generator,
+    encoder_of,
+    encoder_state,
+    initialise,
+)
 
 SMALL = Architecture(width=8, encoder_blocks=2, embedding=32)
 
@@ -53,7 +61,7 @@ def test_maps_have_doubling_channels_at_strides_1_to_16(full: Encoder) -> None:
     assert full.feature_info.reduction() == [1, 2, 4, 8, 16]
     assert features.pooled.shape == (1, full.num_features) and features.pooled.dtype == torch.float32
     assert features.lesions is not None and features.lesions.shape == (1, 6, 16, 16)
-    assert 0 <= float(features.lesions.min()) and float(features.lesions.max()) <= 1
+    assert float(features.lesions.min()) >= 0 and float(features.lesions.max()) <= 1
 
 
 def test_the_folded_stem_equals_the_unfolded_one() -> None:

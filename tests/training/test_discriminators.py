@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from retina_fm.training.discriminators import Discriminators
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from retina_fm.training.presets import PRESETS, Preset, preset_named, with_settings
 
 from retina_fm.errors import ConfigError
+from retina_fm.training.presets import PRESETS, Preset, preset_named, with_settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
