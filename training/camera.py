@@ -46,27 +46,31 @@ def soften(image: Tensor, amount: Tensor) -> Tensor:
     return torch.lerp(image, mean_of_nine(image), amount.view(_ONE))
 
 
-def expose(light: Tensor, index: Tensor, field: Tensor, shade: Tensor, parameters: Parameters) -> Tensor:
+def expose(
+    light: Tensor, index: Tensor, opened: Tensor, field: Tensor, shade: Tensor, parameters: Parameters
+) -> Tensor:
     """Turns fluorescence into one grey frame in [0, 1]: gain, vignetting, tone, focus and noise.
 
     Args:
         light: fluorescence (B, 1, H, W), about 0.2 in the background and 0.8 in full vessels.
         index: number of the frame in its sequence, int (B,).
+        opened: gain beside the drawn one, (B,).
         field: field of view (B, 1, H, W).
         shade: from ``vignette``.
         parameters: of the batch.
     """
     height, width = field.shape[-2:]
-    gain = parameters["gain"].gather(1, index.unsqueeze(1)).view(_ONE)
-    grey = (light * shade * gain).clamp(min=1e-4)
+    gain = (parameters["gain"].gather(1, index.unsqueeze(1))[:, 0] * opened).view(_ONE)
+    grey = (light * shade).mul_(gain).clamp_(min=1e-4)
     # The shoulder of the sensor: bright vessels crowd below white instead of all reaching it.
-    grey = grey / ((grey * 0.8).square().square() + 1).sqrt().sqrt()
-    grey = grey.pow(parameters["gamma"].view(_ONE)) + parameters["offset"].view(_ONE)
+    grey = grey.div_((grey * 0.8).square_().square_().add_(1).sqrt_().sqrt_())
+    grey = grey.pow_(parameters["gamma"].view(_ONE)).add_(parameters["offset"].view(_ONE))
     noise = gaussian_noise(parameters["noise_seed"] + 7919 * (index + 1), height, width)
     # Photon noise grows with the root of the light; the camera adds its own (gain is higher where it is dim).
-    sigma = parameters["noise"].view(_ONE) * gain.sqrt() * 1.5 * (0.5 + 1.1 * grey.sqrt())
+    level = parameters["noise"].view(_ONE) * gain.sqrt() * 1.5
+    noise *= grey.sqrt().mul_(1.1 * level).add_(0.5 * level)
     # Focus blurs picture and grain alike: the grain of real frames is coarser than a pixel.
-    grey = soften(grey + sigma * noise, 0.35 + 0.6 * parameters["blur"])
+    grey = soften(noise.add_(grey), 0.35 + 0.6 * parameters["blur"])
     return grey.clamp_(0, 1).mul_(field)
 
 

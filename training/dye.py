@@ -34,7 +34,11 @@ def arterial_input(time: Tensor, peak: Tensor, plateau: Tensor, clearance: Tenso
 
 def front(time: Tensor, delay: Tensor, width: Tensor | float) -> Tensor:
     """How far a place has filled: 0 before the front, 1 behind it (logistic, ``width`` in seconds)."""
-    return torch.sigmoid((time - delay) / width)
+    return (
+        torch.sigmoid_((time - delay) / width)
+        if isinstance(width, float)
+        else torch.sigmoid((time - delay) / width)
+    )
 
 
 def arterial_delay(distance: Tensor, speed: Tensor) -> Tensor:

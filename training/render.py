@@ -72,7 +72,6 @@ class _Scene:
         depth = 0.42 + 0.58 * (1 - torch.exp(-calibre / p["calibre_half"].view(_ONE)))
         depth = depth * (0.6 + 0.5 * maps["axis"])  # the column of blood is round
         self.artery, self.vein = maps["artery"] * depth, maps["vein"] * depth
-        self.vessels = (maps["artery"] + maps["vein"]).clamp(0, 1)
         speed = p["artery_speed"].view(_ONE)
         self.artery_delay = arterial_delay(maps["artery_delay"], speed)
         self.vein_delay = laminar_delay(
@@ -88,12 +87,15 @@ class _Scene:
         self.capillary = maps["capillary"] * (1 + texture * (0.3 * network + 0.12 * patchy)).clamp(min=0.1)
         mottle = 1 + texture * (0.06 * fine + 0.08 * patchy + 0.06 * patches) + 0.9 * (maps["choroid"] - 0.5)
         yellow = 1 - p["xanthophyll"].view(_ONE) * maps["macula"]
-        self.choroid = mottle.clamp(0.2, 2.0) * yellow
+        self.choroid = p["choroid_level"].view(_ONE) * mottle.clamp_(0.2, 2.0) * yellow
         disc = maps["disc"]
-        self.disc_rim = disc * (1 - _spread(disc, 4)).clamp(0, 1) * 2
+        rim = disc * (1 - _spread(disc, 4)).clamp(0, 1) * 2
+        vessels = (maps["artery"] + maps["vein"]).clamp_(0, 1)
+        self.disc_stain = p["disc_stain"].view(_ONE) * (0.26 + 0.06 * rim) * disc * (1 - 0.5 * vessels)
+        # The disc has no choroid behind it; vessels hide what lies under them.
+        self.uncovered = (1 - 0.72 * vessels) * (1 - 0.55 * disc)
         self.leak_near = self.leak_far = self.leak_wide = torch.zeros_like(self.field)
         self.perfused = torch.ones_like(self.field)
-        self.block = torch.zeros_like(self.field)
         if with_lesions:
             self._lesions(height, width)
 
@@ -102,20 +104,35 @@ class _Scene:
         spot = [lesions[:, i : i + 1] for i in range(paint.COUNT)]
         self.perfused = 1 - self._nonperfusion(height, width)
         self.capillary = self.capillary * self.perfused
+        self.choroid = self.choroid * (0.45 + 0.55 * self.perfused)
         small = 1 - (self.maps["calibre"] / 0.006).clamp(0, 1)
         keep = 1 - 0.85 * (1 - self.perfused) * small
         self.artery, self.vein = self.artery * keep, self.vein * keep
-        self.block = self._blockage(spot)
-        scar = spot[paint.SCAR]
-        self.scar_rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp(0, 1)
+        block = self._blockage(spot)
+        self.open = 1 - block
+        self._stains(spot[paint.DRUSEN], spot[paint.SCAR])
+        self.aneurysm = 0.75 * spot[paint.MICROANEURYSM]
+        self.aneurysm_delay = self.artery_delay + 0.7 * p["transit"].view(_ONE)
         uneven = paint.fine_field(p["leak_field"], height, width)
         edge = (4 * self.perfused * (1 - self.perfused)).clamp(0, 1)
         source = 0.9 * spot[paint.MICROANEURYSM] * (uneven > -0.3) + 0.05 * edge * (uneven > 0.4)
         source = source + 0.3 * (spot[paint.COTTON_WOOL] > 0.2) * (uneven > 0)
         source = source * p["leak"].view(_ONE)
-        self.leak_near = _spread(source, 1) * 1.2
-        self.leak_far = _spread(source, 2) * 2.2
-        self.leak_wide = _spread(source, 4) * 3.5
+        seen = 0.75 * (1 - 0.85 * block)
+        self.leak_near = _spread(source, 1) * 1.2 * seen
+        self.leak_far = _spread(source, 2) * 2.2 * seen
+        self.leak_wide = _spread(source, 4) * 3.5 * seen
+
+    def _stains(self, drusen: Tensor, scar: Tensor) -> None:
+        """How drusen and scars change the choroid's light at once, and what they add late.
+
+        Window defects let the choroid through from the flush on and keep their size (Schatz 1978); laser
+        scars are dark in their middle and stain at the rim; drusen stain late.
+        """
+        defect = self.p["window_defect"].view(_ONE)
+        rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp_(0, 1)
+        self.at_once = 0.5 * drusen + (1.95 * defect - 0.65) * scar
+        self.late = 0.32 * drusen + 0.4 * (1 - defect) * rim + (0.18 - 0.03 * defect) * scar
 
     def _nonperfusion(self, height: int, width: int) -> Tensor:
         """Areas without capillaries: dark from the first frame on (ETDRS report 11, 1991)."""
@@ -159,63 +176,45 @@ def _choroidal_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
 
     Early it is patchy (Hayreh 1975, Br J Ophthalmol 59:631); late dye stains choroid and sclera.
     """
-    p = scene.p
+    stain = 0.42 * scene.p["late_stain"].view(_ONE) * slow_rise(time, 150.0)
     filled = front(time, scene.choroid_delay, 0.18)
-    stain = p["late_stain"].view(_ONE) * slow_rise(time, 150.0)
-    return p["choroid_level"].view(_ONE) * scene.choroid * (filled * (0.04 + 0.12 * dose) + 0.42 * stain)
+    return filled.mul_(0.04 + 0.12 * dose).add_(stain).mul_(scene.choroid)
 
 
 def _capillary_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     """The capillary bed brightens after its arteries, and spares the fovea (Bird and Weale 1974)."""
-    p = scene.p
-    arrival = scene.artery_delay + 0.45 * p["transit"].view(_ONE)
-    return p["capillary_level"].view(_ONE) * 0.12 * scene.capillary * dose * front(time, arrival, 0.35)
+    level = 0.12 * scene.p["capillary_level"].view(_ONE) * dose
+    late = time - 0.45 * scene.p["transit"].view(_ONE)
+    return front(late, scene.artery_delay, 0.35).mul_(level).mul_(scene.capillary)
 
 
 def _arterial_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     """Arteries: fronts run outward from the disc along the tree."""
-    return 1.25 * scene.artery * dose * front(time, scene.artery_delay, scene.p["front_width"].view(_ONE))
+    width = scene.p["front_width"].view(_ONE)
+    return front(time, scene.artery_delay, width).mul_(1.25 * dose).mul_(scene.artery)
 
 
 def _venous_glow(scene: _Scene, time: Tensor, dose: Tensor) -> Tensor:
     """Veins: from the walls inwards, after arteries and capillaries, brightest at the venous peak."""
-    return scene.vein * 1.4 * dose * front(time, scene.vein_delay, 0.32)
+    return front(time, scene.vein_delay, 0.32).mul_(1.4 * dose).mul_(scene.vein)
 
 
 def _disc_glow(scene: _Scene, time: Tensor) -> Tensor:
     """The disc stains late: dye comes from its choroidal rim (Hayreh 1969)."""
-    disc = scene.maps["disc"]
-    return scene.p["disc_stain"].view(_ONE) * (0.26 + 0.06 * scene.disc_rim) * disc * slow_rise(time, 140.0)
+    return scene.disc_stain * slow_rise(time, 140.0)
 
 
 def _leakage(scene: _Scene, time: Tensor) -> Tensor:
     """Dye outside leaky walls: it grows, spreads and blurs with time, and never shrinks."""
     age = (time - 4.0).clamp(min=0) / scene.p["leak_delay"].view(_ONE)
     near, far, wide = 1 - torch.exp(-3 * age), 1 - torch.exp(-age), 1 - torch.exp(-0.4 * age)
-    return 0.75 * (near * scene.leak_near + far * scene.leak_far + wide * scene.leak_wide)
+    return (near * scene.leak_near).addcmul_(far, scene.leak_far).addcmul_(wide, scene.leak_wide)
 
 
 def _lesion_glow(scene: _Scene, time: Tensor, dose: Tensor, base: Tensor) -> Tensor:
-    """Microaneurysms shine from the arteriovenous phase on; drusen and scars stain late.
-
-    Window defects let the choroid through from the flush on and keep their size (Schatz 1978); laser scars
-    are dark in their middle and stain at the rim.
-    """
-    p, lesions = scene.p, scene.lesions
-    aneurysm = lesions[:, paint.MICROANEURYSM : paint.MICROANEURYSM + 1]
-    drusen = lesions[:, paint.DRUSEN : paint.DRUSEN + 1]
-    scar = lesions[:, paint.SCAR : paint.SCAR + 1]
-    filled = front(time, scene.artery_delay + 0.7 * p["transit"].view(_ONE), 0.4)
-    glow = 0.75 * aneurysm * filled * (0.35 + 0.65 * dose)
-    late = slow_rise(time, 160.0)
-    glow = glow + drusen * (0.5 * base + 0.32 * late)
-    defect = p["window_defect"].view(_ONE)
-    closed = 0.4 * (1 - defect) * late * scene.scar_rim
-    return (
-        glow
-        + closed
-        + scar * (defect * (1.3 * base + 0.15 * late) + (1 - defect) * (0.18 * late - 0.65 * base))
-    )
+    """Microaneurysms shine from the arteriovenous phase on; drusen and scars stain late."""
+    filled = front(time, scene.aneurysm_delay, 0.4).mul_(0.35 + 0.65 * dose).mul_(scene.aneurysm)
+    return filled.addcmul_(scene.at_once, base).addcmul_(slow_rise(time, 160.0), scene.late)
 
 
 def fluorescence(scene: _Scene, time: Tensor) -> Tensor:
@@ -227,27 +226,23 @@ def fluorescence(scene: _Scene, time: Tensor) -> Tensor:
     arterial = arterial_input(t, *course)
     capillary = arterial_input(t - 0.5 * transit, *course)
     venous = arterial_input(t - transit, *course)
-    choroidal = arterial_input(t + p["choroid_lead"].view(_ONE), *course)
-    background = _choroidal_glow(scene, t, choroidal)
+    choroid = _choroidal_glow(scene, t, arterial_input(t + p["choroid_lead"].view(_ONE), *course))
+    light = (choroid + _capillary_glow(scene, t, capillary)).mul_(scene.uncovered)
+    light += _disc_glow(scene, t)
+    light += torch.maximum(_arterial_glow(scene, t, arterial), _venous_glow(scene, t, venous))
     if scene.with_lesions:
-        background = background * (1 - 0.55 * (1 - scene.perfused))
-        base = background
-    background = background + _capillary_glow(scene, t, capillary)
-    # The disc has no choroid behind it; vessels hide what lies under them.
-    background = background * (1 - 0.72 * scene.vessels) * (1 - 0.55 * scene.maps["disc"])
-    light = background + _disc_glow(scene, t) * (1 - 0.5 * scene.vessels)
-    light = light + torch.maximum(_arterial_glow(scene, t, arterial), _venous_glow(scene, t, venous))
-    if scene.with_lesions:
-        light = light + _lesion_glow(scene, t, capillary, base)
-        light = light * (1 - scene.block)
-        light = light + _leakage(scene, t) * (1 - 0.85 * scene.block)
-    # The photographer opens up as the dye fades.
-    return light * _exposure(t, venous)
+        light += _lesion_glow(scene, t, capillary, choroid)
+        light *= scene.open
+        light += _leakage(scene, t)
+    return light
 
 
-def _exposure(time: Tensor, dose: Tensor) -> Tensor:
-    """Gain that keeps late frames readable: late vessels are half as bright as at the venous peak."""
-    return 1.0 / (0.35 + 0.65 * dose).clamp(min=0.2).pow(0.6) * (time > 30) + (time <= 30).float()
+def exposure(parameters: Parameters, time: Tensor) -> Tensor:
+    """Gain by which the photographer opens up as the dye fades, (B,): late vessels stay readable."""
+    p = parameters
+    venous = arterial_input(time - p["transit"], p["bolus_peak"], p["plateau"], p["clearance"])
+    opened = (0.35 + 0.65 * venous).clamp(min=0.2).pow(-0.6)
+    return torch.where(time > 30, opened, 1.0)
 
 
 def render_parameters(
@@ -288,7 +283,8 @@ def render_parameters(
 
     def picture(slot: Tensor) -> Tensor:
         time = parameters["times"].gather(1, slot.unsqueeze(1))[:, 0]
-        frame = expose(fluorescence(scene, time), slot, field, scene.shade, parameters)
+        opened = exposure(parameters, time)
+        frame = expose(fluorescence(scene, time), slot, opened, field, scene.shade, parameters)
         return moved(frame, slot, parameters, motion) * field if motion > 0 else frame
 
     rendered = [picture(index[:, k]) for k in range(index.shape[1])]
