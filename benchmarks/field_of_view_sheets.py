@@ -71,9 +71,8 @@ def main() -> None:
     print(f"{len(tiles)} photos, {len(whole)} without a circle: {', '.join(whole) or 'none'}")
     if overlaps:
         worst = min(overlaps, key=lambda stem: overlaps[stem])
-        print(
-            f"overlap with masks: mean {np.mean(list(overlaps.values())):.4f}, least {overlaps[worst]:.4f} ({worst})"
-        )
+        mean = np.mean(list(overlaps.values()))
+        print(f"overlap with masks: mean {mean:.4f}, least {overlaps[worst]:.4f} ({worst})")
 
 
 if __name__ == "__main__":

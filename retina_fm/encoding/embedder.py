@@ -43,7 +43,7 @@ class Embedder:
             self.device = choose_device(device)
             self.precision = choose_precision(dtype, self.device)
             self.encoder: Any = load(model, device=self.device, dtype=self.precision.dtype)
-            self.encoder.to(memory_format=torch.channels_last)
+            self.encoder.to(memory_format=self._layout)
         else:
             self.encoder = model  # a caller's own module stays on its device and in its type
             self.device = next(self.encoder.parameters()).device
@@ -60,6 +60,12 @@ class Embedder:
         self._mean = torch.tensor(transform.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(transform.std, device=self.device).view(1, 3, 1, 1)
 
+    @property
+    def _layout(self) -> torch.memory_format:
+        # channels last is faster in bfloat16; in float32 on a CPU its normalisation is slow or imprecise
+        exact = self.precision.dtype == torch.float32 and self.device.type == "cpu"
+        return torch.contiguous_format if exact else torch.channels_last
+
     @torch.inference_mode()
     def __call__(self, views: np.ndarray) -> np.ndarray:
         """``uint8 (B, S, S, 3)`` to ``float32 (B, D)``.
@@ -73,7 +79,7 @@ class Embedder:
         try:
             pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2)
             scaled = (pixels.float() / 255 - self._mean) / self._std
-            scaled = scaled.to(self.precision.dtype).contiguous(memory_format=torch.channels_last)
+            scaled = scaled.to(self.precision.dtype).contiguous(memory_format=self._layout)
             embeddings = self._embed(scaled)[:count].float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(

@@ -91,8 +91,8 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path) 
         "def slow(self, views):\n"
         "    print('batch', len(views), flush=True); time.sleep(0.05); return call(self, views)\n"
         "embedder.Embedder.__call__ = slow\n"
-        "r = retina_fm.encode_to(sys.argv[1], sys.argv[2], 'fundus2video-tiny', dtype='float32', batch_size=2,\n"
-        "                        workers=0)\n"
+        "r = retina_fm.encode_to(sys.argv[1], sys.argv[2], 'fundus2video-tiny', dtype='float32',\n"
+        "                        batch_size=2, workers=0)\n"
         "print('done', r.rows, r.reused, flush=True)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(retina_fm.__file__).parent.parent)}

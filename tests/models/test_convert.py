@@ -197,7 +197,7 @@ def test_a_peer_with_a_tensor_missing_or_left_over_is_refused(name: str, tmp_pat
     last = list(state)[-1]
     for faulty in ({k: v for k, v in state.items() if k != last}, {**state, "odd": torch.ones(1)}):
         values = {"model": faulty} if PEERS[name].unwrap else faulty
-        with pytest.raises(WeightsError, match="1 (missing|unexpected)"):
+        with pytest.raises(WeightsError, match=r"1 (missing|unexpected)"):
             convert_peer(values, tmp_path / name, peer, name, {})  # type: ignore[arg-type]
 
 
