@@ -42,8 +42,8 @@ class Embedder:
         if isinstance(model, str):
             self.device = choose_device(device)
             self.precision = choose_precision(dtype, self.device)
-            self.encoder: Any = load(model, device=self.device, dtype=self.precision.dtype)
-            self.encoder.to(memory_format=self._layout)
+            encoder: Any = load(model, device=self.device, dtype=self.precision.dtype)
+            self.encoder: Any = encoder.to(memory_format=self._layout)
         else:
             self.encoder = model  # a caller's own module stays on its device and in its type
             self.device = next(self.encoder.parameters()).device

@@ -25,15 +25,17 @@ class BackboneEncoder(nn.Module):
         backbone: the timm model, without classifier.
     """
 
-    def __init__(self, backbone: nn.Module, config: WeightsConfig) -> None:
+    backbone: Any
+
+    def __init__(self, backbone: Any, config: WeightsConfig) -> None:
         super().__init__()
-        self.backbone: Any = backbone
+        self.backbone = backbone
         self.name: str = config.name
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
-        self.num_features = int(self.backbone.num_features)
-        info = self.backbone.feature_info
+        self.num_features = int(backbone.num_features)
+        info = backbone.feature_info
         self.feature_info = FeatureInfo(
             [int(entry["num_chs"]) for entry in info], [int(entry["reduction"]) for entry in info]
         )

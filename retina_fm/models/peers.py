@@ -9,7 +9,7 @@ from typing import Any
 from retina_fm.models.card import ModelCard
 from retina_fm.pictures import Transform
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,13 @@ PEERS = {
             backbone="vit_large_patch16_224",
             arguments={"global_pool": "avg", "fc_norm": False},
             # Upstream crops to the retina, resizes to 256 and takes the central 224.
-            transform=Transform(size=224, margin=224 / 256 - 1, resample="bicubic", **_IMAGENET),
+            transform=Transform(
+                size=224,
+                margin=224 / 256 - 1,
+                resample="bicubic",
+                mean=_IMAGENET_MEAN,
+                std=_IMAGENET_STD,
+            ),
             card=ModelCard(
                 licence="CC-BY-NC-4.0",
                 training_data="904 170 colour fundus photographs, mostly MEH-MIDAS (Zhou et al. 2023)",

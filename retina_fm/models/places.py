@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import retina_fm
 from retina_fm.errors import WeightsNotFoundError
@@ -56,15 +57,18 @@ def fetch_from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repository, _, pinned = name.removeprefix(HUB_PREFIX).partition("@")
-    settings = {"revision": revision or pinned or None, "allow_patterns": ["*.json", "*.safetensors"]}
+    settings: dict[str, Any] = {
+        "revision": revision or pinned or None,
+        "allow_patterns": ["*.json", "*.safetensors"],
+    }
     try:
-        return Path(snapshot_download(repository, local_files_only=True, **settings))  # type: ignore[arg-type]
+        return Path(snapshot_download(repository, local_files_only=True, **settings))
     except HFValidationError as error:
         raise WeightsNotFoundError(f"{name!r} is no hub name: {error}. Write hf-hub:OWNER/NAME.") from None
     except (OSError, ValueError):
         pass  # not in the cache
     try:
-        return Path(snapshot_download(repository, **settings))  # type: ignore[arg-type]
+        return Path(snapshot_download(repository, **settings))
     except (OSError, ValueError, HfHubHTTPError) as error:
         short = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsNotFoundError(
