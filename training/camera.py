@@ -70,7 +70,7 @@ def expose(
     level = parameters["noise"].view(_ONE) * gain.sqrt() * 1.5
     noise *= grey.sqrt().mul_(1.1 * level).add_(0.5 * level)
     # Focus blurs picture and grain alike: the grain of real frames is coarser than a pixel.
-    grey = soften(noise.add_(grey), 0.35 + 0.6 * parameters["blur"])
+    grey = soften(noise.add_(grey), 0.25 + 0.55 * parameters["blur"])
     return grey.clamp_(0, 1).mul_(field)
 
 

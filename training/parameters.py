@@ -124,14 +124,14 @@ def _dye(draw: _Drawer) -> dict[str, Tensor]:
         "bolus_peak": draw.uniform(2.8, 5.0),
         "plateau": draw.uniform(0.5, 0.7),
         "clearance": draw.log_uniform(300.0, 900.0),
-        "choroid_level": draw.log_uniform(0.4, 1.3),
-        "capillary_level": draw.log_uniform(0.6, 1.5),
-        "texture": draw.uniform(0.5, 2.0),
+        "choroid_level": draw.log_uniform(0.5, 1.2),
+        "capillary_level": draw.log_uniform(0.75, 1.45),
+        "texture": draw.uniform(0.9, 2.2),
         "xanthophyll": draw.uniform(0.5, 0.95),
         "calibre_half": draw.uniform(0.002, 0.0045),
         "late_stain": draw.uniform(0.03, 0.2),
         "disc_stain": draw.uniform(0.15, 0.75),
-        "light_field": draw.normal(1.0, 1, 6, 6) * draw.uniform(0.06, 0.34, 1, 1, 1),
+        "light_field": draw.normal(1.0, 1, 6, 6) * draw.uniform(0.06, 0.28, 1, 1, 1),
         "patch_field": draw.normal(1.0, 1, 14, 14),
         "patchy_field": draw.normal(1.0, 1, 44, 44),
     }
@@ -141,13 +141,13 @@ def _camera(draw: _Drawer) -> dict[str, Tensor]:
     """What the angiography camera and the colour camera do to their pictures."""
     # Photographers expose each phase for itself; the levels are those of real frames.
     level = (1.4, 1.1, 1.3)
-    phase_gain = torch.cat([k * draw.log_uniform(0.75, 1.35, 1).expand(-1, 4) for k in level], 1)
+    phase_gain = torch.cat([k * draw.log_uniform(0.84, 1.22, 1).expand(-1, 4) for k in level], 1)
     return {
-        "gain": draw.log_uniform(0.75, 1.35, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES)),
+        "gain": draw.log_uniform(0.85, 1.25, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES)),
         "gamma": draw.uniform(0.8, 1.15),
         "offset": draw.uniform(0.015, 0.07),
-        "noise": draw.log_uniform(0.008, 0.07),
-        "vignette": draw.uniform(0.15, 0.95),
+        "noise": draw.log_uniform(0.016, 0.075),
+        "vignette": draw.uniform(0.2, 0.85),
         "vignette_centre": draw.normal(0.25, 2),
         "blur": draw.uniform(0.0, 1.0),
         "noise_seed": torch.randint(0, 2**31 - 1, (draw.batch,), generator=draw.generator),
@@ -257,6 +257,7 @@ def draw_parameters(
     crop: int | None = None,
     painting: float = 0.5,
     augment: bool = True,
+    grain: float = 1.0,
 ) -> Parameters:
     """Draws everything random about ``batch`` renderings.
 
@@ -267,12 +268,14 @@ def draw_parameters(
         crop: side of the window to render; the whole view when None.
         painting: probability that lesions are painted into a photo and its frames.
         augment: False keeps the eye as it lies, undegraded: no rotation, flip, scale, haze or blur.
+        grain: factor on the frames' noise; 1 is as noisy as real frames, less is easier to learn from.
 
     Returns:
         Tensors on the CPU; see the source for each name's unit.
     """
     draw = _Drawer(generator, batch)
     values = _geometry(draw, crop, size, augment) | _dye(draw) | _camera(draw)
+    values["noise"] = values["noise"] * grain
     painted = (draw.uniform(0, 1) < painting).float()
     values |= {
         "painted": painted.long(),

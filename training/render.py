@@ -329,6 +329,7 @@ def render_batch(
     painting: float = 0.5,
     motion: float = 0.0,
     augment: bool = True,
+    grain: float = 1.0,
     device: torch.device | str | None = None,
 ) -> Rendered:
     """Draws parameters and renders: one call a training step.
@@ -342,6 +343,7 @@ def render_batch(
         painting: probability that lesions are painted.
         motion: standard deviation of eye movements, pixels.
         augment: False keeps place and photo as they are.
+        grain: factor on the frames' noise; 1 is as noisy as real frames.
         device: where to render; the batch's own device when None.
 
     Raises:
@@ -357,6 +359,7 @@ def render_batch(
         crop=crop,
         painting=painting if lesions else 0.0,
         augment=augment,
+        grain=grain,
     )
     place = torch.device(device) if device is not None else batch.maps.device
     return render_parameters(

@@ -172,6 +172,7 @@ def render_samples(
     lesions: bool = True,
     painting: float = 0.5,
     steps: Sequence[int] | None = None,
+    grain: float = 1.0,
     device: torch.device | str | None = None,
 ) -> Samples:
     """Renders one sample an eye, and only the six frames that it needs of twelve.
@@ -183,6 +184,7 @@ def render_samples(
         lesions: False renders vessels alone.
         painting: probability that lesions are painted.
         steps: which steps to draw from; all ten when None.
+        grain: factor on the frames' noise; 1 is as noisy as real frames.
         device: where to render; the eyes' own when None.
     """
     step = draw_steps(generator, len(eyes), steps)
@@ -193,6 +195,7 @@ def render_samples(
         frames=needed_frames(step),
         lesions=lesions,
         painting=painting,
+        grain=grain,
         device=device,
     )
     return samples_of(rendered, step.to(rendered.frames.device))
@@ -245,6 +248,8 @@ class RenderedSamples:
         lesions: False renders vessels alone; may be changed between batches (curriculum).
         painting: probability that lesions are painted; may be changed between batches.
         steps: which steps to draw from.
+        grain: factor on the frames' noise. Grain cannot be predicted, so targets have less of it than real
+            frames have.
         device: where to render.
         keep: how many eyes stay in memory.
         resident: keep all eyes as one batch on the device (about 4 MB an eye at 512 pixels).
@@ -260,6 +265,7 @@ class RenderedSamples:
         lesions: bool = True,
         painting: float = 0.5,
         steps: Sequence[int] | None = None,
+        grain: float = 0.3,
         device: torch.device | str = "cpu",
         keep: int = 1024,
         resident: bool = False,
@@ -276,7 +282,7 @@ class RenderedSamples:
         if batch < 1:
             raise ConfigError(f"batch={batch} is not a number of samples. Give 1 or more.")
         self.crop, self.batch, self.seed = crop, batch, seed
-        self.lesions, self.painting, self.steps = lesions, painting, steps
+        self.lesions, self.painting, self.steps, self.grain = lesions, painting, steps, grain
         self.device, self.keep = torch.device(device), keep
         self.index = 0
         self._cache: OrderedDict[int, PreparedEye] = OrderedDict()
@@ -322,6 +328,7 @@ class RenderedSamples:
             lesions=self.lesions,
             painting=self.painting,
             steps=self.steps,
+            grain=self.grain,
             device=self.device,
         )
 
