@@ -174,12 +174,10 @@ def prepare_view(
         "disc": np.asarray(disc * inside, np.float32),
         **_tissue(view, field, both, radius),
     }
-    beside = np.clip(1 - from_fovea / 0.3, 0, 1) + np.asarray(disc, np.float32)
+    # The fovea is dark and the disc bright by nature: neither is a lesion.
+    natural = np.clip(1.5 * np.asarray(disc, np.float32) + np.exp(-((from_fovea / 1.2) ** 4)), 0, 1)
     for name in ("dark", "bright"):
-        maps[name] = np.asarray(
-            maps[name] * np.clip(1 - beside * 1.5 - 0.8 * np.exp(-((from_fovea / 0.7) ** 2)), 0, 1),
-            np.float32,
-        )
+        maps[name] = np.asarray(maps[name] * (1 - natural), np.float32)
     off_disc = np.asarray(inside * (from_disc > 1.3 * disc_radius), np.float32)
     edge = field & ~ndimage.binary_erosion(field, iterations=max(2, int(0.05 * radius)))
     rng = np.random.Generator(np.random.PCG64(int(view[::7, ::7].sum())))
@@ -232,6 +230,7 @@ def prepare_eye(
     veins: Mask | None = None,
     lesions: Mapping[str, Mask] | None = None,
     disc: Mask | None = None,
+    healthy: bool = False,
     size: int = 512,
     metadata: Mapping[str, Any] | None = None,
 ) -> PreparedEye:
@@ -244,6 +243,7 @@ def prepare_eye(
         veins: likewise.
         lesions: likewise, a mask for each known type of lesion.
         disc: likewise.
+        healthy: the photo is known to show no lesions of any type but those given.
         size: side of the view in pixels.
         metadata: JSON values kept with the eye.
 
@@ -272,14 +272,15 @@ def prepare_eye(
         scale = 255.0 if array.dtype == np.uint8 and array.max() > 1 else 1.0
         return np.asarray(geometry.view_of(array.astype(np.float32) / scale, "area"), np.float32)
 
+    known = {name: value for name, mask in (lesions or {}).items() if (value := seen(name, mask)) is not None}
+    if healthy:
+        known = {name: np.zeros((size, size), np.float32) for name in LESION_TYPES} | known
     return prepare_view(
         view,
         vessels=seen("vessels", vessels),
         arteries=seen("arteries", arteries),
         veins=seen("veins", veins),
-        lesions={
-            name: value for name, mask in (lesions or {}).items() if (value := seen(name, mask)) is not None
-        },
+        lesions=known,
         disc=seen("disc", disc),
         metadata=metadata,
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,8 @@ LESION_FOLDERS = {
     "scar": ("scar", "scars"),
 }
 SUFFIX = ".eye.safetensors"
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _Job:
     lesions: dict[str, Path]
     out: Path
     size: int
+    healthy: bool = False
 
 
 def find_mask(folder: Path, photo: Path) -> Path | None:
@@ -96,7 +99,7 @@ def _read_mask(path: Path) -> np.ndarray[Any, Any]:
 
 def _key(job: _Job) -> str:
     """Hash of the photo, its masks, the size and the version: another mask makes another eye."""
-    digest = hashlib.sha256(f"{VERSION}:{job.size}".encode())
+    digest = hashlib.sha256(f"{VERSION}:{job.size}:{job.healthy}".encode())
     for name, path in sorted({"photo": job.photo, **job.masks, **job.lesions}.items()):
         digest.update(name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -112,10 +115,12 @@ def _run(job: _Job) -> tuple[Path | None, bool, str]:
         path = job.out / f"{job.photo.stem}-{key[:12]}{SUFFIX}"
         if path.exists():
             return path, False, ""
+        lesions = {name: _read_mask(mask) for name, mask in job.lesions.items()}
         eye = prepare_eye(
             job.photo,
             size=job.size,
-            lesions={name: _read_mask(mask) for name, mask in job.lesions.items()},
+            lesions=lesions,
+            healthy=job.healthy,
             metadata={"source": str(job.photo.name), "sha256": key},
             **{name: _read_mask(mask) for name, mask in job.masks.items()},
         )
@@ -126,7 +131,12 @@ def _run(job: _Job) -> tuple[Path | None, bool, str]:
 
 
 def _jobs(
-    photos: Iterable[Path], out: Path, folders: Mapping[str, Path], lesions: Mapping[str, Path], size: int
+    photos: Iterable[Path],
+    out: Path,
+    folders: Mapping[str, Path],
+    lesions: Mapping[str, Path],
+    size: int,
+    healthy: bool,
 ) -> Iterator[_Job | tuple[Path, str]]:
     for photo in photos:
         masks = {}
@@ -138,7 +148,7 @@ def _jobs(
             masks[name] = mask
         else:
             given = {name: mask for name, folder in lesions.items() if (mask := find_mask(folder, photo))}
-            yield _Job(photo, masks, given, out, size)
+            yield _Job(photo, masks, given, out, size, healthy)
 
 
 def prepare_folder(
@@ -150,6 +160,7 @@ def prepare_folder(
     veins: str | os.PathLike[str] | None = None,
     discs: str | os.PathLike[str] | None = None,
     lesions: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
+    healthy: bool = False,
     size: int = 512,
     workers: int | None = None,
     progress: bool | None = None,
@@ -167,6 +178,7 @@ def prepare_folder(
         veins: likewise.
         discs: folder of masks of the optic disc; found when None.
         lesions: folder with a sub-folder of masks for each known type, or the folders by type.
+        healthy: the photos are known to show no lesions, so that what is not painted is certainly none.
         size: side of the view in pixels.
         workers: processes; one a core when None, in this process when 1.
         progress: show a bar; only on a terminal when None.
@@ -205,7 +217,7 @@ def prepare_folder(
     target.mkdir(parents=True, exist_ok=True)
     jobs: list[_Job] = []
     failed: list[tuple[str, str]] = []
-    for item in _jobs(paths, target, folders, {k: Path(v) for k, v in types.items()}, size):
+    for item in _jobs(paths, target, folders, {k: Path(v) for k, v in types.items()}, size, healthy):
         if isinstance(item, _Job):
             jobs.append(item)
         else:
@@ -215,7 +227,7 @@ def prepare_folder(
         total=len(jobs), unit="eye", desc="prepare", disable=None if progress is None else not progress
     )
     with bar:
-        for job, (path, fresh, reason) in zip(jobs, _map(jobs, workers), strict=True):
+        for job, (path, fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
             bar.update()
             if path is None:
                 failed.append((str(job.photo), reason))
@@ -225,12 +237,62 @@ def prepare_folder(
     return PrepareReport(eyes, made, reused, failed)
 
 
-def _map(jobs: list[_Job], workers: int | None) -> Iterator[tuple[Path | None, bool, str]]:
+def prepare_drawn_folder(
+    count: int,
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    size: int = 512,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> PrepareReport:
+    """Draws and prepares ``count`` retinas with all their truth; those that are there are kept.
+
+    Args:
+        count: how many.
+        out: folder of the prepared eyes; made when it is missing.
+        seed: of the first; the others follow.
+        size: side in pixels.
+        workers: processes; one a core when None, in this process when 1.
+        progress: show a bar; only on a terminal when None.
+
+    Raises:
+        ConfigError: ``count`` below 1.
+    """
+    from tqdm.auto import tqdm
+
+    if count < 1:
+        raise ConfigError(f"{count} retinas cannot be drawn. Give 1 or more.")
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{VERSION}{SUFFIX}") for k in range(count)]
+    made = 0
+    bar = tqdm(total=count, unit="eye", desc="draw", disable=None if progress is None else not progress)
+    with bar:
+        for fresh in parallel(_draw, jobs, workers):
+            made += fresh
+            bar.update()
+    return PrepareReport([path for _, _, path in jobs], made, count - made)
+
+
+def _draw(job: tuple[int, int, Path]) -> bool:
+    seed, size, path = job
+    if path.exists():
+        return False
+    from retina_fm.training.drawn import draw_retina
+    from retina_fm.training.prepare import prepare_drawn
+
+    prepare_drawn(draw_retina(seed, size)).save(path)
+    return True
+
+
+def parallel(work: Callable[[_In], _Out], jobs: Sequence[_In], workers: int | None) -> Iterator[_Out]:
+    """Results in the order of the jobs, from worker processes or from this one."""
     count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
     if count == 1:
-        yield from map(_run, jobs)
+        yield from map(work, jobs)
         return
     from loky import get_reusable_executor
 
     executor = get_reusable_executor(max_workers=count, timeout=20)
-    yield from executor.map(_run, jobs, chunksize=1)
+    yield from executor.map(work, jobs, chunksize=1)

@@ -16,7 +16,7 @@ from retina_fm.errors import OutputError, PictureError
 from retina_fm.training.lesion_shapes import LESION_TYPES
 
 Map = NDArray[np.float32]
-VERSION = 1
+VERSION = 2
 
 # Channels of ``PreparedEye.maps`` and the value that one grey level stands for.
 MAPS = (

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from retina_fm.errors import ConfigError, RetinaError
 from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.pairs import PHASES, Frame, PairSequence, write_pairs
+from retina_fm.training.prepare_folder import parallel
 from retina_fm.training.prepared import PreparedEye, load_eye, write_whole
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def simulate(
         total=len(jobs), unit="sequence", desc="simulate", disable=None if progress is None else not progress
     )
     with bar:
-        for job, (fresh, times, reason) in zip(jobs, _map(jobs, workers), strict=True):
+        for job, (fresh, times, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
             bar.update()
             if reason:
                 failed.append((job.name, reason))
@@ -222,14 +223,3 @@ def simulate(
     if rows:
         write_pairs(target / "pairs.csv", rows)
     return SimulateReport(target / "pairs.csv", made, reused, failed)
-
-
-def _map(jobs: list[_Job], workers: int | None) -> Iterator[tuple[bool, list[float], str]]:
-    count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
-    if count == 1:
-        yield from map(_run, jobs)
-        return
-    from loky import get_reusable_executor
-
-    executor = get_reusable_executor(max_workers=count, timeout=20)
-    yield from executor.map(_run, jobs, chunksize=1)

@@ -15,7 +15,12 @@ def add(subparsers: Any) -> None:
         description="Finds vessels, disc, fovea and arrival times once a photo. A killed run continues where "
         "it was; vessels are estimated where no masks are given.",
     )
-    parser.add_argument("photos", nargs="+", help="folder, quoted glob, or files")
+    parser.add_argument("photos", nargs="*", help="folder, quoted glob, or files")
+    parser.add_argument(
+        "--drawn", type=int, default=0, metavar="N", help="draw N retinas, instead of photos or beside them"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first drawn retina (0)")
+    parser.add_argument("--healthy", action="store_true", help="the photos are known to show no lesions")
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared eyes")
     add_mask_arguments(parser)
     parser.add_argument("--size", type=int, default=512, help="side of the view in pixels (512)")
@@ -43,28 +48,44 @@ def photos_of(arguments: argparse.Namespace) -> Any:
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and report; 1 if any photo failed."""
     from retina_fm.cli.main import print_json
-    from retina_fm.training.prepare_folder import prepare_folder
+    from retina_fm.errors import ConfigError
+    from retina_fm.training.prepare_folder import prepare_drawn_folder, prepare_folder
 
-    report = prepare_folder(
-        photos_of(arguments),
-        arguments.out,
-        vessels=arguments.vessels,
-        arteries=arguments.arteries,
-        veins=arguments.veins,
-        discs=arguments.discs,
-        lesions=arguments.lesions,
-        size=arguments.size,
-        workers=arguments.workers,
-    )
-    if arguments.json:
-        failed = [{"photo": photo, "reason": reason} for photo, reason in report.failed]
-        print_json(
-            {"out": str(arguments.out), "made": report.made, "reused": report.reused, "failed": failed}
+    if not arguments.photos and arguments.drawn < 1:
+        raise ConfigError("There is nothing to prepare. Give photos, or --drawn N with N of 1 or more.")
+    reports = []
+    if arguments.photos:
+        reports.append(
+            prepare_folder(
+                photos_of(arguments),
+                arguments.out,
+                vessels=arguments.vessels,
+                arteries=arguments.arteries,
+                veins=arguments.veins,
+                discs=arguments.discs,
+                lesions=arguments.lesions,
+                healthy=arguments.healthy,
+                size=arguments.size,
+                workers=arguments.workers,
+            )
         )
-        return int(bool(report.failed))
-    for photo, reason in report.failed:
+    if arguments.drawn > 0:
+        reports.append(
+            prepare_drawn_folder(
+                arguments.drawn,
+                arguments.out,
+                seed=arguments.seed,
+                size=arguments.size,
+                workers=arguments.workers,
+            )
+        )
+    made, reused = sum(r.made for r in reports), sum(r.reused for r in reports)
+    failed = [failure for report in reports for failure in report.failed]
+    if arguments.json:
+        reasons = [{"photo": photo, "reason": reason} for photo, reason in failed]
+        print_json({"out": str(arguments.out), "made": made, "reused": reused, "failed": reasons})
+        return int(bool(failed))
+    for photo, reason in failed:
         print(f"failed  {photo}: {reason}")
-    print(
-        f"{arguments.out}: {report.made} eyes prepared, {report.reused} reused, {len(report.failed)} failed"
-    )
-    return int(bool(report.failed))
+    print(f"{arguments.out}: {made} eyes prepared, {reused} reused, {len(failed)} failed")
+    return int(bool(failed))

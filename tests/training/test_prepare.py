@@ -10,7 +10,7 @@ from scipy import ndimage
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError
 from retina_fm.training import draw_retina, prepare_eye, prepare_view
 from retina_fm.training.arrival import distance_along
-from retina_fm.training.prepare_folder import find_mask, lesion_folders, prepare_folder
+from retina_fm.training.prepare_folder import find_mask, lesion_folders, prepare_drawn_folder, prepare_folder
 from retina_fm.training.prepared import MAPS, load_eye
 
 
@@ -195,3 +195,19 @@ def test_a_failed_write_leaves_nothing(prepared_eyes, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         prepared_eyes[0].save(tmp_path / "blocked" / "a.eye.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["blocked"]
+
+
+def test_drawn_eyes_are_prepared_once(tmp_path):
+    first = prepare_drawn_folder(2, tmp_path, size=96, workers=1)
+    assert (first.made, first.reused) == (2, 0)
+    assert prepare_drawn_folder(3, tmp_path, size=96, workers=1).made == 1
+    assert load_eye(first.eyes[0]).lesion_known.all()
+    with pytest.raises(ConfigError, match="1 or more"):
+        prepare_drawn_folder(0, tmp_path)
+
+
+def test_healthy_photos_have_known_absence(drawn_retinas):
+    eye = prepare_eye(drawn_retinas[0].photo, size=128, healthy=True)
+    assert eye.lesion_known.all()
+    assert eye.lesions.max() == 0
+    assert not prepare_eye(drawn_retinas[0].photo, size=128).lesion_known.any()
