@@ -27,7 +27,9 @@ def inside_mean(values: Tensor, inside: Tensor) -> Tensor:
 
 def local_mean(values: Tensor, window: int) -> Tensor:
     """Mean over a square of ``window`` pixels (odd); at the border, over the part that exists."""
-    return F.avg_pool2d(values, window, stride=1, padding=window // 2, count_include_pad=False)
+    half = window // 2  # the part of a square that exists is a rectangle, so one axis follows the other
+    rows = F.avg_pool2d(values, (1, window), stride=1, padding=(0, half), count_include_pad=False)
+    return F.avg_pool2d(rows, (window, 1), stride=1, padding=(half, 0), count_include_pad=False)
 
 
 def weighted_l1(

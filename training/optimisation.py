@@ -35,12 +35,12 @@ def make_optimiser(settings: Optimiser, module: nn.Module, rate: float) -> torch
     """AdamW or Adam over a module; only kernels decay."""
     trained = [p for p in module.parameters() if p.requires_grad]
     if settings.kind == "adam":
-        return torch.optim.Adam(trained, lr=rate, betas=settings.betas)
+        return torch.optim.Adam(trained, lr=rate, betas=settings.betas, fused=True)
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate, betas=settings.betas)
+    return torch.optim.AdamW(groups, lr=rate, betas=settings.betas, fused=True)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -40,14 +40,14 @@ class Machine:
         device: ``cpu``, ``cuda``...; the first GPU, or the CPU without one.
         precision: ``bfloat16`` (autocast; weights and optimiser stay float32) or ``float32``.
         compile: whether the generator is compiled.
-        channels_last: memory format of the networks.
+        channels_last: memory format of the networks; None is on a GPU alone (eager CPUs are slower with it).
         ahead: batches drawn ahead in a thread.
     """
 
     device: str | None = None
     precision: str = "bfloat16"
     compile: bool = False
-    channels_last: bool = True
+    channels_last: bool | None = None
     ahead: int = 2
 
 

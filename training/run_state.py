@@ -38,7 +38,7 @@ class RunState:
         seed: int,
         device: torch.device,
         *,
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         perceptual: PerceptualFeatures | None = None,
         start_from: dict[str, Tensor] | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class RunState:
             self.learner.generator.load_state_dict(start_from)
         for module in (self.learner, self.judge):
             if module is not None:
-                _place(module, device, channels_last)
+                _place(module, device, device.type != "cpu" if channels_last is None else channels_last)
         self.average: dict[str, Tensor] = {}
         if preset.optimiser.average > 0:
             self.average = {k: v.detach().clone() for k, v in self.learner.generator.state_dict().items()}
