@@ -14,7 +14,7 @@ from typing import TextIO
 import retina_fm
 from retina_fm.errors import LicenceNotice, RetinaError, SkippedPictures
 
-COMMANDS = ("encode", "demo", "models", "convert", "doctor")
+COMMANDS = ("encode", "demo", "models", "convert", "doctor", "simulate", "prepare", "pretrain", "export")
 """Modules of this package, each with ``add(subparsers)`` that sets ``handler``."""
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
