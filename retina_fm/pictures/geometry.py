@@ -200,7 +200,7 @@ def _sample(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, order: str
     height, width = array.shape[:2]
     outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))[None, :]
     if order not in ("nearest", "bilinear"):
-        raise ValueError(f"order is {order!r}; use 'nearest' or 'bilinear' ('area' only from picture to view)")
+        raise ValueError(f"order is {order!r}; use 'nearest' or 'bilinear' ('area' only into a view)")
     if order == "nearest":
         down = np.clip(np.floor(rows).astype(np.int64), 0, height - 1)
         right = np.clip(np.floor(columns).astype(np.int64), 0, width - 1)
