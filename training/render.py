@@ -264,8 +264,16 @@ def render_parameters(
         lesions: False renders vessels alone: nothing is painted and given lesions do not show in frames.
         motion: standard deviation of eye movements between frames, pixels.
     """
+    # Rendering has no gradient, and half precision would misplace lesions.
+    with torch.no_grad(), torch.autocast(eyes.maps.device.type, enabled=False):
+        return _render(eyes, parameters, side or eyes.size, frames, lesions, motion)
+
+
+def _render(
+    eyes: EyeBatch, parameters: Parameters, side: int, frames: Tensor | None, lesions: bool, motion: float
+) -> Rendered:
     batch, device = len(eyes), eyes.maps.device
-    window = open_window(eyes, parameters, side or eyes.size)
+    window = open_window(eyes, parameters, side)
     field = (window.maps["field_of_view"] > 0.5).float()
     window.maps["field_of_view"] = field
     photo = window.photo

@@ -144,3 +144,21 @@ def test_murray_angles_of_equal_daughters_are_equal_and_of_a_twig_steep():
 def test_wrong_arguments_are_named(arguments, hint):
     with pytest.raises(ConfigError, match=hint):
         draw_retina(0, **arguments)
+
+
+def test_importing_training_and_drawing_loads_no_torch():
+    code = (
+        "import sys; from retina_fm.training import draw_retina;"
+        "draw_retina(0, 64); print('torch' in sys.modules)"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == "False"
+
+
+def test_every_public_name_can_be_loaded():
+    import retina_fm.training as training
+
+    for name in training.__all__:
+        assert getattr(training, name) is not None
+    with pytest.raises(AttributeError, match="drawn_retina"):
+        training.drawn_retina  # noqa: B018
