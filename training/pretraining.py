@@ -123,13 +123,13 @@ class _Run:
 
     def begin(self, resume: bool, data: list[str], start_from: dict[str, Tensor] | None) -> None:
         """Build everything, from a seed or from the last checkpoint."""
-        started = (self.out / "run.json").is_file()
-        if started and not resume:
+        found = checkpoints.list_checkpoints(self.out)
+        if found and not resume:
             raise OutputError(
                 f"{self.out} holds a run already. Continue it with --resume, or choose another --out."
             )
         identity = {"preset": self.preset.as_dict(), "seed": self.seed}
-        if started:
+        if found:
             _same_run(checkpoints.read_run_file(self.out), identity, self.out)
         elif self.accelerator.is_main_process:
             about = {**identity, "data": data, "retina_fm_version": retina_fm.__version__}
@@ -143,7 +143,6 @@ class _Run:
             perceptual=self.perceptual,
             start_from=start_from,
         )
-        found = checkpoints.list_checkpoints(self.out)
         if found:
             checkpoint = checkpoints.load_checkpoint(found[-1])
             self.state.restore(checkpoint, self.batches_a_step)

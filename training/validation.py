@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from retina_fm.errors import ConfigError, NoPicturesError
+from retina_fm.generation import generate_frames
 from retina_fm.network import Generator, encoder_of
 from retina_fm.pictures import Transform, expand
-from retina_fm.training.autoregression import generate_frames
 from retina_fm.training.losses import local_mean
 from retina_fm.training.metrics import psnr, ssim
 from retina_fm.training.presets import Preset

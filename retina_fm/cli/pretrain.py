@@ -122,8 +122,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from retina_fm.training.checkpoints import run_preset
     from retina_fm.training.feeding import open_stream
-    from retina_fm.training.pretraining import Limits, Machine, pretrain
+    from retina_fm.training.pretraining import pretrain
     from retina_fm.training.run_log import logger
+    from retina_fm.training.run_settings import Limits, Machine
     from retina_fm.training.validation import make_validation
 
     logging.getLogger("retina_fm.training").setLevel(logging.INFO)

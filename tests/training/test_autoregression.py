@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from retina_fm.training.autoregression import generate_frames, own_last, predictions
+from retina_fm.generation import generate_frames, predictions
+from retina_fm.training.autoregression import own_last
 
 
 class Made(NamedTuple):
