@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,10 @@ def load_fvd(path: str | Path, sha256: str | None = None) -> torch.jit.ScriptMod
             f"{path} has SHA-256 {digest}, {sha256 or 'none'} was given. TorchScript runs code: compare the "
             "hash with its source, then give it."
         )
-    module: torch.jit.ScriptModule = torch.jit.load(str(source), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    return module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the format is old; so is the network
+        module: torch.jit.ScriptModule = torch.jit.load(str(source), map_location="cpu")  # type: ignore[no-untyped-call]
+    return module.eval()
 
 
 @torch.no_grad()

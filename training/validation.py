@@ -221,13 +221,13 @@ def probe(generator: Generator, table: str | Path, size: int, *, limit: int = 60
     Raises:
         ConfigError: the table has no such columns.
     """
-    rows = _labels(Path(table))[:limit]
+    rows = probe_rows(table)[:limit]
     encoder = encoder_of(generator).eval()
     transform = Transform(size=size)
     device = next(encoder.parameters()).device
     statistics = []
     for row in rows:
-        view = transform.normalise(transform.view(Path(table).parent / row["path"])[0])
+        view = transform.normalise(transform.view(row["path"])[0])
         statistics.append(encoder.statistics(torch.from_numpy(view)[None].to(device)).float().cpu())
     features = torch.cat(statistics).numpy()
     spread = features.std(0)
@@ -273,11 +273,26 @@ def _probe_auroc(features: NDArray[Any], labels: Sequence[str], patients: Sequen
     return float(np.mean([roc_auc_score(truth == k, scores[:, k]) for k in range(len(kept))]))
 
 
-def _labels(table: Path) -> list[dict[str, str]]:
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+def probe_rows(table: str | Path) -> list[dict[str, str]]:
+    """Rows of a table of labels, with paths that exist: relative to the table or to ``images`` beside it.
+
+    Raises:
+        ConfigError: there is no such table, it lacks columns, or a picture of it is not there.
+    """
+    source = Path(table)
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be read ({error}). Give a labels.csv to --probe.") from None
     if not rows or "path" not in rows[0] or "label" not in rows[0]:
-        raise ConfigError(f"{table} needs columns path and label (and patient_id) for a probe.")
+        raise ConfigError(f"{source} needs columns path and label (and patient_id) for a probe.")
+    for row in rows:
+        places = [source.parent / row["path"], source.parent / "images" / row["path"]]
+        there = [place for place in places if place.is_file()]
+        if not there:
+            raise ConfigError(f"{source} names {row['path']}, which is not beside it. Check the column path.")
+        row["path"] = str(there[0])
     return rows
 
 
@@ -309,6 +324,8 @@ def make_validation(
     held = read_held_back(held_back, size) if held_back else None
     labelled = read_labelled(vessels[0], vessels[1], size, limit=28) if vessels else None
     video = not preset.single_frame
+    for table in probes:
+        probe_rows(table)  # what is wrong with a table shows now, not after half an hour
 
     def validate(generator: Generator, step: int) -> dict[str, float]:
         figures: dict[str, float] = {}

@@ -1,0 +1,84 @@
+"""A run becomes a weights folder that loads, embeds and generates."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from crude_stream import CrudeStream
+from run_crude import crude_preset
+
+import retina_fm
+from retina_fm.errors import NoPicturesError, OutputError
+from retina_fm.models import load_generator
+from retina_fm.training import checkpoints
+from retina_fm.training.export import export, principal_directions, training_views
+from retina_fm.training.pretraining import pretrain
+from retina_fm.training.run_settings import Limits, Machine
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, prepared_eyes):
+    folder = tmp_path_factory.mktemp("export")
+    for number, eye in enumerate(prepared_eyes):
+        eye.save(folder / "eyes" / f"{number}.eye.safetensors")
+    pretrain(
+        CrudeStream(),
+        folder / "run",
+        crude_preset(),
+        limits=Limits(max_steps=3),
+        machine=Machine(device="cpu"),
+        data=[str(folder / "eyes")],
+        tensorboard=False,
+    )
+    return folder
+
+
+def test_the_average_is_exported_in_bfloat16_with_a_card(run):
+    config = export(run / "run", run / "weights", licence="CC-BY-4.0")
+    assert config.card.licence == "CC-BY-4.0"
+    assert config.card.training_data == "eyes"
+    assert config.provenance["steps"] == 3
+    assert config.provenance["samples"] == 6
+    assert config.provenance["retina_fm_version"] == retina_fm.__version__
+    average = checkpoints.load_checkpoint(checkpoints.list_checkpoints(run / "run")[-1]).tensors["average"]
+    generator = load_generator(str(run / "weights")).state_dict()
+    for key, value in average.items():
+        assert torch.equal(generator[key], value.to(torch.bfloat16).float()), key
+
+
+def test_the_exported_encoder_embeds_with_a_pooling_fitted_on_the_training_photographs(run):
+    export(run / "run", run / "weights2")
+    encoder = retina_fm.load(str(run / "weights2"))
+    views = torch.stack(list(training_views([run / "eyes"], 128, 10)))
+    with torch.no_grad():
+        embeddings = encoder.embed(views)
+    assert embeddings.shape == (4, 32)
+    assert torch.isfinite(embeddings).all()
+    assert embeddings.mean(0).abs().max() < 0.02 * embeddings.abs().max(), "centred on what it was fitted on"
+    assert torch.linalg.matrix_rank(embeddings.double(), atol=0.5) == 3
+
+
+def test_directions_are_orthonormal_and_principal_ones_come_first():
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(5, 40, generator=generator, dtype=torch.float64)
+    data -= data.mean(0)
+    rows = principal_directions(data, 12)
+    assert torch.allclose(rows @ rows.t(), torch.eye(12), atol=1e-5)
+    kept = (data.float() @ rows.t()).square().sum()
+    assert kept == pytest.approx(data.square().sum().item(), rel=1e-4), "distances of the photographs stay"
+    spread = (data.float() @ rows.t()).square().sum(0)
+    assert (spread[:3] > spread[1:4]).all()
+
+
+def test_a_run_without_checkpoint_and_a_folder_without_run_are_refused(run, tmp_path):
+    with pytest.raises(OutputError, match="holds no run"):
+        export(tmp_path, tmp_path / "weights")
+    checkpoints.write_run_file(tmp_path, {"preset": crude_preset().as_dict(), "seed": 0, "data": []})
+    with pytest.raises(OutputError, match="no checkpoint"):
+        export(tmp_path, tmp_path / "weights")
+
+
+def test_one_photograph_is_too_few_to_fit_on(run, tmp_path, prepared_eyes):
+    prepared_eyes[0].save(tmp_path / "one" / "0.eye.safetensors")
+    with pytest.raises(NoPicturesError, match="two photographs"):
+        export(run / "run", tmp_path / "weights", data=[str(tmp_path / "one")])
