@@ -14,7 +14,18 @@ from typing import TextIO
 import retina_fm
 from retina_fm.errors import LicenceNotice, RetinaError, SkippedPictures
 
-COMMANDS = ("encode", "demo", "models", "convert", "doctor", "simulate", "prepare", "pretrain", "export")
+COMMANDS = (
+    "encode",
+    "demo",
+    "models",
+    "convert",
+    "doctor",
+    "simulate",
+    "prepare",
+    "pretrain",
+    "export",
+    "generate",
+)
 """Modules of this package, each with ``add(subparsers)`` that sets ``handler``."""
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
