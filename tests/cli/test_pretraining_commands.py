@@ -1,0 +1,119 @@
+"""The commands of pretraining: train, resume, export, check; and what they say about bad input."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retina_fm.cli import export, pretrain
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError
+from retina_fm.training import draw_retina, prepare_drawn
+
+
+def run(*words) -> int:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    pretrain.add(subparsers)
+    export.add(subparsers)
+    arguments = parser.parse_args([str(word) for word in words])
+    return arguments.handler(arguments)
+
+
+@pytest.fixture(scope="module")
+def eyes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eyes")
+    for seed in range(2):
+        prepare_drawn(draw_retina(seed, 96)).save(folder / f"{seed}.eye.safetensors")
+    return folder
+
+
+def test_train_resume_export(eyes, tmp_path, capsys):
+    words = [
+        "pretrain",
+        "--data",
+        eyes,
+        "--preset",
+        "tiny",
+        "--out",
+        tmp_path / "run",
+        "--batch",
+        2,
+        "--crop",
+        64,
+    ]
+    assert run(*words, "--max-steps", 2) == 0
+    assert run(*words, "--max-steps", 3, "--resume", "--precision", "float32") == 0
+    assert run("export", tmp_path / "run", "--out", tmp_path / "weights", "--licence", "CC-BY-4.0") == 0
+    text = capsys.readouterr().out
+    assert "step 3, 6 samples" in text
+    assert (tmp_path / "weights" / "config.json").is_file()
+    assert all(p.stat().st_size < 16e6 for p in (tmp_path / "weights").iterdir())
+    with pytest.raises(OutputError, match="batch: 2 then, 4 now"):
+        run(
+            "pretrain",
+            "--data",
+            eyes,
+            "--preset",
+            "tiny",
+            "--out",
+            tmp_path / "run",
+            "--crop",
+            64,
+            "--resume",
+        )
+
+
+def test_presets_are_listed(capsys):
+    assert run("pretrain", "--preset", "list") == 0
+    assert "fundus2video-paper" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--set", "weights.lesions"], ["--set", "weight=1"], ["--batch", "many"]])
+def test_settings_that_make_no_sense_are_refused(eyes, tmp_path, words):
+    with pytest.raises(ConfigError):
+        run("pretrain", "--data", eyes, "--preset", "tiny", "--out", tmp_path, *words)
+
+
+def test_no_data_and_an_empty_folder_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--data"):
+        run("pretrain", "--preset", "tiny", "--out", tmp_path)
+    with pytest.raises(NoPicturesError, match="no prepared eyes"):
+        run("pretrain", "--data", tmp_path, "--preset", "tiny", "--out", tmp_path / "run")
+
+
+def pairs(folder, sizes):
+    """A pairs.csv of one sequence a size."""
+    lines = ["sequence,photo,frame,phase"]
+    for number, size in enumerate(sizes):
+        y, x = np.mgrid[:size, :size]
+        inside = (y - size / 2) ** 2 + (x - size / 2) ** 2 < (0.48 * size) ** 2
+        colour = (inside[..., None] * np.array([170, 90, 50])).astype(np.uint8)
+        Image.fromarray(colour).save(folder / f"{number}.png")
+        for index, phase in enumerate(("arterial", "venous", "late")):
+            grey = (inside * (60 + 40 * index)).astype(np.uint8)
+            Image.fromarray(grey).save(folder / f"{number}-{index}.png")
+            lines.append(f"s{number},{number}.png,{number}-{index}.png,{phase}")
+    (folder / "pairs.csv").write_text("\n".join(lines))
+    return folder / "pairs.csv"
+
+
+def test_one_sequence_and_mixed_sizes_train(tmp_path):
+    for name, sizes in (("one", [120]), ("mixed", [120, 200])):
+        (tmp_path / name).mkdir()
+        table = pairs(tmp_path / name, sizes)
+        out = tmp_path / f"run-{name}"
+        assert run("pretrain", "--data", table, "--preset", "tiny", "--out", out, "--max-steps", 2) == 0
+
+
+def test_pairs_are_checked_like_a_compiler(tmp_path, capsys):
+    table = pairs(tmp_path, [100])
+    assert run("pretrain", "--check", table) == 0
+    table.write_text(table.read_text().replace("venous", "venus"))
+    assert run("pretrain", "--check", table) == 1
+    text = capsys.readouterr().out
+    assert "row 3" in text
+    with pytest.raises(ConfigError, match="problem"):
+        run("pretrain", "--data", table, "--preset", "tiny", "--out", tmp_path / "run")
