@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retina_fm.generation import unroll
-from retina_fm.network import Generator
+from retina_fm.generation import Step, unroll
 
 
-def own_last(generator: Generator, photo: Tensor, step: Tensor) -> Tensor:
+def own_last(generator: Step, photo: Tensor, step: Tensor) -> Tensor:
     """The generator's own last triple for each sample's step.
 
     A network that only ever saw true triples lets its artefacts grow from step to step. The triple is
