@@ -7,6 +7,8 @@ from torch import Tensor
 
 from retina_fm.generation import Step, unroll
 
+_LIKE = 3
+
 
 def own_last(generator: Step, photo: Tensor, step: Tensor) -> Tensor:
     """The generator's own last triple for each sample's step.
@@ -26,8 +28,10 @@ def own_last(generator: Step, photo: Tensor, step: Tensor) -> Tensor:
     """
     lengths = step.tolist()
     found = torch.empty_like(photo)
-    # All rows go on together to the deepest; a row's triple is taken when its steps are done.
-    for number, triple in unroll(generator, photo, max(lengths)):
-        done = [row for row, length in enumerate(lengths) if length == number + 1]
-        found[done] = triple[done]
+    # Rows of like depth go on together to the deepest of them: a third of the passes of all together.
+    for depth in sorted({length // _LIKE for length in lengths}):
+        rows = [row for row, length in enumerate(lengths) if length // _LIKE == depth]
+        for number, triple in unroll(generator, photo[rows], max(lengths[row] for row in rows)):
+            done = [place for place, row in enumerate(rows) if lengths[row] == number + 1]
+            found[[rows[place] for place in done]] = triple[done]
     return found
