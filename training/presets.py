@@ -79,8 +79,8 @@ class Curriculum:
         painting: probability that lesions are painted on an eye, from then on.
         own_frames: probability that a sample gets the generator's own last triple instead of the true one.
         own_frames_from: share before which it is 0.
-        roll_out: deepest step whose last triple is generated; it costs as many passes. Two sequences learnt by
-            heart lost their late phase with 3 and kept it with 9.
+        roll_out: deepest step whose last triple is generated; it costs as many passes. Two sequences learnt
+            by heart lost their late phase with 3 and kept it with 9.
         crops: sides of the windows that take turns, in pixels; None is the whole view.
     """
 

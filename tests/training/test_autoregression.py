@@ -55,10 +55,20 @@ def test_the_first_step_has_no_last_triple_and_later_ones_the_means_so_far():
 
 
 def test_own_last_is_what_generation_feeds_into_each_step():
-    view = photo()
-    view[1] *= 0.5
-    counter = Counter()
-    generate_frames(counter, view, 5)
-    found = own_last(Counter(), view, torch.tensor([4, 1]))
-    assert torch.equal(found[0], counter.seen[4][0])
-    assert torch.equal(found[1], counter.seen[1][1])
+    seen = []
+
+    def step(view, last):
+        seen.append(None if last is None else last.clone())
+        before = view if last is None else last
+        offsets = torch.tensor([0.1, 0.05, -0.1]).view(1, 3, 1, 1)
+        return Made(0.2 * view + 0.7 * before + offsets)
+
+    view = photo().repeat(2, 1, 1, 1)
+    view[1:] *= torch.tensor([0.9, 0.5, 0.3]).view(3, 1, 1, 1)
+    view[:, :, 1:] += 0.1
+    generate_frames(step, view)
+    fed = list(seen)
+    found = own_last(step, view, torch.tensor([4, 1, 9, 5]))
+    for row, number in enumerate((4, 1, 9, 5)):
+        assert torch.allclose(found[row], fed[number][row])
+        assert not torch.allclose(found[row], fed[number - 1 or 2][row])
