@@ -23,12 +23,11 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and say where the page is."""
+    from retina_fm.cli.encode import collect
     from retina_fm.cli.main import print_json
     from retina_fm.demo import run_demo
 
-    photos = arguments.photos or None
-    if photos and len(photos) == 1:
-        photos = photos[0]
+    photos = collect(arguments.photos) if arguments.photos else None
     report = run_demo(photos, arguments.out, model=arguments.model)
     if arguments.json:
         print_json(report.__dict__)

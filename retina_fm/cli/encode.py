@@ -13,7 +13,7 @@ def add(subparsers: Any) -> None:
         help="photos to a Parquet table of embeddings",
         description="Encode a folder, a glob or single photos. A killed run continues where it was.",
     )
-    parser.add_argument("photos", nargs="+", help="folder, quoted glob, or files")
+    parser.add_argument("photos", nargs="+", help="folders, quoted globs, or files")
     parser.add_argument("--out", required=True, help="table to write, for example emb.parquet")
     add_model_arguments(parser)
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
@@ -33,14 +33,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
 
 
+def collect(arguments: list[str]) -> Any:
+    """What was named on the command line as one collection: several folders, globs and files are joined."""
+    from retina_fm.pictures import expand
+
+    if len(arguments) == 1:
+        return arguments[0]
+    return [photo for argument in arguments for photo in expand(argument)]
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Encode and report."""
     from retina_fm.cli.main import print_json
     from retina_fm.encoding import encode_to
 
-    photos = arguments.photos[0] if len(arguments.photos) == 1 else arguments.photos
     report = encode_to(
-        photos,
+        collect(arguments.photos),
         arguments.out,
         arguments.model,
         batch_size=arguments.batch_size,

@@ -35,6 +35,16 @@ def test_encode_writes_a_table_and_reports(
     assert pq.read_table(out).num_rows == 11
 
 
+def test_several_folders_and_files_are_joined(
+    capsys: pytest.CaptureFixture[str], photo_folder: Path, tmp_path: Path
+) -> None:
+    named = [str(photo_folder / "deep"), str(photo_folder / "eye[12].png"), str(photo_folder / "eye3.png")]
+    out = str(tmp_path / "emb.parquet")
+    code, _, _ = run(capsys, "encode", *named, "--out", out, "--model", "fundus2video-tiny")
+    names = [Path(path).stem for path in pq.read_table(out).column("path").to_pylist()]
+    assert code == 0 and names == ["eye10", "eye11", "eye1", "eye2", "eye3"]
+
+
 def test_errors_are_one_line_and_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = (
         "encode",
