@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retina_fm._files import written_beside
-from retina_fm.pictures import Geometry, describe
+from retina_fm.errors import PictureError
+from retina_fm.pictures import Geometry, describe, read_picture
 
 ROW_GROUP = 1024
 
@@ -54,9 +55,10 @@ def key_of(photo: Any, folder: Path, position: int) -> Key:
         except (OSError, ValueError):
             return Key(f"unreadable:{position}:{path}", 0, 0)
         return Key(_relative(Path(path), folder), status.st_size, status.st_mtime_ns)
-    data = _content(photo)
-    if data is None:
-        return Key(f"photo:{position}:{describe(photo)}", 0, 0)
+    try:
+        data = _content(photo)
+    except PictureError:
+        return Key(f"unreadable:{position}:{describe(photo)}", 0, 0)
     return Key(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), 0)
 
 
@@ -157,12 +159,11 @@ def _relative(path: Path, folder: Path) -> str:
         return path.resolve().as_posix()
 
 
-def _content(photo: Any) -> bytes | None:
+def _content(photo: Any) -> bytes:
+    """What tells a photo that is no file from others: its bytes, or its decoded pixels."""
     if isinstance(photo, dict):
         photo = photo.get("bytes")
     if isinstance(photo, bytes):
         return photo
-    if hasattr(photo, "__array__"):
-        values = np.ascontiguousarray(photo)
-        return f"{values.dtype}{values.shape}".encode() + values.tobytes()
-    return None
+    picture = read_picture(photo)
+    return f"{picture.shape}".encode() + picture.tobytes()

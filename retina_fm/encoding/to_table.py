@@ -180,6 +180,8 @@ class _Store:
 
     def collect_finished(self) -> None:
         """Learn which rows an earlier table or an interrupted run holds."""
+        for scratch in self.table.parent.glob(f".{self.table.name}.*.part"):
+            scratch.unlink(missing_ok=True)  # of a run that was killed while it wrote the table
         files = sorted(self.parts.glob("*.parquet"))
         if self._keep_old:
             files.append(self.table)

@@ -151,6 +151,29 @@ def test_photos_that_are_no_files_and_repeated_ones(photo_folder: Path, tmp_path
     assert encode_to(photos, tmp_path / "emb.parquet").reused == 4
 
 
+def test_pictures_in_memory_are_told_apart_by_their_pixels(tmp_path: Path) -> None:
+    out = tmp_path / "emb.parquet"
+    first = [Image.fromarray(disc_picture(n)) for n in (1, 2)]
+    encode_to(first, out)
+    other = [Image.fromarray(disc_picture(n)) for n in (1, 3)]
+    report = encode_to(other, out)
+    assert (report.rows, report.reused) == (2, 1)
+    vectors = np.array(pq.read_table(out).column("embedding").to_pylist(), np.float32)
+    assert np.allclose(vectors, retina_fm.encode(other, TINY, dtype="float32"), atol=1e-4)
+
+
+def test_open_files_are_encoded_although_their_bytes_name_them(photo_folder: Path, tmp_path: Path) -> None:
+    with (photo_folder / "eye1.png").open("rb") as stream:
+        assert encode_to([stream], tmp_path / "emb.parquet").rows == 1
+
+
+def test_scratch_files_of_a_killed_run_are_removed(photo_folder: Path, tmp_path: Path) -> None:
+    stale = tmp_path / ".emb.parquet.abc.part"
+    stale.write_bytes(b"half a table")
+    encode_to(photo_folder, tmp_path / "emb.parquet")
+    assert not stale.exists()
+
+
 def test_another_models_table_is_refused_unless_told(photo_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "emb.parquet"
     encode_to(photo_folder, out)
