@@ -19,14 +19,15 @@ FLOORS = {
     "errors": set(),
     "_files": set(),
     "_vision": set(),
+    "_processes": set(),
     "pictures": {"errors", "_files"},
     "network": {"errors", "_vision"},
     "models": {"errors", "_files", "_vision", "pictures", "network"},
-    "encoding": {"errors", "_files", "pictures", "models"},
+    "encoding": {"errors", "_files", "_processes", "pictures", "models"},
     "generation": {"errors", "_files", "pictures", "network", "models"},
     "adapters": {"errors", "_files", "_vision", "pictures", "network", "models", "encoding", "generation"},
     "indexes": {"errors", "_files", "pictures", "models", "encoding"},
-    "training": {"errors", "_files", "_vision", "pictures", "network", "models", "generation"},
+    "training": {"errors", "_files", "_processes", "_vision", "pictures", "network", "models", "generation"},
     "evaluation": {"errors", "_files", "pictures", "models", "encoding", "generation", "adapters", "indexes"},
 }
 TOP = {"cli", "demo", "doctor", "__init__"}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from retina_fm._processes import start_workers
 from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
 from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.prepared import VERSION
@@ -292,7 +293,5 @@ def parallel(work: Callable[[_In], _Out], jobs: Sequence[_In], workers: int | No
     if count == 1:
         yield from map(work, jobs)
         return
-    from loky import get_reusable_executor
-
-    executor = get_reusable_executor(max_workers=count, timeout=20)
-    yield from executor.map(work, jobs, chunksize=1)
+    with start_workers(count) as executor:
+        yield from executor.map(work, jobs)

@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import Any
 
+from retina_fm._processes import start_workers
 from retina_fm.encoding.work import Decoded, decode
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Transform, describe
@@ -68,12 +69,12 @@ class _Pools:
         if not self.workers or not _travels(photo):
             return self.thread.submit(decode, position, photo, self.transform)
         if self.processes is None:
-            self.processes = _start(self.workers)
+            self.processes = start_workers(self.workers)
         return self.processes.submit(decode, position, photo, self.transform)
 
     def alone(self, position: int, photo: Any) -> Decoded:
         """One photo in a process of its own, to learn whether it was the one that killed the others."""
-        with _start(1) as single:
+        with start_workers(1) as single:
             try:
                 return single.submit(decode, position, photo, self.transform).result()
             except BrokenExecutor:
@@ -116,11 +117,3 @@ def _travels(photo: Any) -> bool:
     if isinstance(photo, dict):
         return all(isinstance(value, str | bytes | type(None)) for value in photo.values())
     return isinstance(photo, str | Path | bytes)
-
-
-def _start(workers: int) -> Executor:
-    # loky's workers need no `if __name__ == "__main__"` in the caller's script, unlike spawn's.
-    from loky import ProcessPoolExecutor
-
-    executor: Executor = ProcessPoolExecutor(max_workers=workers)
-    return executor

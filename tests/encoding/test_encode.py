@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -102,6 +107,28 @@ def test_a_photo_that_kills_its_worker_is_an_error_of_its_own(photo_folder: Path
     found = list(decoded(enumerate(photos), Transform(size=64), workers=1, ahead=8))
     assert [item.error is None for item in found] == [True, False, True]
     assert "process that decoded it died" in str(found[1].error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the watch needs POSIX parents")
+def test_a_killed_run_leaves_no_worker_behind() -> None:
+    code = (
+        "import os, time\n"
+        "from retina_fm._processes import start_workers\n"
+        "print(start_workers(1).submit(os.getpid).result(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(retina_fm.__file__).parent.parent)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None
+        worker = int(run.stdout.readline())
+        assert psutil.pid_exists(worker)
+        run.kill()
+    for _ in range(100):
+        if not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"worker {worker} lives on")
 
 
 def test_skipping_leaves_the_bad_out_and_says_which(photo_folder: Path) -> None:
