@@ -1,8 +1,9 @@
-"""Scheduled sampling: what a generator would itself feed into a step, against errors that grow in a video."""
+"""What is fed into a step instead of the true last triple: the generator's own, or a blurred one."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from retina_fm.generation import Step, unroll
@@ -35,3 +36,17 @@ def own_last(generator: Step, photo: Tensor, step: Tensor) -> Tensor:
             done = [place for place, row in enumerate(rows) if lengths[row] == number + 1]
             found[[rows[place] for place in done]] = triple[done]
     return found
+
+
+def blurred_last(last: Tensor, inside: Tensor, reach: int) -> Tensor:
+    """Last triples without anything finer than ``reach`` pixels: the phase shows, vessels do not.
+
+    Args:
+        last: ``(B, 3, H, W)`` in [-1, 1], -1 outside the field of view.
+        inside: field of view ``(B, 1, H, W)``, 0 or 1.
+        reach: side of the squares whose means are taken, in pixels.
+    """
+    size = (last.shape[-2], last.shape[-1])
+    grey, weight = (F.avg_pool2d(x, reach, ceil_mode=True) for x in (last * inside, inside))
+    smooth = F.interpolate(grey / weight.clamp_min(1e-3), size, mode="bilinear", align_corners=False)
+    return torch.where(inside > 0.5, smooth.clamp(-1, 1), -1.0)

@@ -77,6 +77,8 @@ class Curriculum:
             (warm start: reconstruction first); 0 is the paper.
         lesions_from: share before which eyes are rendered without lesions: vessels first.
         painting: probability that lesions are painted on an eye, from then on.
+        blurred_last: probability that a sample's true last triple is blurred beyond any vessel. The next
+            triple looks much like the last, and a network that may copy it is slow to read the photo.
         own_frames: probability that a sample gets the generator's own last triple instead of the true one.
         own_frames_from: share before which it is 0.
         roll_out: deepest step whose last triple is generated; it costs as many passes. Two sequences learnt
@@ -87,6 +89,7 @@ class Curriculum:
     adversarial_from: float = 0.0
     lesions_from: float = 0.0
     painting: float = 0.5
+    blurred_last: float = 0.6
     own_frames: float = 0.25
     own_frames_from: float = 0.3
     roll_out: int = 9
@@ -178,7 +181,7 @@ _COMPARISON = Architecture(
 _SINGLE: dict[str, Any] = {
     "architecture": _COMPARISON,
     "optimiser": _PAPER_OPTIMISER,
-    "curriculum": Curriculum(own_frames=0.0, painting=0.5),
+    "curriculum": Curriculum(blurred_last=0.0, own_frames=0.0),
     "batch": 1,
     "initialisation": "normal",
     "knowledge": False,
@@ -228,7 +231,7 @@ PRESETS: Mapping[str, Preset] = {
             architecture=Architecture(decoder_blocks=6, upsample="transposed", lesions=()),
             weights=_PAPER,
             optimiser=_PAPER_OPTIMISER,
-            curriculum=Curriculum(own_frames_from=0.0),
+            curriculum=Curriculum(blurred_last=0.0, own_frames_from=0.0),
             batch=1,
             initialisation="normal",
         ),

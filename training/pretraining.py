@@ -16,7 +16,7 @@ import retina_fm
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network import Generator
 from retina_fm.training import checkpoints, losses
-from retina_fm.training.autoregression import own_last
+from retina_fm.training.autoregression import blurred_last, own_last
 from retina_fm.training.feeding import Feed, SampleStream, settings_at
 from retina_fm.training.guards import memory_advice, stop_signals
 from retina_fm.training.learner import total_loss, wanted_frames
@@ -27,6 +27,8 @@ from retina_fm.training.run_log import RunLog, progress_line
 from retina_fm.training.run_settings import Limits, Machine, PretrainReport
 from retina_fm.training.run_state import RunState
 from retina_fm.training.samples import Samples, seed_of
+
+_REACHES = (6, 10, 16)  # pixels over which last triples are blurred
 
 Validate = Callable[[Generator, int], dict[str, float]]
 """Takes the averaged generator and the step, returns figures by name."""
@@ -200,24 +202,32 @@ class _Run:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _own_frames(self, samples: Samples, number: int) -> Samples:
-        """Scheduled sampling: some samples get the generator's own last triple."""
+    def _other_last(self, samples: Samples, number: int) -> Samples:
+        """Some samples get the generator's own last triple, or a blurred one, instead of the true one."""
         curriculum = self.preset.curriculum
-        if self.preset.architecture.in_channels == 3 or curriculum.own_frames <= 0:
-            return samples
-        if self._progress(self.step) < curriculum.own_frames_from:
+        if self.preset.architecture.in_channels == 3:
             return samples
         random = torch.Generator().manual_seed(seed_of(self.seed, 3, number))
         step = samples.step.cpu()
-        chosen = torch.rand(len(step), generator=random) < curriculum.own_frames
-        rows = torch.nonzero(chosen & (step >= 1) & (step <= curriculum.roll_out))[:, 0]
-        if len(rows) == 0:
-            return samples
-        here = rows.to(samples.photo.device)
+        choice = torch.rand(len(step), generator=random)
+        reach = _REACHES[int(torch.randint(0, len(_REACHES), (1,), generator=random))]
+        started = self._progress(self.step) >= curriculum.own_frames_from
+        own = (
+            (choice < (curriculum.own_frames if started else 0.0))
+            & (step >= 1)
+            & (step <= curriculum.roll_out)
+        )
+        blurred = (choice > 1 - curriculum.blurred_last) & (step >= 1) & ~own
         last = samples.last.clone()
-        # eager: how many rows there are changes, and each count would be compiled anew
-        forward = self.state.learner.generator.forward
-        last[here] = own_last(forward, samples.photo[here], step[rows])
+        if bool(blurred.any()):
+            rows = torch.nonzero(blurred)[:, 0].to(last.device)
+            last[rows] = blurred_last(last[rows], samples.field_of_view[rows], reach)
+        if bool(own.any()):
+            chosen = torch.nonzero(own)[:, 0]
+            rows = chosen.to(last.device)
+            # eager: how many rows there are changes, and each count would be compiled anew
+            forward = self.state.learner.generator.forward
+            last[rows] = own_last(forward, samples.photo[rows], step[chosen])
         return dataclasses.replace(samples, last=last)
 
     def one_step(self) -> dict[str, float]:
@@ -240,7 +250,7 @@ class _Run:
             quiet = part < self.preset.accumulation - 1
             with self.accelerator.no_sync(self.parallel) if quiet else nullcontext():
                 with self._autocast():
-                    samples = self._own_frames(samples, number)
+                    samples = self._other_last(samples, number)
                     learned = self.parallel(samples, weights, judge, seed_of(self.seed, 4, number))
                     loss = total_loss(learned.terms, weights)
                 (loss / self.preset.accumulation).backward()  # type: ignore[no-untyped-call]
@@ -347,7 +357,7 @@ class _Run:
                 validated = time.monotonic()
         if history:
             path = self._save()
-            if self.validate is not None:
+            if self.validate is not None and self.validated != self.step:
                 self._validate()
         self.log.say(f"stopped at step {self.step} ({stopped})")
         total = max(time.monotonic() - began, 1e-9)
@@ -364,6 +374,7 @@ class _Run:
         )
 
     total_waited = 0.0
+    validated = -1
 
     def _due(self, seconds: float, minutes: float) -> bool:
         """Whether the first process's clock says so; all processes must agree."""
@@ -420,6 +431,7 @@ class _Run:
         return max(0.0, min(ends))
 
     def _validate(self) -> None:
+        self.validated = self.step
         if self.accelerator.is_main_process and self.validate is not None and self.log is not None:
             generator = Generator(self.preset.architecture).to(self.device)
             generator.load_state_dict(self.state.average or self.state.learner.generator.state_dict())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from retina_fm.generation import generate_frames, predictions
-from retina_fm.training.autoregression import own_last
+from retina_fm.training.autoregression import blurred_last, own_last
 
 
 class Made(NamedTuple):
@@ -72,3 +72,14 @@ def test_own_last_is_what_generation_feeds_into_each_step():
     for row, number in enumerate((4, 1, 9, 5)):
         assert torch.allclose(found[row], fed[number][row])
         assert not torch.allclose(found[row], fed[number - 1 or 2][row])
+
+
+def test_a_blurred_triple_keeps_its_phase_and_loses_its_vessels():
+    last = torch.full((1, 3, 40, 40), -0.5)
+    last[:, :, :, 20] = 1.0
+    inside = torch.ones(1, 1, 40, 40)
+    inside[:, :, :4] = 0
+    found = blurred_last(torch.where(inside > 0, last, -1.0), inside, 10)
+    assert (found[:, :, :4] == -1).all()
+    assert found[:, :, 4:].std() < 0.35 * last.std()
+    assert abs(found[:, :, 4:].mean() - last.mean()) < 0.05
