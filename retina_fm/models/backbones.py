@@ -12,13 +12,13 @@ from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
-from retina_fm.network.features import FeatureInfo, Features
+from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
 from retina_fm.pictures import Transform
 
 KIND = "timm"
 
 
-class BackboneEncoder(nn.Module):
+class BackboneEncoder(TwoStepForward, nn.Module):
     """A timm backbone with a transform, a card and one named pooling.
 
     Attributes:
@@ -67,20 +67,6 @@ class BackboneEncoder(nn.Module):
         last = self.backbone.forward_features(view.to(self.dtype))
         pooled: Tensor = self.backbone.forward_head(last, pre_logits=True)
         return pooled.float()
-
-    def forward_features(self, view: Tensor) -> Features:
-        """First half of timm's two-step forward; the maps are in ``.maps``."""
-        return self.features(view)
-
-    def forward_head(self, features: Features, pre_logits: bool = True) -> Tensor:
-        """Second half of timm's two-step forward: the embeddings; there is no classifier.
-
-        Raises:
-            ViewError: logits were asked for.
-        """
-        if not pre_logits:
-            raise ViewError("The encoder has no classifier: call forward_head(features, pre_logits=True).")
-        return features.pooled
 
 
 def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from retina_fm.errors import ViewError
 from retina_fm.network import pooling
 from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
-from retina_fm.network.features import FeatureInfo, Features
+from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
 from retina_fm.network.masks import field_of_view
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
@@ -56,7 +56,7 @@ def lesion_probabilities(at4: Tensor, at8: Tensor) -> Tensor:
     return ((at4.float() + fine) / 2).sigmoid()
 
 
-class Encoder(nn.Module):
+class Encoder(TwoStepForward, nn.Module):
     """Encoder of Fundus2Video over a photo's view.
 
     The generator sees six channels: the photo and the last three frames. At the first step of a video there
@@ -137,20 +137,6 @@ class Encoder(nn.Module):
     def statistics(self, view: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pooled statistics ``(N, F)`` before the linear map; ``pooling.blocks`` names their parts."""
         return self._run(view, mask, keep_maps=False)[0]
-
-    def forward_features(self, view: Tensor) -> Features:
-        """First half of timm's two-step forward; the maps are in ``.maps``."""
-        return self.features(view)
-
-    def forward_head(self, features: Features, pre_logits: bool = True) -> Tensor:
-        """Second half of timm's two-step forward: the embeddings ``(N, D)``; there is no classifier.
-
-        Raises:
-            ViewError: logits were asked for.
-        """
-        if not pre_logits:
-            raise ViewError("The encoder has no classifier: call forward_head(features, pre_logits=True).")
-        return features.pooled
 
     def _run(
         self, view: Tensor, mask: Tensor | None, *, keep_maps: bool

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+
+from retina_fm.errors import ViewError
 
 
 class Features(NamedTuple):
@@ -22,6 +24,30 @@ class Features(NamedTuple):
     pooled: Tensor
     maps: tuple[Tensor, ...]
     lesions: Tensor | None
+
+
+class TwoStepForward:
+    """timm's forward in two steps, for encoders that have ``features``; a base class beside ``nn.Module``."""
+
+    if TYPE_CHECKING:
+
+        def features(self, view: Tensor) -> Features:
+            """Given by the encoder."""
+            ...
+
+    def forward_features(self, view: Tensor) -> Features:
+        """First step; the spatial maps are in ``.maps``."""
+        return self.features(view)
+
+    def forward_head(self, features: Features, pre_logits: bool = True) -> Tensor:
+        """Second step: the embeddings ``(N, D)``; there is no classifier.
+
+        Raises:
+            ViewError: logits were asked for.
+        """
+        if not pre_logits:
+            raise ViewError("The encoder has no classifier: call forward_head(features, pre_logits=True).")
+        return features.pooled
 
 
 class FeatureInfo:
