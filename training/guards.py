@@ -1,4 +1,4 @@
-"""What surrounds the loop: advice when memory is full, an orderly end when someone asks for it."""
+"""What surrounds the loop: refusal of another run, advice when memory is full, an orderly end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,3 +48,23 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    """Compare preset and seed of a run with those of the call that would continue it.
+
+    Raises:
+        OutputError: they differ; the message names the fields.
+    """
+    changed = []
+    for name, value in now["preset"].items():
+        old = before["preset"].get(name)
+        if Preset.from_dict(before["preset"]).as_dict().get(name) != value:
+            changed.append(f"{name}: {old} then, {value} now")
+    if before["seed"] != now["seed"]:
+        changed.append(f"seed: {before['seed']} then, {now['seed']} now")
+    if changed:
+        raise OutputError(
+            f"{out} was started with other settings ({'; '.join(changed)[:400]}). Continue with the same "
+            "preset, or choose another --out."
+        )

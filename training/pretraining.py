@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import retina_fm
-from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
+from retina_fm.errors import ConfigError, OutputError
 from retina_fm.network import Generator
 from retina_fm.training import checkpoints, losses
-from retina_fm.training.autoregression import blurred_last, own_last
+from retina_fm.training.autoregression import other_last
 from retina_fm.training.feeding import Feed, SampleStream, settings_at
-from retina_fm.training.guards import memory_advice, stop_signals
+from retina_fm.training.guards import memory_advice, refuse_another_run, stop_signals
 from retina_fm.training.learner import total_loss, wanted_frames
 from retina_fm.training.optimisation import rate_factor, set_rate, update_average
 from retina_fm.training.perceptual import PerceptualFeatures
 from retina_fm.training.presets import LossWeights, Preset
+from retina_fm.training.processes import make_accelerator
 from retina_fm.training.run_log import RunLog, progress_line
 from retina_fm.training.run_settings import Limits, Machine, PretrainReport
 from retina_fm.training.run_state import RunState
 from retina_fm.training.samples import Samples, seed_of
-
-_REACHES = (6, 10, 16)  # pixels over which last triples are blurred
 
 Validate = Callable[[Generator, int], dict[str, float]]
 """Takes the averaged generator and the step, returns figures by name."""
@@ -92,6 +93,9 @@ def pretrain(
         run.close()
 
 
+_PACES, _PAUSE = 51, 20.0  # steps whose median time is a step's usual time; times that, it was a pause
+
+
 class _Run:
     """State of a run in progress; :func:`pretrain` is its face."""
 
@@ -109,7 +113,7 @@ class _Run:
     ) -> None:
         self.stream, self.out, self.preset, self.limits, self.machine = stream, out, preset, limits, machine
         self.seed, self.validate = seed, validate
-        self.accelerator = _accelerator(machine.device)
+        self.accelerator = make_accelerator(machine.device)
         self.device = self.accelerator.device
         self.interrupted = False
         self.tensorboard = tensorboard
@@ -132,7 +136,7 @@ class _Run:
             )
         identity = {"preset": self.preset.as_dict(), "seed": self.seed}
         if found:
-            _same_run(checkpoints.read_run_file(self.out), identity, self.out)
+            refuse_another_run(checkpoints.read_run_file(self.out), identity, self.out)
         elif self.accelerator.is_main_process:
             about = {**identity, "data": data, "retina_fm_version": retina_fm.__version__}
             checkpoints.write_run_file(self.out, about)
@@ -204,31 +208,13 @@ class _Run:
 
     def _other_last(self, samples: Samples, number: int) -> Samples:
         """Some samples get the generator's own last triple, or a blurred one, instead of the true one."""
-        curriculum = self.preset.curriculum
         if self.preset.architecture.in_channels == 3:
             return samples
-        random = torch.Generator().manual_seed(seed_of(self.seed, 3, number))
-        step = samples.step.cpu()
-        choice = torch.rand(len(step), generator=random)
-        reach = _REACHES[int(torch.randint(0, len(_REACHES), (1,), generator=random))]
+        curriculum = self.preset.curriculum
         started = self._progress(self.step) >= curriculum.own_frames_from
-        own = (
-            (choice < (curriculum.own_frames if started else 0.0))
-            & (step >= 1)
-            & (step <= curriculum.roll_out)
-        )
-        blurred = (choice > 1 - curriculum.blurred_last) & (step >= 1) & ~own
-        last = samples.last.clone()
-        if bool(blurred.any()):
-            rows = torch.nonzero(blurred)[:, 0].to(last.device)
-            last[rows] = blurred_last(last[rows], samples.field_of_view[rows], reach)
-        if bool(own.any()):
-            chosen = torch.nonzero(own)[:, 0]
-            rows = chosen.to(last.device)
-            # eager: how many rows there are changes, and each count would be compiled anew
-            forward = self.state.learner.generator.forward
-            last[rows] = own_last(forward, samples.photo[rows], step[chosen])
-        return dataclasses.replace(samples, last=last)
+        # eager: how many rows there are changes, and each count would be compiled anew
+        forward = self.state.learner.generator.forward
+        return other_last(samples, forward, curriculum, started=started, seed=seed_of(self.seed, 3, number))
 
     def one_step(self) -> dict[str, float]:
         """One update of the generator and, where they take part, of the discriminators."""
@@ -332,7 +318,7 @@ class _Run:
         """Step until a limit is reached; save, validate and log on the way."""
         assert self.feed is not None and self.log is not None
         began = mark = saved = validated = time.monotonic()
-        spent = self.state.minutes
+        before, paces = began, deque[float](maxlen=_PACES)
         history: list[float] = []
         since = self.step
         self.feed.waited = 0.0
@@ -342,7 +328,10 @@ class _Run:
             values = self.one_step()
             history.append(values["loss"])
             now = time.monotonic()
-            self.state.minutes = spent + (now - began) / 60
+            paces.append(now - before)
+            # A machine that is suspended or given to others does not use up the schedule.
+            self.state.minutes += min(now - before, _PAUSE * median(paces)) / 60
+            before = now
             stopped = self._stop_reason((now - began) / 60)
             if self.step - since >= self.limits.log_steps or stopped:
                 self._report(values, since, now - mark, (now - began) / 60)
@@ -454,35 +443,6 @@ class _Run:
             self.log.close()
 
 
-def _accelerator(device: str | None) -> Any:
-    try:
-        from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
-    except ImportError:
-        raise MissingDependencyError(
-            "Pretraining needs Accelerate, which is not installed. Install it with: "
-            "pip install 'retina-fm[train]'"
-        ) from None
-    # Terms that wait for their part of the curriculum leave parameters without a gradient.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=device == "cpu", kwargs_handlers=[unused])
-
-
 def _clip(module: torch.nn.Module, limit: float) -> Tensor:
     parameters = [p for p in module.parameters() if p.grad is not None]
     return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else float("inf"))
-
-
-def _same_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    changed = []
-    for name, value in now["preset"].items():
-        old = before["preset"].get(name)
-        if Preset.from_dict(before["preset"]).as_dict().get(name) != value:
-            changed.append(f"{name}: {old} then, {value} now")
-    if before["seed"] != now["seed"]:
-        changed.append(f"seed: {before['seed']} then, {now['seed']} now")
-    if changed:
-        raise OutputError(
-            f"{out} was started with other settings ({'; '.join(changed)[:400]}). Continue with the same "
-            "preset, or choose another --out."
-        )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from crude_stream import CrudeStream
 
 from retina_fm.generation import generate_frames, predictions
-from retina_fm.training.autoregression import blurred_last, own_last
+from retina_fm.training.autoregression import blurred_last, other_last, own_last
+from retina_fm.training.presets import Curriculum
 
 
 class Made(NamedTuple):
@@ -83,3 +85,28 @@ def test_a_blurred_triple_keeps_its_phase_and_loses_its_vessels():
     assert (found[:, :, :4] == -1).all()
     assert found[:, :, 4:].std() < 0.35 * last.std()
     assert abs(found[:, :, 4:].mean() - last.mean()) < 0.05
+    flat = torch.where(inside > 0, -0.5, -1.0).expand(1, 3, -1, -1)
+    assert torch.allclose(blurred_last(flat, inside, 10), flat, atol=1e-5), "nothing leaks in at the rim"
+
+
+def test_step_0_keeps_its_photo_and_shares_are_as_asked():
+    samples = CrudeStream(batch=200, side=32, eyes=2).batch_at(0)
+    curriculum = Curriculum(blurred_last=0.5, own_frames=0.25, roll_out=9)
+
+    def step(view, last):
+        return Made(torch.zeros_like(view))
+
+    def shares(started):
+        found = other_last(samples, step, curriculum, started=started, seed=1).last
+        first = samples.step == 0
+        assert torch.equal(found[first], samples.last[first])
+        own = (found.amax((1, 2, 3)) == 0) & ~first
+        changed = (found != samples.last).flatten(1).any(1)
+        return own.sum() / (~first).sum(), changed.sum() / (~first).sum()
+
+    own, changed = shares(True)
+    assert abs(own - 0.25) < 0.1
+    assert abs(changed - 0.75) < 0.1
+    own, changed = shares(False)
+    assert own == 0
+    assert abs(changed - 0.5) < 0.1
