@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from retina_fm.errors import ConfigError
 from retina_fm.training.presets import Curriculum, Preset
-from retina_fm.training.samples import Samples
+from retina_fm.training.samples import Samples, seed_of
 
 
 class SampleStream(Protocol):
@@ -136,7 +136,8 @@ def open_stream(
         raise ConfigError("There is nothing to train on. Give --data with pairs.csv or prepared eyes.")
     streams: list[SampleStream] = []
     sizes: list[int] = []
-    for place in map(Path, data):
+    for number, place in enumerate(map(Path, data)):
+        own_seed = seed if number == 0 else seed_of(seed, 5, number)  # a folder given twice is not repeated
         table = place / "pairs.csv" if place.is_dir() else place
         if table.suffix == ".csv" and table.is_file():
             sequences = read_pairs(table, split="train")
@@ -144,7 +145,7 @@ def open_stream(
                 sequences,
                 size=preset.size,
                 batch=preset.batch,
-                seed=seed,
+                seed=own_seed,
                 steps=preset.video_steps,
                 device=device,
             )
@@ -154,7 +155,7 @@ def open_stream(
             eyes = RenderedSamples(
                 place,
                 batch=preset.batch,
-                seed=seed,
+                seed=own_seed,
                 steps=preset.video_steps,
                 device=device,
                 resident=resident,

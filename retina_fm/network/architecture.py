@@ -28,6 +28,8 @@ class Architecture:
         upsample: ``"resize"`` (nearest resize and 3x3 convolution) or ``"transposed"`` (the public
             pix2pixHD layout, which draws a checkerboard).
         attention: whether a knowledge-boosted attention map weighs the last encoder map.
+        skips: whether the decoder also sees the encoder's maps at strides 1 to 8 (ours: thin vessels do not
+            survive the way through stride 16). The encoder is the same either way.
         lesions: lesion types predicted densely; empty for converted public checkpoints.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
@@ -39,6 +41,7 @@ class Architecture:
     decoder_blocks: int = 0
     upsample: Literal["resize", "transposed"] = "resize"
     attention: bool = True
+    skips: bool = False
     lesions: tuple[str, ...] = LESIONS
     embedding: int = 512
     spacing: int = 8

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from retina_fm.network.architecture import FRAMES, Architecture
+from retina_fm.network.architecture import DOWNSAMPLINGS, FRAMES, Architecture
 from retina_fm.network.encoder import Encoder, LesionHeads, run_trunk
-from retina_fm.network.layers import TRUNK_LAYERS, decoder_layers, trunk_layers
+from retina_fm.network.layers import TRUNK_LAYERS, ResizeConv2d, decoder_layers, trunk_layers
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
 
@@ -34,7 +34,8 @@ class Generator(nn.Module):
     """pix2pixHD's global generator, with attention and lesion maps beside it.
 
     Keys follow the public layout: ``model.1`` stem, ``model.4/7/10/13`` downsamplings, ``model.16...``
-    residual blocks, then four upsamplings and the output convolution.
+    residual blocks, then four upsamplings and the output convolution. ``skips.0`` to ``skips.3``, where there
+    are any, add the encoder's maps at strides 1 to 8 to what was upsampled to the same size.
     """
 
     def __init__(self, architecture: Architecture | None = None) -> None:
@@ -48,6 +49,11 @@ class Generator(nn.Module):
             nn.Conv2d(self.architecture.channels[-1], 1, 1) if self.architecture.attention else None
         )
         self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
+        self.skips = (
+            nn.ModuleList(nn.Conv2d(c, c, 1, bias=False) for c in self.architecture.channels[:DOWNSAMPLINGS])
+            if self.architecture.skips
+            else None
+        )
 
     def forward(self, photo: Tensor, last: Tensor | None = None) -> Generated:
         """One step of the video.
@@ -69,14 +75,23 @@ class Generator(nn.Module):
         maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
         attention = None if self.attention is None else self.attention(maps[-1]).sigmoid()
         coarse = maps[-1] if attention is None else maps[-1] * (1 + attention)
-        decoded = coarse
-        for index in range(TRUNK_LAYERS + self.architecture.encoder_blocks, len(self.model)):
-            decoded = self.model[index](decoded)
-        decoded = crop_to(decoded, 1, height, width)
+        decoded = crop_to(self._decode(coarse, maps), 1, height, width)
         lesions: tuple[Tensor, ...] = ()
         if self.lesion_heads is not None:
             lesions = (decoded[:, FRAMES:], *self.lesion_heads(maps[2], maps[3]))
         return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps)
+
+    def _decode(self, coarse: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
+        decoded = coarse
+        level = DOWNSAMPLINGS
+        for index in range(TRUNK_LAYERS + self.architecture.encoder_blocks, len(self.model)):
+            layer = self.model[index]
+            decoded = layer(decoded)
+            if isinstance(layer, ResizeConv2d | nn.ConvTranspose2d):
+                level -= 1
+                if self.skips is not None:  # before the normalisation: one convolution over both
+                    decoded = decoded + self.skips[level](maps[level])
+        return decoded
 
 
 def encoder_of(generator: Generator) -> Encoder:

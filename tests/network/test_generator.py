@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from retina_fm.errors import ConfigError
-from retina_fm.network import Architecture, Generator
+from retina_fm.network import Architecture, Generator, encoder_of
 
 
 def test_a_step_gives_three_frames_attention_and_lesion_maps() -> None:
@@ -22,6 +22,22 @@ def test_the_photo_stands_in_for_the_last_frames_at_the_first_step() -> None:
     with torch.inference_mode():
         assert torch.equal(generator(photo).frames, generator(photo, photo).frames)
         assert not torch.allclose(generator(photo).frames, generator(photo, last).frames, atol=1e-4)
+
+
+def test_skips_bring_fine_detail_to_the_frames_and_leave_the_encoder_alone() -> None:
+    torch.manual_seed(0)
+    with_skips = Generator(Architecture(width=4, encoder_blocks=1, skips=True)).eval()
+    without = Generator(Architecture(width=4, encoder_blocks=1)).eval()
+    own = {key: value for key, value in with_skips.state_dict().items() if not key.startswith("skips.")}
+    without.load_state_dict(own)
+    assert sorted(set(with_skips.state_dict()) - set(own)) == [f"skips.{level}.weight" for level in range(4)]
+    photo = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        assert not torch.allclose(with_skips(photo).frames, without(photo).frames, atol=1e-3)
+        assert torch.equal(encoder_of(with_skips)(photo).pooled, encoder_of(without)(photo).pooled)
+        for skip in with_skips.skips or ():
+            skip.weight.zero_()
+        assert torch.equal(with_skips(photo).frames, without(photo).frames)
 
 
 def test_keys_of_the_nine_block_generator_follow_the_public_layout() -> None:
