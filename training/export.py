@@ -91,6 +91,7 @@ def export(
             "averaged": source is checkpoint.tensors.get("average"),
             "pooling_fitted_on": len(views),
             "retina_fm_version": retina_fm.__version__,
+            **({"started_from": about["started_from"]} if "started_from" in about else {}),
         },
     )
     try:

@@ -49,6 +49,12 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def clip_gradient(module: nn.Module, limit: float) -> Tensor:
+    """The norm of a module's gradient, which is scaled down to ``limit`` where it is larger (0: never)."""
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else float("inf"))
+
+
 @torch.no_grad()
 def initialise_modules(modules: Iterable[nn.Module], preset: Preset, seed: int) -> None:
     """Random weights from a seed, the same on every machine.

@@ -22,7 +22,7 @@ from retina_fm.training.autoregression import other_last
 from retina_fm.training.feeding import Feed, SampleStream, settings_at
 from retina_fm.training.guards import memory_advice, refuse_another_run, stop_signals
 from retina_fm.training.learner import total_loss, wanted_frames
-from retina_fm.training.optimisation import rate_factor, set_rate, update_average
+from retina_fm.training.optimisation import clip_gradient, rate_factor, set_rate, update_average
 from retina_fm.training.perceptual import PerceptualFeatures
 from retina_fm.training.presets import LossWeights, Preset
 from retina_fm.training.processes import make_accelerator
@@ -48,6 +48,7 @@ def pretrain(
     perceptual: PerceptualFeatures | None = None,
     validate: Validate | None = None,
     start_from: dict[str, Tensor] | None = None,
+    origin: dict[str, Any] | None = None,
     tensorboard: bool = True,
 ) -> PretrainReport:
     """Train a generator, or go on training it.
@@ -64,6 +65,7 @@ def pretrain(
         perceptual: VGG features, for presets with that term.
         validate: called now and then with the averaged generator.
         start_from: a generator's weights to begin with.
+        origin: what they are, kept in ``run.json`` and in the export's provenance.
         tensorboard: whether to write TensorBoard files.
 
     Returns:
@@ -85,7 +87,7 @@ def pretrain(
         validate,
         tensorboard,
     )
-    run.begin(resume, data or [], start_from)
+    run.begin(resume, data or [], start_from, origin)
     try:
         with memory_advice(preset), stop_signals(run.interrupt):
             return run.go()
@@ -127,7 +129,7 @@ class _Run:
                 "Make them equal."
             )
 
-    def begin(self, resume: bool, data: list[str], start_from: dict[str, Tensor] | None) -> None:
+    def begin(self, resume: bool, data: list[str], start_from: Any, origin: dict[str, Any] | None) -> None:
         """Build everything, from a seed or from the last checkpoint."""
         found = checkpoints.list_checkpoints(self.out)
         if found and not resume:
@@ -139,6 +141,8 @@ class _Run:
             refuse_another_run(checkpoints.read_run_file(self.out), identity, self.out)
         elif self.accelerator.is_main_process:
             about = {**identity, "data": data, "retina_fm_version": retina_fm.__version__}
+            if origin:
+                about["started_from"] = origin
             checkpoints.write_run_file(self.out, about)
         self.log = RunLog(self.out, quiet=not self.accelerator.is_main_process, tensorboard=self.tensorboard)
         self.state = RunState(
@@ -243,7 +247,7 @@ class _Run:
             parts.append({**{k: v.detach() for k, v in learned.terms.items()}, "loss": loss.detach()})
             if judge is not None:
                 kept.append((samples, learned.frames.detach()))
-        norm = _clip(self.state.learner, settings.clip)
+        norm = clip_gradient(self.state.learner, settings.clip)
         self._refuse_nan(norm, parts)
         self.state.optimiser.step()
         if judge is not None:
@@ -441,8 +445,3 @@ class _Run:
             self.feed.close()
         if self.log is not None:
             self.log.close()
-
-
-def _clip(module: torch.nn.Module, limit: float) -> Tensor:
-    parameters = [p for p in module.parameters() if p.grad is not None]
-    return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else float("inf"))

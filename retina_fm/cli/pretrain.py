@@ -24,7 +24,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--out", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out, or start it")
     parser.add_argument(
-        "--start-from", metavar="WEIGHTS", help="weights folder whose generator to begin with"
+        "--start-from",
+        metavar="WEIGHTS",
+        help="model or weights folder whose generator to begin with; one of half the width is widened",
     )
     length = parser.add_argument_group("length")
     length.add_argument("--steps", type=int, help="length of the schedule (the preset's)")
@@ -140,15 +142,18 @@ def _train(arguments: argparse.Namespace) -> int:
         batch = before.batch if before is not None else largest_batch(preset, device, arguments.precision)
         preset = dataclasses.replace(preset, batch=batch)
         logger.info("batch auto: %d samples", batch)
-    perceptual = start_from = None
+    perceptual = start_from = origin = None
     if arguments.perceptual:
         from retina_fm.training.perceptual import load_perceptual
 
         perceptual = load_perceptual(arguments.perceptual)
     if arguments.start_from:
-        from retina_fm.models import load_generator
+        from retina_fm.models import load_generator, read_config, resolve
+        from retina_fm.training.widening import starting_state
 
-        start_from = load_generator(arguments.start_from).state_dict()
+        config = read_config(resolve(arguments.start_from))
+        start_from = starting_state(load_generator(arguments.start_from), preset.architecture)
+        origin = {"model": config.name, "weights_sha256": config.sha256, **config.provenance}
     stream = open_stream(
         arguments.data, preset, seed=arguments.seed, device=device, resident=arguments.resident
     )
@@ -175,6 +180,7 @@ def _train(arguments: argparse.Namespace) -> int:
         perceptual=perceptual,
         validate=validate,
         start_from=start_from,
+        origin=origin,
     )
     print(
         f"{arguments.out}: step {report.step}, {report.samples} samples, {report.minutes:.1f} minutes "

@@ -151,6 +151,7 @@ def read_tensors(folder: Path, config: WeightsConfig) -> dict[str, Tensor]:
                 "changed or damaged. Fetch the folder again."
             )
         tensors.update(_parse(data, path, known=tensors))
+    tensors = _joined(tensors, folder)
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{folder}: tensor {key!r} holds NaN or infinity; the weights are unusable.")
@@ -158,7 +159,9 @@ def read_tensors(folder: Path, config: WeightsConfig) -> dict[str, Tensor]:
 
 
 def save_folder(folder: Path, config: WeightsConfig, tensors: Mapping[str, Tensor]) -> WeightsConfig:
-    """Write a weights folder in shards of at most 16 MB (a larger tensor is a shard of its own).
+    """Write a weights folder in shards of at most 16 MB, so that no file is too large to pass on.
+
+    A larger tensor is cut along its first axis into ``KEY:0``, ``KEY:1`` and so on.
 
     ``config.json`` comes last, so that a folder without one is unfinished.
 
@@ -223,7 +226,7 @@ def _parse(data: bytes, path: Path, known: Mapping[str, Tensor]) -> dict[str, Te
 def _shards(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     shards: list[dict[str, Tensor]] = []
     room = 0
-    for key, tensor in tensors.items():
+    for key, tensor in _cut(tensors).items():
         size = tensor.numel() * tensor.element_size()
         if not shards or size > room:
             shards.append({})
@@ -231,3 +234,30 @@ def _shards(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         shards[-1][key] = tensor
         room -= size
     return shards
+
+
+def _cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        parts = -(-tensor.numel() * tensor.element_size() // SHARD_BYTES)
+        if parts > 1 and tensor.shape[0] >= parts:
+            found.update({f"{key}:{i}": part for i, part in enumerate(tensor.tensor_split(parts))})
+        else:
+            found[key] = tensor
+    return found
+
+
+def _joined(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    parts: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, number = key.partition(":")
+        parts.setdefault(name, {})[int(number) if number.isdigit() else -1] = tensor
+    found = {}
+    for name, cut in parts.items():
+        if -1 in cut and len(cut) == 1:
+            found[name] = cut[-1]
+        elif sorted(cut) == list(range(len(cut))):
+            found[name] = torch.cat([cut[i] for i in range(len(cut))])
+        else:
+            raise WeightsError(f"{folder}: parts of tensor {name!r} are missing. Fetch the folder again.")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import numpy as np
 import pytest
@@ -64,6 +65,19 @@ def test_train_resume_export(eyes, tmp_path, capsys):
             64,
             "--resume",
         )
+
+
+def test_a_run_of_twice_the_width_starts_from_a_narrow_one(eyes, tmp_path):
+    words = ["pretrain", "--data", eyes, "--preset", "tiny", "--batch", 2, "--crop", 64, "--max-steps", 1]
+    assert run(*words, "--out", tmp_path / "narrow") == 0
+    assert run("export", tmp_path / "narrow", "--out", tmp_path / "weights") == 0
+    wide = [*words, "--start-from", tmp_path / "weights", "--out", tmp_path / "wide"]
+    with pytest.raises(ConfigError, match="half its width"):
+        run(*wide, "--set", "architecture.width=12")
+    assert run(*wide, "--set", "architecture.width=16") == 0
+    assert run("export", tmp_path / "wide", "--out", tmp_path / "wider") == 0
+    origin = json.loads((tmp_path / "wider" / "config.json").read_text())["provenance"]["started_from"]
+    assert origin["model"] == "weights" and origin["steps"] == 1
 
 
 def test_presets_are_listed(capsys):

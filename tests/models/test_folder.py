@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from retina_fm.models import (
     read_config,
     save_folder,
 )
-from retina_fm.models.folder import SHARD_BYTES, _shards
+from retina_fm.models.folder import read_tensors
 from retina_fm.network import Architecture, Encoder, Generator, encoder_of, initialise
 from retina_fm.pictures import Transform
 
@@ -207,10 +208,29 @@ def test_the_random_models_are_there_and_have_no_generator() -> None:
         load_generator("fundus2video-tiny")
 
 
-def test_shards_stay_under_their_limit_unless_one_tensor_is_larger() -> None:
-    quarter = torch.zeros(SHARD_BYTES // 16)
-    shards = _shards({f"t{i}": quarter for i in range(9)} | {"big": torch.zeros(SHARD_BYTES)})
-    assert [len(shard) for shard in shards] == [4, 4, 1, 1]
+def test_shards_stay_under_their_limit_and_large_tensors_are_cut_and_joined(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retina_fm.models.folder.SHARD_BYTES", 20_000)
+    config, tensors = read_config(trained), read_tensors(trained, read_config(trained))
+    written = save_folder(tmp_path, config, tensors)
+    files = [load_file(tmp_path / name) for name in written.files]
+    assert max(sum(t.numel() * t.element_size() for t in file.values()) for file in files) <= 20_000
+    assert any(key.endswith(":1") for file in files for key in file)
+    again = read_tensors(tmp_path, written)
+    assert again.keys() == tensors.keys() and all(torch.equal(again[k], tensors[k]) for k in tensors)
+
+
+def test_a_lost_part_of_a_tensor_is_noticed(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retina_fm.models.folder.SHARD_BYTES", 20_000)
+    config = read_config(trained)
+    written = save_folder(tmp_path, config, read_tensors(trained, config))
+    first = next(name for name in written.files if any(":0" in key for key in load_file(tmp_path / name)))
+    fewer = {name: digest for name, digest in written.files.items() if name != first}
+    with pytest.raises(WeightsError, match="parts of tensor"):
+        read_tensors(tmp_path, dataclasses.replace(written, files=fewer))
 
 
 def test_the_hash_tells_networks_apart_and_ignores_the_name(trained: Path) -> None:

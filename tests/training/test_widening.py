@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from retina_fm.errors import ConfigError
+from retina_fm.network import Architecture, Generator
+from retina_fm.training.widening import starting_state, widened
+
+SHAPE = Architecture(width=4, encoder_blocks=2, decoder_blocks=1, skips=True, embedding=16)
+
+
+@pytest.mark.parametrize("upsample", ["resize", "transposed"])
+def test_a_widened_generator_computes_the_same(upsample: str) -> None:
+    torch.manual_seed(0)
+    narrow = Generator(dataclasses.replace(SHAPE, upsample=upsample)).double().eval()  # type: ignore[arg-type]
+    wide = widened(narrow).double().eval()
+    assert wide.architecture.width == 8
+    photo, last = (torch.rand(2, 3, 64, 48, dtype=torch.float64) * 2 - 1 for _ in range(2))
+    with torch.inference_mode():
+        before, after = narrow(photo, last), wide(photo, last)
+    assert torch.allclose(before.frames, after.frames, atol=1e-6)
+    assert before.attention is not None and after.attention is not None
+    assert torch.allclose(before.attention, after.attention, atol=1e-6)
+    for old, new in zip(before.lesions, after.lesions, strict=True):
+        assert torch.allclose(old, new, atol=1e-6)
+    for old, new in zip(before.maps, after.maps, strict=True):
+        assert torch.allclose(torch.cat([old, old], 1), new, atol=1e-6)
+
+
+def test_copies_of_a_channel_get_different_gradients() -> None:
+    wide = widened(Generator(SHAPE))
+    wide(torch.rand(1, 3, 32, 32) * 2 - 1).frames.square().mean().backward()
+    gradient = wide.model[4].weight.grad
+    assert gradient is not None
+    first, second = gradient.chunk(2)
+    assert float((first - second).abs().mean()) > 0.05 * float(first.abs().mean())
+
+
+def test_weights_start_a_run_of_their_own_or_of_twice_the_width_alone() -> None:
+    narrow = Generator(SHAPE)
+    assert starting_state(narrow, SHAPE).keys() == narrow.state_dict().keys()
+    double = dataclasses.replace(SHAPE, width=8)
+    Generator(double).load_state_dict(starting_state(narrow, double))
+    with pytest.raises(ConfigError, match="half its width"):
+        starting_state(narrow, dataclasses.replace(SHAPE, width=12))
+    with pytest.raises(ConfigError, match="same architecture"):
+        starting_state(narrow, dataclasses.replace(SHAPE, skips=False))
