@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
+from retina_fm.pictures import Geometry, Transform, read_picture
+from retina_fm.pictures.geometry import crop_and_resize
 from retina_fm.training.camera import degrade_photo
 from retina_fm.training.counter_noise import gaussian_noise
 from retina_fm.training.eye_batch import Window
@@ -42,8 +46,46 @@ def warp_frame(
     )
 
 
+@dataclass(frozen=True)
+class PairView:
+    """Where the view of a sequence lies, found once: what makes a sequence slow to open.
+
+    Attributes:
+        geometry: of the photo's view.
+        packed: the common field of view of photo and twelve frames, eight pixels a byte.
+    """
+
+    geometry: Geometry
+    packed: bytes
+
+    @property
+    def field(self) -> NDArray[np.bool_]:
+        """The field of view, bool (S, S)."""
+        size = self.geometry.size
+        bits = np.unpackbits(np.frombuffer(self.packed, np.uint8), count=size * size)
+        return bits.reshape(size, size).astype(bool)
+
+
+def open_pair(sequence: PairSequence, size: int) -> PairView:
+    """Fits the field of view of a sequence and finds what photo and all twelve frames have in common.
+
+    Raises:
+        PictureError: a file cannot be read.
+    """
+    view, geometry = Transform(size=size).view(sequence.photo)
+    field = ndimage.binary_fill_holes(ndimage.binary_opening(view.max(2) > 8, iterations=2))
+    lit = np.zeros((size, size), bool)
+    for frame in choose_frames(sequence):
+        lit |= _frame_view(frame, geometry) > 4
+    lit = ndimage.binary_closing(np.pad(lit, 8), iterations=4)[8:-8, 8:-8]
+    return PairView(geometry, np.packbits(field & lit).tobytes())
+
+
 def load_pair(
-    sequence: PairSequence, size: int, frames: Sequence[int] | None = None
+    sequence: PairSequence,
+    size: int,
+    frames: Sequence[int] | None = None,
+    known: PairView | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
     """A sequence in its view.
 
@@ -51,6 +93,7 @@ def load_pair(
         sequence: as read from ``pairs.csv``.
         size: side S of the view.
         frames: which of the twelve; all when None.
+        known: where the view lies, if the sequence was opened before.
 
     Returns:
         photo uint8 (S, S, 3), frames uint8 (K, S, S), and their common field of view, bool (S, S).
@@ -58,29 +101,23 @@ def load_pair(
     Raises:
         PictureError: a file cannot be read.
     """
-    from retina_fm.pictures import Transform, read_picture
-
-    picture = read_picture(sequence.photo)
-    view, geometry = Transform(size=size).view(picture)
-    field = view.max(2) > 8
-    field = ndimage.binary_fill_holes(ndimage.binary_opening(field, iterations=2))
+    known = known or open_pair(sequence, size)
+    field = known.field
+    photo = Image.fromarray(read_picture(sequence.photo))
+    view = np.asarray(crop_and_resize(photo, known.geometry, Transform(size=size).resample))
     chosen = choose_frames(sequence)
     numbers = list(range(FRAMES)) if frames is None else list(frames)
-    done: dict[int, NDArray[np.uint8]] = {}
-    for number in sorted(set(numbers)):
-        done[number] = _frame_view(chosen[number], geometry, picture.shape[:2], read_picture)
-    lit = np.max(list(done.values()), axis=0) > 4
-    lit = ndimage.binary_closing(np.pad(lit, 8), iterations=4)[8:-8, 8:-8]
-    field = np.asarray(field & lit, bool)
+    done = {number: _frame_view(chosen[number], known.geometry) for number in sorted(set(numbers))}
     stacked = np.stack([done[n] for n in numbers]) * field
     return view * field[..., None].astype(np.uint8), stacked.astype(np.uint8), field
 
 
-def _frame_view(frame: Frame, geometry: Any, shape: tuple[int, int], read: Any) -> NDArray[np.uint8]:
-    grey = read(frame.path).astype(np.float32).mean(2)
+def _frame_view(frame: Frame, geometry: Geometry) -> NDArray[np.uint8]:
+    grey = read_picture(frame.path)[..., 1]  # angiograms are grey, so one channel is all of them
     if frame.transform is not None:
-        grey = warp_frame(grey, frame.transform, shape)
-    return np.asarray(np.clip(np.rint(geometry.view_of(grey, "area")), 0, 255), np.uint8)
+        warped = warp_frame(grey.astype(np.float32), frame.transform, (geometry.height, geometry.width))
+        grey = np.clip(np.rint(warped), 0, 255).astype(np.uint8)
+    return np.asarray(crop_and_resize(Image.fromarray(grey), geometry, "bilinear"))
 
 
 def augment_pairs(
@@ -165,6 +202,13 @@ class PairSamples:
         self.sequences, self.size, self.crop, self.batch = list(sequences), size, crop, batch
         self.seed, self.steps, self.augment, self.device = seed, steps, augment, torch.device(device)
         self.index = 0
+        self._opened: dict[int, PairView] = {}  # 32 kB a sequence of 512 pixels
+
+    def _load(self, number: int, frames: list[int]) -> tuple[NDArray[Any], ...]:
+        sequence = self.sequences[number]
+        if number not in self._opened:
+            self._opened[number] = open_pair(sequence, self.size)
+        return load_pair(sequence, self.size, frames, self._opened[number])
 
     def batch_at(self, index: int) -> Samples:
         """Batch number ``index``, whatever came before."""
@@ -172,7 +216,7 @@ class PairSamples:
         generator = torch.Generator().manual_seed(seed_of(self.seed, 2, index))
         step = draw_steps(generator, self.batch, self.steps)
         needed = needed_frames(step).tolist()
-        loaded = [load_pair(self.sequences[n], self.size, needed[i]) for i, n in enumerate(numbers)]
+        loaded = [self._load(n, needed[i]) for i, n in enumerate(numbers)]
         photo, frames, field = (torch.from_numpy(np.stack([item[k] for item in loaded])) for k in range(3))
         view, grey, inside = augment_pairs(
             photo.permute(0, 3, 1, 2).float().div(255).to(self.device),

@@ -44,7 +44,6 @@ class _Job:
     size: int
     painting: float
     patient: str
-    side: str
     animate: bool
 
 
@@ -113,11 +112,24 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
     write_whole(folder / "sequence.json", json.dumps(record).encode())
 
 
-def _run(job: _Job) -> tuple[bool, list[float], str]:
-    """Renders one sequence unless it is there: (made now, times, reason of failure)."""
+def laterality(eye: PreparedEye) -> str:
+    """``right`` or ``left``: what is known, or the side of the fovea on which the disc lies.
+
+    Seen from the front, the disc of a right eye lies to the right of its fovea. Mirrored photographs are not
+    noticed.
+    """
+    known = str(eye.metadata.get("eye", ""))
+    if known in ("left", "right"):
+        return known
+    return "right" if eye.disc_centre[1] > eye.fovea_centre[1] else "left"
+
+
+def _run(job: _Job) -> tuple[bool, list[float], str, str]:
+    """Renders one sequence unless it is there: (made now, times, side, reason of failure)."""
     done = job.folder / "sequence.json"
     if done.exists():
-        return False, list(json.loads(done.read_text())["times"]), ""
+        record = json.loads(done.read_text())
+        return False, list(record["times"]), str(record.get("side", "")), ""
     import torch
 
     from retina_fm.training.drawn import draw_retina
@@ -132,11 +144,12 @@ def _run(job: _Job) -> tuple[bool, list[float], str]:
         generator = torch.Generator().manual_seed(job.seed)
         # Painted lesions come on top of the photo; the photo itself is kept as it lies.
         rendered = render_batch([eye], generator, painting=job.painting, augment=False)
-        notes = {"name": job.name, "seed": job.seed, "eye": eye.metadata}
+        side = laterality(eye)
+        notes = {"name": job.name, "seed": job.seed, "side": side, "eye": eye.metadata}
         write_sequence(rendered, job.folder, notes, animate=job.animate)
     except (RetinaError, OSError, ValueError) as error:
-        return False, [], f"{type(error).__name__}: {error}"
-    return True, rendered.times[0].tolist(), ""
+        return False, [], "", f"{type(error).__name__}: {error}"
+    return True, rendered.times[0].tolist(), side, ""
 
 
 def _jobs(
@@ -153,10 +166,10 @@ def _jobs(
         stem = path.name.removesuffix(".eye.safetensors")
         for k in range(sequences):
             name = f"{stem}-{k}"
-            yield _Job(str(path), name, out / name, seed + 1000 * number + k, size, painting, "", "", animate)
+            yield _Job(str(path), name, out / name, seed + 1000 * number + k, size, painting, "", animate)
     for number in range(drawn):
         name = f"drawn-{seed + number}"
-        yield _Job(None, name, out / name, seed + number, size, painting, name, "", animate)
+        yield _Job(None, name, out / name, seed + number, size, painting, name, animate)
 
 
 def simulate(
@@ -205,7 +218,7 @@ def simulate(
         total=len(jobs), unit="sequence", desc="simulate", disable=None if progress is None else not progress
     )
     with bar:
-        for job, (fresh, times, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
+        for job, (fresh, times, side, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
             bar.update()
             if reason:
                 failed.append((job.name, reason))
@@ -216,9 +229,7 @@ def simulate(
                 for k, time in enumerate(times)
             )
             rows.append(
-                PairSequence(
-                    job.name, job.folder / "photo.png", frames, job.patient, job.side, "simulated", ""
-                )
+                PairSequence(job.name, job.folder / "photo.png", frames, job.patient, side, "simulated", "")
             )
     if rows:
         write_pairs(target / "pairs.csv", rows)

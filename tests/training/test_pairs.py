@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from retina_fm.errors import ConfigError, NoPicturesError, PictureError
+from retina_fm.training import draw_retina, pair_samples
 from retina_fm.training.checks import check_data
 from retina_fm.training.pair_samples import PairSamples, augment_pairs, load_pair, warp_frame
 from retina_fm.training.pairs import (
@@ -24,7 +26,7 @@ from retina_fm.training.pairs import (
     write_pairs,
 )
 from retina_fm.training.registration import register_frame, register_sequence
-from retina_fm.training.simulate import simulate
+from retina_fm.training.simulate import laterality, simulate
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,8 @@ def test_simulated_pairs_are_sound(archive):
     assert [str(p) for p in report.problems] == []
     assert len(report.sequences) == 2
     assert report.frames == 24
+    for seed, sequence in zip((3, 4), report.sequences, strict=True):
+        assert sequence.eye == draw_retina(seed, 160).eye
     data = check_data(archive / "pairs.csv")
     assert (data.kind, data.items, data.ok) == ("pairs", 2, True)
 
@@ -67,6 +71,23 @@ def test_simulating_again_reuses_and_gives_the_same_bytes(archive, tmp_path):
     for path in sorted(archive.rglob("*.png")):
         assert path.read_bytes() == (tmp_path / path.relative_to(archive)).read_bytes()
     assert (archive / "pairs.csv").read_bytes() == (tmp_path / "pairs.csv").read_bytes()
+
+
+def test_the_side_of_an_eye_is_read_off_disc_and_fovea(prepared_eyes):
+    eye = dataclasses.replace(prepared_eyes[0], metadata={})
+    row = eye.fovea_centre[0]
+    assert laterality(dataclasses.replace(eye, disc_centre=(row, eye.fovea_centre[1] + 60.0))) == "right"
+    assert laterality(dataclasses.replace(eye, disc_centre=(row, eye.fovea_centre[1] - 60.0))) == "left"
+
+
+def test_only_the_frames_that_a_step_needs_are_read_once_a_sequence_was_opened(archive, monkeypatch):
+    stream = PairSamples(read_pairs(archive), size=96, crop=64, batch=2, seed=1)
+    first = stream.batch_at(0)
+    read = []
+    original = pair_samples.read_picture
+    monkeypatch.setattr(pair_samples, "read_picture", lambda path: read.append(path) or original(path))
+    assert torch.equal(stream.batch_at(0).target, first.target)
+    assert 2 * 5 <= len(read) <= 2 * 7  # of each sequence the photo and at most six frames of twelve
 
 
 def test_a_sequence_folder_says_that_it_is_synthetic(archive):
