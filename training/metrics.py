@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,45 @@ ALEXNET_SHA256 = "7be5be79"
 """First digits of the SHA-256 of torchvision's AlexNet, which LPIPS is defined on; they are in its name."""
 
 FVD_SIDE, FVD_FRAMES = 224, 16
+
+
+@dataclass(frozen=True)
+class FigureNetworks:
+    """Networks that figures of videos are defined on; None where the user has no file.
+
+    Attributes:
+        lpips: from :func:`load_lpips`.
+        fvd: from :func:`load_fvd`.
+    """
+
+    lpips: torch.nn.Module | None = None
+    fvd: torch.jit.ScriptModule | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """Figures that cannot be given, each with what it takes."""
+        needs = {"LPIPS": (self.lpips, "--lpips FILE"), "FVD": (self.fvd, "--fvd FILE SHA256")}
+        return [f"{name} ({option})" for name, (network, option) in needs.items() if network is None]
+
+
+def video_scores(made: Tensor, true: Tensor, networks: FigureNetworks | None = None) -> dict[str, float]:
+    """All figures of generated videos that can be given.
+
+    Args:
+        made: generated frames ``(N, T, H, W)`` in [-1, 1].
+        true: the frames they should be.
+        networks: for LPIPS and FVD; PSNR and SSIM need none.
+
+    Returns:
+        ``psnr``, ``psnr_public_code`` and ``ssim``; ``lpips``, and ``fvd`` from two videos on, with networks.
+    """
+    networks = networks or FigureNetworks()
+    figures = {**psnr(made, true), "ssim": ssim(made, true)}
+    if networks.lpips is not None:
+        figures["lpips"] = lpips(networks.lpips, made, true)
+    if networks.fvd is not None and len(made) > 1:
+        figures["fvd"] = frechet_distance(*(video_features(networks.fvd, videos) for videos in (made, true)))
+    return figures
 
 
 def psnr(prediction: Tensor, target: Tensor) -> dict[str, float]:

@@ -19,7 +19,7 @@ from retina_fm.generation import generate_frames
 from retina_fm.network import Generator, encoder_of
 from retina_fm.pictures import Transform, expand
 from retina_fm.training.losses import local_mean
-from retina_fm.training.metrics import psnr, ssim
+from retina_fm.training.metrics import FigureNetworks, video_scores
 from retina_fm.training.presets import Preset
 
 VENOUS_STEPS = 6  # the steps that give frames 0 to 7, arterial and venous
@@ -171,8 +171,10 @@ def _resized(pictures: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def video_figures(generator: Generator, held: HeldBack, *, batch: int = 2) -> tuple[dict[str, float], Tensor]:
-    """PSNR in both conventions and SSIM of whole generated videos; and the videos."""
+def video_figures(
+    generator: Generator, held: HeldBack, networks: FigureNetworks | None = None, *, batch: int = 2
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of whole generated videos (``metrics.video_scores``), and the videos."""
     device = next(generator.parameters()).device
     made = torch.cat(
         [
@@ -180,7 +182,7 @@ def video_figures(generator: Generator, held: HeldBack, *, batch: int = 2) -> tu
             for start in range(0, len(held.photos), batch)
         ]
     )
-    return {**psnr(made, held.frames), "ssim": ssim(made, held.frames)}, made
+    return video_scores(made, held.frames, networks), made
 
 
 def sheet(photos: Tensor, rows: Sequence[Tensor]) -> Image.Image:
@@ -303,6 +305,7 @@ def make_validation(
     held_back: str | Path | None = None,
     vessels: Sequence[str | Path] | None = None,
     probes: Sequence[str | Path] = (),
+    networks: FigureNetworks | None = None,
     device: str = "cpu",
 ) -> Callable[[Generator, int], dict[str, float]] | None:
     """The validation that a run asks for, its data read once; None where it asks for none.
@@ -316,6 +319,7 @@ def make_validation(
         held_back: prepared eyes or pairs that are not trained on.
         vessels: folder of photographs and folder of vessel masks.
         probes: tables of labels.
+        networks: for LPIPS and FVD.
         device: of the run.
     """
     if not (held_back or vessels or probes):
@@ -330,7 +334,7 @@ def make_validation(
     def validate(generator: Generator, step: int) -> dict[str, float]:
         figures: dict[str, float] = {}
         if held is not None and video:
-            found, made = video_figures(generator, held)
+            found, made = video_figures(generator, held, networks)
             figures.update(found)
             path = out / "sheets" / f"step-{step:08d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

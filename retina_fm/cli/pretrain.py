@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from retina_fm.training.metrics import FigureNetworks
     from retina_fm.training.presets import Preset
 
 
@@ -57,6 +58,10 @@ def add(subparsers: Any) -> None:
         "--vessels", nargs=2, metavar=("PHOTOS", "MASKS"), help="labelled photographs for zero-shot vessels"
     )
     saving.add_argument("--probe", metavar="LABELS_CSV", action="append", default=[], help="linear probe")
+    saving.add_argument("--lpips", metavar="FILE", help="torchvision's AlexNet, for LPIPS of --held-back")
+    saving.add_argument(
+        "--fvd", nargs=2, metavar=("FILE", "SHA256"), help="I3D as TorchScript, for FVD of --held-back"
+    )
     saving.add_argument("--perceptual", metavar="FILE", help="VGG-19 weights for the perceptual term")
     parser.set_defaults(handler=run)
 
@@ -159,7 +164,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     validate = make_validation(
         Path(arguments.out), preset, held_back=arguments.held_back, vessels=arguments.vessels,
-        probes=arguments.probe, device=device,
+        probes=arguments.probe, networks=_networks(arguments), device=device,
     )  # fmt: skip
     report = pretrain(
         stream,
@@ -187,6 +192,20 @@ def _train(arguments: argparse.Namespace) -> int:
         f"({report.stopped}); next: retina-fm export {arguments.out} --out weights/NAME"
     )
     return 0
+
+
+def _networks(arguments: argparse.Namespace) -> FigureNetworks:
+    """What LPIPS and FVD need, read before training; what is missing is said once, not after hours."""
+    from retina_fm.training.metrics import FigureNetworks, load_fvd, load_lpips
+    from retina_fm.training.run_log import logger
+
+    networks = FigureNetworks(
+        lpips=load_lpips(arguments.lpips) if arguments.lpips else None,
+        fvd=load_fvd(*arguments.fvd) if arguments.fvd else None,
+    )
+    if arguments.held_back and networks.missing:
+        logger.info("validation without %s", " and ".join(networks.missing))
+    return networks
 
 
 def _device(wanted: str | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from retina_fm.cli import export, pretrain
-from retina_fm.errors import ConfigError, NoPicturesError, OutputError
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError, WeightsNotFoundError
 from retina_fm.training import draw_retina, prepare_drawn
 
 
@@ -78,6 +79,17 @@ def test_a_run_of_twice_the_width_starts_from_a_narrow_one(eyes, tmp_path):
     assert run("export", tmp_path / "wide", "--out", tmp_path / "wider") == 0
     origin = json.loads((tmp_path / "wider" / "config.json").read_text())["provenance"]["started_from"]
     assert origin["model"] == "weights" and origin["steps"] == 1
+
+
+def test_a_missing_network_is_said_at_the_beginning(eyes, tmp_path, caplog):
+    words = ["pretrain", "--data", eyes, "--preset", "tiny", "--batch", 2, "--crop", 64, "--max-steps", 1]
+    with pytest.raises(WeightsNotFoundError, match="AlexNet"):
+        run(*words, "--out", tmp_path / "a", "--held-back", eyes, "--lpips", tmp_path / "alexnet.pth")
+    assert not (tmp_path / "a").exists()
+    logging.getLogger("retina_fm.training").addHandler(caplog.handler)
+    run(*words, "--out", tmp_path / "b", "--held-back", eyes)
+    assert "validation without LPIPS (--lpips FILE) and FVD" in caplog.text
+    assert "ssim" in caplog.text
 
 
 def test_presets_are_listed(capsys):

@@ -90,3 +90,12 @@ def test_fvd_reads_a_torchscript_network_whose_hash_was_given(tmp_path):
     network = metrics.load_fvd(path, metrics.sha256_of(path))
     features = metrics.video_features(network, torch.rand(3, 12, 16, 16))
     assert features.shape == (3, 8)
+    made, true = torch.rand(2, 3, 12, 16, 16) * 2 - 1
+    scores = metrics.video_scores(made, true, metrics.FigureNetworks(fvd=network))
+    assert set(scores) == {"psnr", "psnr_public_code", "ssim", "fvd"} and scores["fvd"] > 0
+    assert metrics.video_scores(true, true, metrics.FigureNetworks(fvd=network))["fvd"] < 1e-6
+
+
+def test_figures_without_their_network_are_named_with_the_option_that_gives_it():
+    assert metrics.FigureNetworks().missing == ["LPIPS (--lpips FILE)", "FVD (--fvd FILE SHA256)"]
+    assert metrics.FigureNetworks(lpips=torch.nn.Identity()).missing == ["FVD (--fvd FILE SHA256)"]
