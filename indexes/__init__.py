@@ -1,1 +1,36 @@
-"""Persistent similarity search over embeddings."""
+"""Persistent similarity search over embeddings: exact, filtered, and safe on disk.
+
+Names are loaded on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Interval": "retina_fm.indexes.recall",
+    "RecallReport": "retina_fm.indexes.recall",
+    "Space": "retina_fm.indexes.space",
+    "nearest_rows": "retina_fm.indexes.exact",
+    "patient_bootstrap": "retina_fm.indexes.recall",
+    "recall_at_k": "retina_fm.indexes.recall",
+    "recall_by_pair": "retina_fm.indexes.recall",
+}
+
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from retina_fm.indexes.exact import nearest_rows as nearest_rows
+    from retina_fm.indexes.recall import Interval as Interval
+    from retina_fm.indexes.recall import RecallReport as RecallReport
+    from retina_fm.indexes.recall import patient_bootstrap as patient_bootstrap
+    from retina_fm.indexes.recall import recall_at_k as recall_at_k
+    from retina_fm.indexes.recall import recall_by_pair as recall_by_pair
+    from retina_fm.indexes.space import Space as Space
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'retina_fm.indexes' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -12,6 +12,7 @@ from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.whitening import Whitening
 from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
 from retina_fm.pictures import Transform
 
@@ -23,9 +24,11 @@ class BackboneEncoder(TwoStepForward, nn.Module):
 
     Attributes:
         backbone: the timm model, without classifier.
+        whitening: for retrieval, where the weights folder has one; no part of the embedding.
     """
 
     backbone: Any
+    whitening: Whitening | None = None
 
     def __init__(self, backbone: Any, config: WeightsConfig) -> None:
         super().__init__()

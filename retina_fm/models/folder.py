@@ -38,6 +38,7 @@ class WeightsConfig:
         files: SHA-256 of every safetensors file, by name.
         seed: where the rest of the weights comes from this seed instead of a file.
         provenance: how the weights came about; free of meaning to the loader.
+        whitening: SHA-256 of ``whitening.safetensors`` (see ``retina_fm.models.whitening``), or None.
     """
 
     name: str
@@ -48,6 +49,7 @@ class WeightsConfig:
     files: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    whitening: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -75,6 +77,8 @@ class WeightsConfig:
             values["seed"] = self.seed
         if self.provenance:
             values["provenance"] = dict(self.provenance)
+        if self.whitening:
+            values["whitening"] = self.whitening
         return values
 
 
@@ -107,6 +111,9 @@ def read_config(folder: Path) -> WeightsConfig:
     seed = values.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
         raise ConfigError(f"{path}: 'seed' is {seed!r}; a whole number is needed.")
+    whitening = values.get("whitening")
+    if whitening is not None and (not isinstance(whitening, str) or len(whitening) != 64):
+        raise ConfigError(f"{path}: 'whitening' is {whitening!r}; 64 hex digits are needed.")
     for name, digest in values["files"].items():
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise ConfigError(f"{path}: {name!r} is not the plain name of a safetensors file.")
@@ -125,6 +132,7 @@ def read_config(folder: Path) -> WeightsConfig:
         files=values["files"],
         seed=seed,
         provenance=values.get("provenance", {}),
+        whitening=whitening,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from retina_fm.errors import ConfigError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.whitening import Whitening
 from retina_fm.network import Architecture, Encoder, Generator, encoder_state, initialise
 from retina_fm.pictures import Transform
 
@@ -17,7 +18,13 @@ KIND = "fundus2video"
 
 
 class Fundus2VideoEncoder(Encoder):
-    """The network's encoder together with its transform, card and hash."""
+    """The network's encoder together with its transform, card and hash.
+
+    Attributes:
+        whitening: for retrieval, shipped beside the weights; no part of the embedding.
+    """
+
+    whitening: Whitening | None = None
 
     def __init__(self, config: WeightsConfig) -> None:
         super().__init__(Architecture.from_dict(dict(config.network)))

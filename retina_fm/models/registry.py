@@ -14,6 +14,7 @@ from retina_fm.models.backbones import BackboneEncoder
 from retina_fm.models.folder import CONFIG, WeightsConfig, read_config
 from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.peers import PEERS
+from retina_fm.models.whitening import read_whitening
 from retina_fm.network import Generator
 
 TIMM_PREFIX = "timm/"
@@ -110,6 +111,7 @@ def load(
         folder = resolve(name, weights=weights, revision=revision)
         config = read_config(folder)
         encoder = _builder(config, folder)
+        encoder.whitening = read_whitening(folder)
     if encoder.card.restricted:
         warnings.warn(
             LicenceNotice(f"{encoder.name}: licence {encoder.card.licence}. Results may not be free to use."),

@@ -1,0 +1,145 @@
+"""Whitening of embeddings for retrieval: fitted with the weights, shipped beside them, never part of a model.
+
+Directions in which embeddings vary much drown those in which they vary little, and the little ones tell
+patients apart. Whitening gives all of them the same weight. It helps retrieval and hurts linear probes, so
+it is applied by an index and by nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_safetensors
+from safetensors.numpy import save as serialise
+
+from retina_fm._files import write_bytes, write_json
+from retina_fm.errors import ConfigError, WeightsError
+from retina_fm.models.folder import CONFIG, read_config
+
+FILE = "whitening.safetensors"
+_KEYS = ("mean", "directions", "gains")
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """``x -> (x - mean) + directions.T @ (gains - 1) * (directions @ (x - mean))``.
+
+    Directions that the fit saw no variance in keep the gain 1; the others get less. Its scale means nothing,
+    for cosine does not see it.
+
+    Attributes:
+        mean: ``(D,)``.
+        directions: ``(R, D)``, orthonormal.
+        gains: ``(R,)``, in (0, 1] up to rounding.
+    """
+
+    mean: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    gains: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        rank, width = self.directions.shape if self.directions.ndim == 2 else (-1, -1)
+        if self.mean.shape != (width,) or self.gains.shape != (rank,):
+            raise ConfigError(
+                f"Whitening has mean {self.mean.shape}, directions {self.directions.shape} and gains "
+                f"{self.gains.shape}; (D,), (R, D) and (R,) belong together."
+            )
+        if not all(np.isfinite(values).all() for values in (self.mean, self.directions, self.gains)):
+            raise ConfigError("Whitening holds NaN or infinity; fit it again.")
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the embeddings that it takes."""
+        return len(self.mean)
+
+    def apply(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Whitened embeddings ``(N, D)``, float32.
+
+        Raises:
+            ConfigError: embeddings of another length.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.dimension:
+            raise ConfigError(
+                f"Whitening takes embeddings (N, {self.dimension}), not {embeddings.shape}; "
+                "it belongs to another model."
+            )
+        whitened = np.empty(embeddings.shape, np.float32)
+        for start in range(0, len(embeddings), _CHUNK):
+            centred = embeddings[start : start + _CHUNK].astype(np.float32) - self.mean
+            shrunk = (centred @ self.directions.T) * (self.gains - 1)
+            whitened[start : start + len(centred)] = centred + shrunk @ self.directions
+        return whitened
+
+
+def fit_whitening(embeddings: NDArray[np.float32]) -> Whitening:
+    """Whitening from the embeddings ``(M, D)`` of M >= 2 pictures.
+
+    The covariance is shrunk towards a multiple of the identity by the share of Ledoit and Wolf (2004), so
+    that fewer pictures than dimensions suffice and directions seen by chance are not blown up.
+
+    Raises:
+        ConfigError: fewer than two, not finite, or all the same.
+    """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    values = np.asarray(embeddings, np.float64)
+    if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
+        raise ConfigError(f"Whitening is fitted on finite embeddings (M >= 2, D), not on {values.shape}.")
+    mean = values.mean(axis=0)
+    centred = values - mean
+    _, spread, right = np.linalg.svd(centred, full_matrices=False)
+    variances = spread**2 / len(values)
+    average = float(variances.sum()) / values.shape[1]
+    if average <= 0:
+        raise ConfigError("Whitening cannot be fitted on embeddings that are all the same.")
+    share = float(ledoit_wolf_shrinkage(centred, assume_centered=True))
+    share = max(share, 1e-3)
+    kept = variances > 1e-9 * variances[0]
+    floor = share * average
+    gains = np.sqrt(floor / ((1 - share) * variances[kept] + floor))
+    signs = np.sign(np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1))
+    return Whitening(
+        mean.astype(np.float32), (right * signs)[kept].astype(np.float32), gains.astype(np.float32)
+    )
+
+
+def save_whitening(folder: Path, whitening: Whitening) -> None:
+    """Add whitening to a finished weights folder; its hash goes into ``config.json``, the weights' stays."""
+    data = serialise({key: np.ascontiguousarray(getattr(whitening, key)) for key in _KEYS})
+    write_bytes(folder / FILE, data)
+    values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    values["whitening"] = hashlib.sha256(data).hexdigest()
+    write_json(folder / CONFIG, values)
+
+
+def read_whitening(folder: Path) -> Whitening | None:
+    """The whitening of a weights folder, or None where it has none.
+
+    Raises:
+        WeightsError: the file is missing, changed or no safetensors file.
+        ConfigError: its arrays do not belong together.
+    """
+    expected = read_config(folder).whitening
+    if expected is None:
+        return None
+    path = folder / FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path} is named in {CONFIG} but cannot be read ({error.strerror}); fetch the folder again."
+        ) from None
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise WeightsError(f"{path} is not the file that {CONFIG} states; fetch the folder again.")
+    try:
+        arrays = parse_safetensors(data)
+        return Whitening(*(arrays[key].astype(np.float32) for key in _KEYS))
+    except (SafetensorError, KeyError) as error:
+        raise WeightsError(f"{path} holds no whitening ({error}); fetch the folder again.") from None
