@@ -15,6 +15,7 @@ from retina_fm.network.masks import OUTSIDE
 from retina_fm.training import losses
 from retina_fm.training.discriminators import Discriminators
 from retina_fm.training.perceptual import PerceptualFeatures
+from retina_fm.training.pooled_terms import PooledHeads, lesion_load, second_view, view_agreement
 from retina_fm.training.presets import LossWeights, Preset
 from retina_fm.training.samples import Samples
 
@@ -46,19 +47,38 @@ class PatchHeads(nn.Module):
         return F.normalize(self.levels[level](chosen), dim=-1)
 
 
+class Heads(nn.Module):
+    """What is trained beside the generator and thrown away: projections that single terms need.
+
+    Attributes:
+        patches: for the contrast of patches, or None.
+        pooled: for terms on the pooled photo, or None.
+    """
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        weights, architecture = preset.weights, preset.architecture
+        self.patches = PatchHeads(architecture.channels) if weights.patch_nce > 0 else None
+        agreement, load = weights.agreement > 0, weights.lesion_load > 0
+        self.pooled = (
+            PooledHeads(architecture, agreement=agreement, lesion_load=load) if agreement or load else None
+        )
+
+
 class Learner(nn.Module):
-    """Generator and patch heads with their loss: what one process trains, and what is wrapped for many.
+    """Generator and heads with their loss: what one process trains, and what is wrapped for many.
 
     Attributes:
         generator: the network itself.
-        heads: projections for the contrast of patches, or None where the preset has no such term.
+        heads: of terms that need some, or None.
         perceptual: frozen VGG features, or None.
     """
 
     def __init__(self, preset: Preset, perceptual: PerceptualFeatures | None = None) -> None:
         super().__init__()
         self.generator = Generator(preset.architecture)
-        self.heads = PatchHeads(preset.architecture.channels) if preset.weights.patch_nce > 0 else None
+        heads = Heads(preset)
+        self.heads = heads if any(True for _ in heads.parameters()) else None
         self.single_frame = preset.single_frame
         self.perceptual = perceptual
 
@@ -92,8 +112,11 @@ class Learner(nn.Module):
             terms["gradient_variance"] = losses.gradient_variance(frames, target)
         if weights.perceptual > 0 and self.perceptual is not None:
             terms["perceptual"] = self.perceptual(frames, target)
-        if weights.patch_nce > 0 and self.heads is not None:
-            terms["patch_nce"] = self._contrast(frames, samples, seed)
+        if self.heads is not None:
+            if weights.patch_nce > 0 and self.heads.patches is not None:
+                terms["patch_nce"] = self._contrast(frames, samples, seed)
+            if (weights.agreement > 0 or weights.lesion_load > 0) and self.heads.pooled is not None:
+                terms.update(self._pooled_terms(samples, weights, self.heads.pooled, seed))
         if judge is not None and (weights.adversarial > 0 or weights.feature_matching > 0):
             fake = judge(samples.photo, frames, samples.mask)
             if weights.adversarial > 0:
@@ -104,13 +127,26 @@ class Learner(nn.Module):
                 terms["feature_matching"] = losses.feature_matching(real.maps, fake.maps)
         return Learned(terms, frames)
 
+    def _pooled_terms(
+        self, samples: Samples, weights: LossWeights, heads: PooledHeads, seed: int
+    ) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        pooled = heads.pooled(self.generator.model, samples.photo, samples.field_of_view)
+        if weights.lesion_load > 0 and heads.load is not None and samples.lesions is not None:
+            wanted = lesion_load(samples.lesions, samples.field_of_view)
+            terms["lesion_load"] = F.smooth_l1_loss(heads.load(pooled).float(), wanted)
+        if weights.agreement > 0 and heads.expander is not None:
+            other = heads.pooled(self.generator.model, *second_view(samples, seed))
+            terms["agreement"] = view_agreement(heads.expander(pooled), heads.expander(other))
+        return terms
+
     def _contrast(self, frames: Tensor, samples: Samples, seed: int) -> Tensor:
         """Mask-enhanced PatchNCE: generated frames against the photo, both times the knowledge mask.
 
         Both pass through the encoder as a photo does at the first step (twice). Places are drawn inside the
         mask as long as it has enough of them.
         """
-        assert self.heads is not None
+        assert self.heads is not None and self.heads.patches is not None
         architecture = self.generator.architecture
         doubled = architecture.in_channels // 3
         fake, real = ((x * samples.mask).repeat(1, doubled, 1, 1) for x in (frames, samples.photo))
@@ -122,9 +158,9 @@ class Learner(nn.Module):
         for level, (_, query) in enumerate(queries):
             share = F.adaptive_avg_pool2d(samples.mask, (query.shape[-2], query.shape[-1])).flatten(1)
             places = torch.multinomial(share + _BARELY, min(_PATCHES, share.shape[1]), generator=random)
-            vectors = self.heads(level, query, places)
+            vectors = self.heads.patches(level, query, places)
             with torch.no_grad():
-                others = self.heads(level, keys[level], places)
+                others = self.heads.patches(level, keys[level], places)
             terms.append(losses.patch_nce(vectors, others))
         return torch.stack(terms).mean()
 

@@ -307,6 +307,11 @@ def draw_parameters(
     return Parameters(values)
 
 
+def draw_camera(generator: torch.Generator, batch: int) -> Parameters:
+    """What two cameras do to ``batch`` pictures, and nothing else."""
+    return Parameters(_camera(_Drawer(generator, batch)))
+
+
 def anchor_index(choice: Tensor) -> Tensor:
     """Row of ``PreparedEye.anchors`` that a uniform ``choice`` in [0, 1) stands for."""
     return (choice * ANCHOR_COUNT).long().clamp(0, ANCHOR_COUNT - 1)

@@ -28,6 +28,8 @@ class LossWeights:
         attention: attention map against the knowledge mask.
         gradient_variance: against smeared frames (Fundus2FA).
         perceptual: VGG-19 features; needs a file with its weights.
+        agreement: two views of an eye have like statistics, and eyes differ (ours).
+        lesion_load: regression of how much of each lesion type was painted, from the statistics (ours).
     """
 
     reconstruction: float = 0.0
@@ -39,6 +41,8 @@ class LossWeights:
     attention: float = 0.0
     gradient_variance: float = 0.0
     perceptual: float = 0.0
+    agreement: float = 0.0
+    lesion_load: float = 0.0
 
 
 @dataclass(frozen=True)

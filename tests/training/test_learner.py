@@ -17,7 +17,7 @@ from retina_fm.training.presets import PRESETS, LossWeights, Optimiser, preset_n
 
 ALL = LossWeights(
     reconstruction=5, correlation=1, lesions=1, adversarial=2, feature_matching=10, patch_nce=1,
-    attention=4, gradient_variance=1,
+    attention=4, gradient_variance=1, agreement=1, lesion_load=1,
 )  # fmt: skip
 
 
