@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import retina_fm
+from retina_fm._files import write_bytes
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
-from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import KIND
+from retina_fm.models.whitening import fit_whitening, save_whitening
 from retina_fm.network import Encoder, Generator, encoder_of
 from retina_fm.network.pooling import Pooling
 from retina_fm.pictures import Transform
 from retina_fm.training import checkpoints
 from retina_fm.training.presets import Preset
 
+SOURCES = "sources.csv"
 _TINY_SHARE = 1e-6  # of the first component's variance; directions below it are noise
 
 
@@ -70,7 +75,7 @@ def export(
     encoder = encoder_of(generator).eval()
     places = data or about["data"]
     views = list(training_views(places, preset.size, photos))
-    fit_pooling(encoder, views)
+    embeddings = fit_pooling(encoder, views)
     pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
     config = WeightsConfig(
         name=name or out.name,
@@ -95,7 +100,10 @@ def export(
         },
     )
     try:
-        return save_folder(out, config, {**rounded, **pooling})
+        save_folder(out, config, {**rounded, **pooling})
+        save_whitening(out, fit_whitening(embeddings.numpy()))
+        write_bytes(out / SOURCES, _sources_table(about["data"]))
+        return read_config(out)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
 
@@ -143,12 +151,31 @@ def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) ->
     return torch.where(field > 0.5, view, -1.0)[0]
 
 
+def _sources_table(data: Iterable[str | Path]) -> bytes:
+    """Every photograph of prepared eyes as CSV: the set it is from, its name, its SHA-256."""
+    from retina_fm.training.prepared import load_eye
+    from retina_fm.training.samples import list_eyes
+
+    rows = set()
+    for place in map(Path, data):
+        for path in list_eyes(place) if place.is_dir() and not (place / "pairs.csv").is_file() else ():
+            about = load_eye(path).metadata
+            rows.add((place.name, str(about.get("source", path.name)), str(about.get("photo_sha256", ""))))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([("set", "photo", "sha256"), *sorted(rows)])
+    return table.getvalue().encode()
+
+
 @torch.no_grad()
-def fit_pooling(encoder: Encoder, views: list[Tensor]) -> None:
+def fit_pooling(encoder: Encoder, views: list[Tensor]) -> Tensor:
     """Fit an encoder's pooling: scales of the statistics, then principal directions of the photographs.
 
     With fewer photographs than dimensions of the embedding, the rest are random directions at right angles
     to the principal ones, so that nothing that other photographs show is lost on purpose.
+
+    Returns:
+        The views' embeddings ``(M, D)``.
 
     Raises:
         ConfigError: fewer than two views, or a pooling that cannot be fitted.
@@ -161,6 +188,7 @@ def fit_pooling(encoder: Encoder, views: list[Tensor]) -> None:
     pooling.fit_scale(statistics)
     standard = ((statistics - pooling.offset.cpu()) / pooling.scale.cpu()).double()
     pooling.projection.copy_(principal_directions(standard, pooling.projection.shape[0]))
+    return pooling(statistics.to(device)).cpu()
 
 
 def principal_directions(centred: Tensor, count: int, seed: int = 0) -> Tensor:

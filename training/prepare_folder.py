@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from retina_fm._files import sha256_of
 from retina_fm._processes import start_workers
 from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
 from retina_fm.training.lesion_shapes import LESION_TYPES
@@ -122,7 +123,7 @@ def _run(job: _Job) -> tuple[Path | None, bool, str]:
             size=job.size,
             lesions=lesions,
             healthy=job.healthy,
-            metadata={"source": str(job.photo.name), "sha256": key},
+            metadata={"source": job.photo.name, "sha256": key, "photo_sha256": sha256_of(job.photo)},
             **{name: _read_mask(mask) for name, mask in job.masks.items()},
         )
         eye.save(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import torch
 from crude_stream import CrudeStream
@@ -10,8 +12,9 @@ from run_crude import crude_preset
 import retina_fm
 from retina_fm.errors import NoPicturesError, OutputError
 from retina_fm.models import load_generator
+from retina_fm.models.whitening import read_whitening
 from retina_fm.training import checkpoints
-from retina_fm.training.export import export, principal_directions, training_views
+from retina_fm.training.export import SOURCES, export, principal_directions, training_views
 from retina_fm.training.pretraining import pretrain
 from retina_fm.training.run_settings import Limits, Machine
 
@@ -56,6 +59,16 @@ def test_the_exported_encoder_embeds_with_a_pooling_fitted_on_the_training_photo
     assert torch.isfinite(embeddings).all()
     assert embeddings.mean(0).abs().max() < 0.02 * embeddings.abs().max(), "centred on what it was fitted on"
     assert torch.linalg.matrix_rank(embeddings.double(), atol=0.5) == 3
+
+
+def test_whitening_and_a_list_of_every_photograph_ship_beside_the_weights(run):
+    config = export(run / "run", run / "weights3")
+    assert config.whitening is not None
+    whitening = read_whitening(run / "weights3")
+    assert whitening is not None and whitening.dimension == 32
+    rows = list(csv.DictReader((run / "weights3" / SOURCES).read_text().splitlines()))
+    assert [row["set"] for row in rows] == ["eyes"] * 4
+    assert all(row["photo"] for row in rows)
 
 
 def test_directions_are_orthonormal_and_principal_ones_come_first():
