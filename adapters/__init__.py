@@ -1,1 +1,62 @@
-"""Heads, decoders and few-shot protocols on frozen or fine-tuned encoders."""
+"""Heads, decoders and few-shot protocols on frozen or fine-tuned encoders.
+
+Names are loaded on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Draw": "retina_fm.adapters.few_shot",
+    "FundusClassifier": "retina_fm.adapters.classifier",
+    "FundusRegressor": "retina_fm.adapters.regressor",
+    "FundusSegmenter": "retina_fm.adapters.segmenter",
+    "LinearClassifier": "retina_fm.adapters.linear",
+    "LinearRegressor": "retina_fm.adapters.linear",
+    "MLPClassifier": "retina_fm.adapters.mlp",
+    "MLPRegressor": "retina_fm.adapters.mlp",
+    "NearestMeanClassifier": "retina_fm.adapters.neighbours",
+    "NeighboursClassifier": "retina_fm.adapters.neighbours",
+    "NeighboursRegressor": "retina_fm.adapters.neighbours",
+    "adapt": "retina_fm.adapters.factory",
+    "draw_examples": "retina_fm.adapters.few_shot",
+    "draw_pictures": "retina_fm.adapters.few_shot",
+    "lesion_maps": "retina_fm.adapters.zero_shot",
+    "lesion_readings": "retina_fm.adapters.zero_shot",
+    "load": "retina_fm.adapters.saving",
+    "save": "retina_fm.adapters.saving",
+    "vessel_maps": "retina_fm.adapters.zero_shot",
+}
+
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from retina_fm.adapters.classifier import FundusClassifier as FundusClassifier
+    from retina_fm.adapters.factory import adapt as adapt
+    from retina_fm.adapters.few_shot import Draw as Draw
+    from retina_fm.adapters.few_shot import draw_examples as draw_examples
+    from retina_fm.adapters.few_shot import draw_pictures as draw_pictures
+    from retina_fm.adapters.linear import LinearClassifier as LinearClassifier
+    from retina_fm.adapters.linear import LinearRegressor as LinearRegressor
+    from retina_fm.adapters.mlp import MLPClassifier as MLPClassifier
+    from retina_fm.adapters.mlp import MLPRegressor as MLPRegressor
+    from retina_fm.adapters.neighbours import NearestMeanClassifier as NearestMeanClassifier
+    from retina_fm.adapters.neighbours import NeighboursClassifier as NeighboursClassifier
+    from retina_fm.adapters.neighbours import NeighboursRegressor as NeighboursRegressor
+    from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
+    from retina_fm.adapters.saving import load as load
+    from retina_fm.adapters.saving import save as save
+    from retina_fm.adapters.segmenter import FundusSegmenter as FundusSegmenter
+    from retina_fm.adapters.zero_shot import lesion_maps as lesion_maps
+    from retina_fm.adapters.zero_shot import lesion_readings as lesion_readings
+    from retina_fm.adapters.zero_shot import vessel_maps as vessel_maps
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'retina_fm.adapters' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

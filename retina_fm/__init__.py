@@ -22,6 +22,7 @@ _HOMES = {
     "Features": "retina_fm.network",
     "Geometry": "retina_fm.pictures",
     "Transform": "retina_fm.pictures",
+    "adapt": "retina_fm.adapters",
     "encode": "retina_fm.encoding",
     "encode_to": "retina_fm.encoding",
     "generate": "retina_fm.generation",
@@ -32,6 +33,7 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from retina_fm.adapters import adapt as adapt
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
     from retina_fm.generation import generate as generate

@@ -1,0 +1,179 @@
+"""What the model shows without any training: vessels in its angiogram, lesions in its lesion heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
+from retina_fm.errors import ConfigError, nearest
+from retina_fm.generation import generate_frames
+from retina_fm.models import load_generator, read_config, resolve
+from retina_fm.network.masks import field_of_view
+
+VESSELS = "vessels"
+ARTERIOVENOUS = slice(2, 8)
+"""Frames in which both arteries and veins hold dye: late arterial and venous ones."""
+_BACKGROUND = 12.0
+_LARGEST_SHARE = 0.12
+"""Vessels cover about an eighth of a field of view (DRIVE, CHASE_DB1 and HRF labels: 0.10 to 0.13)."""
+
+
+def vessel_maps(
+    photos: Any, model: str = "fundus2video", *, device: str | None = None
+) -> list[NDArray[np.float32]]:
+    """How much each pixel looks like a vessel in the photo's generated angiogram.
+
+    Args:
+        photos: many photos.
+        model: a Fundus2Video model with a generator.
+        device: the CPU without it.
+
+    Returns:
+        ``float32 (H, W)`` in [0, 1] in each photo's own pixels, 0 outside the field of view.
+
+    Raises:
+        ConfigError: the model has no generator (random and converted encoders).
+    """
+    folder = resolve(model)
+    transform = read_config(folder).transform
+    generator = load_generator(model).to(device or "cpu")
+    maps = []
+    for photo in photo_list(photos):
+        view, geometry = transform.view(photo)
+        tensor = torch.from_numpy(transform.normalise(view))[None].to(device or "cpu")
+        frames = generate_frames(generator, tensor)
+        score = vessel_score(frames, field_of_view(tensor))[0].float().cpu().numpy()
+        found = geometry.picture_of(score, "bilinear").astype(np.float32)
+        maps.append(np.where(geometry.mask_in_picture(), found, np.float32(0)))
+    return maps
+
+
+def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
+    """Frames ``(N, 12, S, S)`` in [-1, 1] to a vessel score ``(N, S, S)`` in [0, 1].
+
+    In the arteriovenous frames a vessel is brighter than what surrounds it. Each of them is compared with its
+    own local mean, in units of its local spread, and the mean over the frames is squashed.
+    """
+    scores = []
+    for picture, mask in zip(
+        frames[:, ARTERIOVENOUS].float().cpu().numpy(), inside.cpu().numpy(), strict=True
+    ):
+        contrast = np.mean([_contrast(frame, mask) for frame in picture], axis=0)
+        scores.append(np.where(mask, 1 / (1 + np.exp(-(contrast - 1.0))), 0).astype(np.float32))
+    return torch.from_numpy(np.stack(scores))
+
+
+def lesion_maps(
+    photos: Any, model: Any = "fundus2video", *, device: str | None = None, dtype: str = "auto"
+) -> list[dict[str, NDArray[np.float32]]]:
+    """The encoder's own lesion maps, by lesion type.
+
+    Returns:
+        A photo's ``{lesion: float32 (H, W)}`` probabilities in its own pixels, 0 outside the field of view.
+
+    Raises:
+        ConfigError: the model has no lesion heads.
+    """
+    compute = Compute(device, dtype)
+    encoder = encoder_of(model, compute)
+    names = lesion_names(encoder)
+    found = []
+    for photo in photo_list(photos):
+        view, geometry = encoder.transform.view(photo)
+        tensor = torch.from_numpy(encoder.transform.normalise(view))[None].to(compute.torch_device)
+        with torch.inference_mode():
+            dense = encoder.features(tensor).lesions[0].float().cpu().numpy()
+        inside = geometry.mask_in_picture()
+        found.append(
+            {
+                name: np.where(inside, geometry.picture_of(layer, "bilinear"), 0).astype(np.float32)
+                for name, layer in zip(names, dense, strict=True)
+            }
+        )
+    return found
+
+
+def lesion_readings(
+    photos: Any, model: Any = "fundus2video", *, device: str | None = None, dtype: str = "auto"
+) -> dict[str, NDArray[np.float32]]:
+    """One number a photo and lesion type, ``(N,)`` each: how surely there is any.
+
+    The mean probability of the surest thousandth of the field of view: a few pixels suffice, one does not.
+    A diagnosis is read off them without any training; ``diabetic_retinopathy`` is the largest of
+    microaneurysm, haemorrhage, hard exudate and cotton-wool spot.
+    """
+    found = lesion_maps(photos, model, device=device, dtype=dtype)
+    rows = [{name: _surest(layer) for name, layer in maps.items()} for maps in found]
+    names = list(rows[0])
+    readings = {name: np.array([row[name] for row in rows], np.float32) for name in names}
+    diabetic = [readings[name] for name in names if name not in ("drusen", "scar")]
+    if diabetic:
+        readings["diabetic_retinopathy"] = np.max(diabetic, axis=0)
+    return readings
+
+
+def lesion_names(encoder: Any) -> tuple[str, ...]:
+    """Lesion types that an encoder predicts.
+
+    Raises:
+        ConfigError: it predicts none.
+    """
+    names = tuple(getattr(getattr(encoder, "architecture", None), "lesions", ()))
+    if not names or getattr(encoder, "lesion_heads", None) is None:
+        raise ConfigError(
+            f"{encoder.name} has no lesion heads; use a Fundus2Video model that was trained with them."
+        )
+    return names
+
+
+def read_target(
+    photos: Sequence[Any], target: str, model: Any, compute: Compute
+) -> list[NDArray[np.float32]]:
+    """The map of one target, ``float32 (H, W)`` a photo.
+
+    Raises:
+        ConfigError: the model does not show that target.
+    """
+    if target == VESSELS:
+        if not isinstance(model, str):
+            raise ConfigError("Zero-shot vessels need the generator: pass the model by name or folder.")
+        return vessel_maps(photos, model, device=compute.device)
+    names = lesion_names(encoder_of(model, compute))
+    if target not in names:
+        raise ConfigError(f"target {target!r} is unknown. {nearest(target, [VESSELS, *names])}")
+    found = lesion_maps(photos, model, device=compute.device, dtype=compute.dtype)
+    return [maps[target] for maps in found]
+
+
+def threshold_of(target: str, score: NDArray[np.float32]) -> float:
+    """From which score a pixel counts: the surest eighth for vessels, 0.5 for lesions."""
+    if target != VESSELS:
+        return 0.5
+    inside = score[score > 0]
+    return float(np.quantile(inside, 1 - _LARGEST_SHARE)) if len(inside) else 1.0
+
+
+def _contrast(frame: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A frame against its local mean, in units of its local spread; what is outside does not count."""
+    weight = inside.astype(np.float32)
+    share = np.maximum(ndimage.gaussian_filter(weight, _BACKGROUND), 1e-3)
+    mean = ndimage.gaussian_filter(frame * weight, _BACKGROUND) / share
+    off = (frame - mean) * weight
+    spread = np.sqrt(
+        ndimage.gaussian_filter(off**2, 2 * _BACKGROUND)
+        / np.maximum(ndimage.gaussian_filter(weight, 2 * _BACKGROUND), 1e-3)
+    )
+    return np.asarray(off / np.maximum(spread, 0.02))
+
+
+def _surest(layer: NDArray[np.float32]) -> float:
+    inside = layer[layer > 0]
+    count = max(1, len(inside) // 1000)
+    return float(np.partition(inside, -count)[-count:].mean()) if len(inside) else 0.0
