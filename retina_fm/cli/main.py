@@ -25,6 +25,7 @@ COMMANDS = (
     "pretrain",
     "export",
     "generate",
+    "evaluate",
 )
 """Modules of this package, each with ``add(subparsers)`` that sets ``handler``."""
 

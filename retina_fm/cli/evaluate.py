@@ -1,0 +1,132 @@
+"""``retina-fm evaluate``: the paper's protocols over data sets, models and baselines."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from retina_fm.evaluation.names import PROTOCOLS
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="compare models by the paper's protocols, with a report",
+        description="Runs a protocol, or all that a suite asks for, and writes results.json, report.md and "
+        "report.html. A killed run continues where it was.",
+    )
+    parser.add_argument(
+        "protocol",
+        type=_protocols,
+        metavar="PROTOCOL",
+        help=f"{', '.join(PROTOCOLS)}; several with commas; all: whatever the suite asks",
+    )
+    parser.add_argument("--data", required=True, help="suite (.toml) or manifest (.csv)")
+    parser.add_argument("--root", help="folder that a suite's paths are relative to (the suite's own)")
+    parser.add_argument(
+        "--models", default="fundus2video", help="A,B,...: names, folders, NAME=FOLDER, baselines"
+    )
+    parser.add_argument(
+        "--embeddings", nargs="*", default=[], metavar="NAME=TABLE", help="tables that are there"
+    )
+    parser.add_argument("--out", required=True, help="folder for results and report")
+    parser.add_argument("--cache", help="folder of embeddings that several runs share (OUT/cache)")
+    parser.add_argument("--size", type=int, help="views of this many pixels instead of the models' own")
+    parser.add_argument("--json", action="store_true", help="results on standard output")
+    parser.set_defaults(handler=run)
+    _add_manifest_arguments(parser.add_argument_group("a manifest's question"))
+    _add_settings(parser.add_argument_group("settings (a suite has its own)"))
+
+
+def _add_manifest_arguments(group: Any) -> None:
+    group.add_argument("--label", help="column of labels (label)")
+    group.add_argument("--positive", help="labels of the second class, A|B")
+    group.add_argument("--negative", help="labels of the first class")
+    group.add_argument("--images", default="", help="folder beside the manifest that paths are relative to")
+    group.add_argument("--split", choices=("official", "drawn"), default="drawn", help="use the column split")
+    group.add_argument(
+        "--unlabelled", choices=("raise", "skip"), default="raise", help="rows without a label"
+    )
+    group.add_argument("--leaks", choices=("refuse", "allow"), default="refuse", help="repeats across parts")
+
+
+def _add_settings(group: Any) -> None:
+    group.add_argument("--seeds", type=int, metavar="N", help="draws, with seeds 0 to N - 1 (5)")
+    group.add_argument("--shots", metavar="K,K", help="examples a class, or pictures for vessels")
+    group.add_argument(
+        "--head", choices=("mlp", "linear", "nearest-mean", "neighbours"), help="mlp is the paper's"
+    )
+    group.add_argument("--bootstrap", type=int, metavar="N", help="samples of patients (1000)")
+    group.add_argument("--permutations", type=int, metavar="N", help="of the paired test (1000)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and report."""
+    from retina_fm.cli.main import print_json
+    from retina_fm.evaluation.contenders import make_contender
+    from retina_fm.evaluation.report.tables import text_tables
+    from retina_fm.evaluation.running import evaluate
+
+    suite = _suite(arguments)
+    contenders = [
+        make_contender(m, arguments.embeddings, arguments.size) for m in arguments.models.split(",")
+    ]
+    results = evaluate(
+        suite,
+        contenders,
+        arguments.out,
+        protocols=arguments.protocol,
+        cache=arguments.cache,
+        say=_quiet if arguments.json else print,
+    )
+    if arguments.json:
+        print_json(results)
+    else:
+        print("\n".join(text_tables(results)))
+    return 0
+
+
+def _protocols(text: str) -> list[str] | None:
+    names = [name.strip() for name in text.split(",")]
+    if names == ["all"]:
+        return None
+    for name in names:
+        if name not in PROTOCOLS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PROTOCOLS)}, all")
+    return names
+
+
+def _quiet(_: str) -> None:
+    """Progress that nobody sees: standard output belongs to the JSON."""
+
+
+def _suite(arguments: argparse.Namespace) -> Any:
+    from dataclasses import replace
+
+    from retina_fm.evaluation.suite import manifest_suite, read_suite
+
+    if Path(arguments.data).suffix.lower() == ".toml":
+        suite = read_suite(arguments.data, arguments.root)
+    else:
+        wanted = tuple(arguments.protocol or ("few-shot", "supervised"))
+        suite = manifest_suite(
+            arguments.data,
+            wanted,
+            images=arguments.images,
+            leaks=arguments.leaks,
+            label=arguments.label,
+            positive=arguments.positive.split("|") if arguments.positive else None,
+            negative=arguments.negative.split("|") if arguments.negative else None,
+            split="official" if arguments.split == "official" else None,
+            unlabelled=arguments.unlabelled,
+        )
+    shots = tuple(int(k) for k in arguments.shots.split(",")) if arguments.shots else None
+    seeds = tuple(range(arguments.seeds)) if arguments.seeds else None
+    changes = {
+        "seeds": seeds, "vessel_seeds": seeds, "shots": shots, "vessel_shots": shots, "head": arguments.head,
+        "bootstrap": arguments.bootstrap, "permutations": arguments.permutations,
+    }  # fmt: skip
+    suite.settings = replace(suite.settings, **{k: v for k, v in changes.items() if v is not None})
+    return suite

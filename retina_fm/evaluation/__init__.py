@@ -1,0 +1,1 @@
+"""The paper's protocols: what is drawn, judged, compared and reported."""

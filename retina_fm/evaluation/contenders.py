@@ -1,0 +1,227 @@
+"""What is compared: registered models, weight-free baselines, tables of embeddings, and two models fused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from retina_fm._files import canonical_json, written_beside
+from retina_fm.errors import ConfigError
+from retina_fm.evaluation.baselines.features import BASELINES
+from retina_fm.evaluation.manifest import Manifest
+from retina_fm.evaluation.metrics import Floats
+
+
+class Contender(Protocol):
+    """Something that gives features of the pictures of a set.
+
+    Attributes:
+        name: in every result.
+        widths: of the encoders whose features are side by side; one number for one encoder.
+    """
+
+    name: str
+    widths: tuple[int, ...] | None
+
+    def identity(self) -> dict[str, Any]:
+        """What determines its features: hashes and versions."""
+        ...
+
+    def features(self, manifest: Manifest, cache: Path) -> Floats:
+        """Features ``(N, D)`` of a set's pictures in order, computed once and kept in ``cache``."""
+        ...
+
+
+class Encoder:
+    """A registered model, a weights folder, or anything else that ``retina_fm.load`` takes."""
+
+    def __init__(self, name: str, source: str, size: int | None = None) -> None:
+        self.name, self.source, self.size = name, source, size
+        self.widths: tuple[int, ...] | None = None
+        self._loaded: Any = None
+
+    @property
+    def encoder(self) -> Any:
+        """The model, loaded on first use; at another view size where one was asked for."""
+        if self._loaded is None:
+            from dataclasses import replace
+
+            import retina_fm
+
+            self._loaded = retina_fm.load(self.source)
+            if self.size is not None:
+                self._loaded.transform = replace(self._loaded.transform, size=self.size)
+            self.widths = (self._loaded.num_features,)
+        return self._loaded
+
+    def identity(self) -> dict[str, Any]:
+        """Weights, transform and licence."""
+        encoder = self.encoder
+        return {
+            "kind": "encoder",
+            "weights_sha256": encoder.weights_sha256,
+            "transform_hash": encoder.transform.hash,
+            "size": encoder.transform.size,
+            "dimension": encoder.num_features,
+            "licence": encoder.card.licence,
+        }
+
+    def features(self, manifest: Manifest, cache: Path) -> Floats:
+        """By :func:`retina_fm.encode_to`, which continues where a killed run was."""
+        import pyarrow.parquet as pq
+
+        from retina_fm.encoding import encode_to
+
+        identity = self.identity()
+        digest = hashlib.sha256(
+            canonical_json([identity["weights_sha256"], identity["transform_hash"]])
+        ).hexdigest()[:8]
+        table = cache / f"{_slug(self.name)}-{digest}" / f"{_slug(manifest.name)}.parquet"
+        encode_to([row.path for row in manifest.rows], table, self.encoder)
+        rows = pq.read_table(table, columns=["embedding"])
+        return np.array(rows["embedding"].to_pylist(), np.float64)
+
+
+class Baseline:
+    """Features that need no weights; see :data:`retina_fm.evaluation.baselines.features.BASELINES`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.function, self.version, self.about = BASELINES[name]
+        self.widths: tuple[int, ...] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Name and version of the procedure."""
+        return {"kind": "baseline", "procedure": self.name, "version": self.version, "about": self.about}
+
+    def features(self, manifest: Manifest, cache: Path) -> Floats:
+        """Computed a picture at a time; the whole set is kept, keyed by the files' sizes and times."""
+        stats = [(row.name, row.path.stat().st_size, row.path.stat().st_mtime_ns) for row in manifest.rows]
+        key = hashlib.sha256(canonical_json([self.identity(), stats])).hexdigest()[:12]
+        kept = cache / self.name / f"{_slug(manifest.name)}-{key}.npy"
+        if kept.is_file():
+            return np.asarray(np.load(kept, allow_pickle=False), np.float64)
+        values = np.stack([self.function(row.path) for row in manifest.rows])
+        with written_beside(kept) as scratch, scratch.open("wb") as stream:
+            np.save(stream, values)
+        return np.asarray(values, np.float64)
+
+
+class Table:
+    """Embeddings that are there already: tables of ``retina-fm encode``, matched by paths."""
+
+    def __init__(self, name: str, files: Sequence[str | Path]) -> None:
+        self.name, self.files = name, [Path(file) for file in files]
+        self.widths: tuple[int, ...] | None = None
+        self._rows: dict[Path, Any] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What the tables say about themselves, and a hash of their numbers."""
+        import pyarrow.parquet as pq
+
+        rows = self._read()
+        digest = hashlib.sha256()
+        for path in sorted(rows):
+            digest.update(np.asarray(rows[path], np.float32).tobytes())
+        metadata = pq.read_schema(self.files[0]).metadata or {}
+        said = {
+            key: metadata.get(key.encode(), b"").decode()
+            for key in ("model", "weights_sha256", "transform_hash")
+        }
+        return {"kind": "table", **said, "rows": len(rows), "embeddings_sha256": digest.hexdigest()}
+
+    def features(self, manifest: Manifest, cache: Path) -> Floats:  # noqa: ARG002
+        """Rows of the tables, by path.
+
+        Raises:
+            ConfigError: a picture of the set is in none of the tables.
+        """
+        rows = self._read()
+        missing = [row.name for row in manifest.rows if row.path.resolve() not in rows]
+        if missing:
+            raise ConfigError(
+                f"{self.name}: {len(missing)} of {len(manifest.rows)} pictures of {manifest.name} are "
+                f"in none of its tables, the first {missing[0]}. Encode them with: retina-fm encode"
+            )
+        return np.array([rows[row.path.resolve()] for row in manifest.rows], np.float64)
+
+    def _read(self) -> dict[Path, Any]:
+        if self._rows is None:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            self._rows = {}
+            for file in self.files:
+                try:
+                    columns = pq.read_table(file, columns=["path", "embedding"])
+                except (OSError, pa.ArrowInvalid, KeyError) as error:
+                    raise ConfigError(f"{file} is no table of embeddings ({error}).") from None
+                vectors = columns["embedding"].to_pylist()
+                for path, vector in zip(columns["path"].to_pylist(), vectors, strict=True):
+                    self._rows[(file.parent / path).resolve()] = vector
+        return self._rows
+
+
+class Fused:
+    """Several contenders' features side by side; the MLP head fuses them by soft attention."""
+
+    def __init__(self, name: str, parts: Sequence[Contender]) -> None:
+        self.name, self.parts = name, list(parts)
+        self.widths: tuple[int, ...] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Of all parts."""
+        return {"kind": "fused", "parts": {part.name: part.identity() for part in self.parts}}
+
+    def features(self, manifest: Manifest, cache: Path) -> Floats:
+        """Columns of the parts, in order."""
+        blocks = [part.features(manifest, cache) for part in self.parts]
+        self.widths = tuple(block.shape[1] for block in blocks)
+        return np.concatenate(blocks, 1)
+
+
+@dataclass(frozen=True)
+class VesselsOnly:
+    """A method that segments and gives no features: ``frangi`` or ``unet-scratch``."""
+
+    name: str
+
+
+VESSELS_ONLY = ("frangi", "unet-scratch")
+
+
+def make_contender(text: str, tables: Sequence[str] = (), size: int | None = None) -> Contender | VesselsOnly:
+    """A contender from what was written on the command line.
+
+    Args:
+        text: a registered name, a folder, ``NAME=FOLDER`` to call it so, a baseline, or ``A+B`` to fuse.
+        tables: ``NAME=FILE`` of tables whose embeddings are used instead of the model's.
+        size: of views instead of the models' own.
+
+    Raises:
+        ConfigError: nothing of that name.
+    """
+    name, _, source = text.partition("=")
+    files = [table.partition("=")[2] for table in tables if table.partition("=")[0] == name]
+    if files:
+        return Table(name, files)
+    if not source and "+" in name:
+        parts = [make_contender(part, tables, size) for part in name.split("+")]
+        able = [part for part in parts if not isinstance(part, VesselsOnly)]
+        if len(able) < len(parts):
+            raise ConfigError(f"{name}: {', '.join(VESSELS_ONLY)} give no features to fuse.")
+        return Fused(name, able)
+    if name in VESSELS_ONLY:
+        return VesselsOnly(name)
+    if name in BASELINES:
+        return Baseline(name)
+    return Encoder(name if source else Path(name).name or name, source or name, size)
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

@@ -1,0 +1,221 @@
+"""Manifests: one table a data set, checked when it is read, with one meaning for each column."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retina_fm._files import write_bytes
+from retina_fm.errors import RetinaError
+
+COLUMNS = ("path", "label", "mask", "patient_id", "eye", "split", "modality")
+"""Columns with a meaning; paths are relative to the table. Others are kept and may serve as labels."""
+SPLITS = ("train", "val", "test")
+EYES = ("left", "right")
+
+
+class ManifestWarning(UserWarning):
+    """Something about a manifest that the reader of a result should know."""
+
+
+class ManifestError(RetinaError, ValueError):
+    """A manifest that cannot be evaluated on; the message names the rows and the remedy."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture of a data set.
+
+    Attributes:
+        name: path as written in the table; the picture's id in every result.
+        path: where the file is.
+        patient: opaque id; the picture's own name where the table names no patient.
+        label: as written, empty where there is none; several labels are joined by a bar.
+        mask: of vessels or of another structure.
+        eye: ``left``, ``right`` or empty.
+        split: ``train``, ``val``, ``test`` or empty.
+        modality: free text, for example ``CF`` or ``FFA``.
+        columns: the whole row as written.
+    """
+
+    name: str
+    path: Path
+    patient: str
+    label: str = ""
+    mask: Path | None = None
+    eye: str = ""
+    split: str = ""
+    modality: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set.
+
+    Attributes:
+        name: of the set.
+        rows: in the table's order.
+        has_patients: whether the table names patients.
+        sha256: of what was read, table and choice of rows; results carry it.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    has_patients: bool
+    sha256: str
+
+
+def read_manifest(
+    table: str | Path,
+    *,
+    name: str | None = None,
+    images: str = "",
+    keep: Mapping[str, str] | None = None,
+    check_files: bool = True,
+) -> Manifest:
+    """Read a manifest and check it.
+
+    Args:
+        table: CSV with a column ``path`` and any of :data:`COLUMNS`, UTF-8.
+        name: of the set; the table's folder without it.
+        images: folder beside the table that the paths are relative to.
+        keep: only rows whose columns hold these values.
+        check_files: whether every picture and mask must exist.
+
+    Raises:
+        ManifestError: no such table, no column ``path``, files that do not exist, a picture twice, an eye or
+            a part that is none.
+    """
+    source = Path(table)
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{source} cannot be read ({error}). Give a CSV in UTF-8.") from None
+    found = list(csv.DictReader(io.StringIO(text, newline="")))
+    if not found or "path" not in found[0]:
+        raise ManifestError(f"{source} has no rows with a column path. It needs one; others: {COLUMNS[1:]}.")
+    for column in keep or {}:
+        if column not in found[0]:
+            raise ManifestError(f"{source} has no column {column!r} to choose rows by.")
+    chosen = [row for row in found if all(row[c] == str(v) for c, v in (keep or {}).items())]
+    if not chosen:
+        raise ManifestError(f"{source} has no row with {dict(keep or {})}.")
+    folder = source.parent / images if images else source.parent
+    rows = tuple(_row(row, folder, source.parent) for row in chosen)
+    _check_rows(source, rows, check_files)
+    has_patients = all(row.columns.get("patient_id", "").strip() for row in rows)
+    if not has_patients and any(row.columns.get("patient_id", "").strip() for row in rows):
+        lacking = next(row.name for row in rows if not row.columns.get("patient_id", "").strip())
+        raise ManifestError(
+            f"{source} names patients for some pictures only; {lacking} has none. Give each a patient_id."
+        )
+    identity = repr((text, images, sorted((keep or {}).items())))
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    return Manifest(name or source.resolve().parent.name, rows, has_patients, digest)
+
+
+def folder_manifest(
+    images: str | Path, masks: str | Path | None = None, *, name: str | None = None, fields: str | Path = ""
+) -> Manifest:
+    """The manifest of a folder of pictures, with masks (and fields of view) of the same stems where given.
+
+    Raises:
+        ManifestError: no pictures, or a picture without its mask.
+    """
+    from retina_fm.errors import NoPicturesError
+    from retina_fm.pictures import expand
+
+    try:
+        paths = [Path(str(path)) for path in expand(str(images))]
+    except NoPicturesError as error:
+        raise ManifestError(str(error)) from None
+    rows = []
+    for path in paths:
+        mask = _same_stem(Path(masks), path) if masks else None
+        inside = _same_stem(Path(fields), path) if fields else None
+        columns = {"path": path.name, **({"field": str(inside)} if inside else {})}
+        rows.append(Row(path.name, path, path.stem, mask=mask, columns=columns))
+    digest = hashlib.sha256(repr([(row.name, row.path.stat().st_size) for row in rows]).encode()).hexdigest()
+    return Manifest(name or Path(images).resolve().parent.name, tuple(rows), False, digest)
+
+
+def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str]]) -> Path:
+    """Write rows of a data set as a manifest, whole or not at all; known columns come first.
+
+    Raises:
+        ManifestError: there are none.
+    """
+    table = [dict(row) for row in rows]
+    if not table:
+        raise ManifestError(f"There are no pictures to write to {path}. Check the folder that was read.")
+    present = {column for row in table for column in row}
+    columns = [c for c in COLUMNS if c in present] + sorted(present - set(COLUMNS))
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_bytes(Path(path), stream.getvalue().encode())
+    return Path(path)
+
+
+def _row(row: dict[str, str], images: Path, folder: Path) -> Row:
+    def value(column: str) -> str:
+        return (row.get(column) or "").strip()
+
+    return Row(
+        name=value("path"),
+        path=images / value("path"),
+        patient=value("patient_id") or value("path"),
+        label=value("label"),
+        mask=folder / value("mask") if value("mask") else None,
+        eye=value("eye").lower(),
+        split=value("split").lower(),
+        modality=value("modality"),
+        columns={key: text or "" for key, text in row.items() if key is not None},
+    )
+
+
+def _check_rows(source: Path, rows: tuple[Row, ...], check_files: bool) -> None:
+    twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{source} lists {_some(twice)} more than once. Keep one row a picture.")
+    for what, allowed in (("eye", EYES), ("split", SPLITS)):
+        strange = [row for row in rows if getattr(row, what) not in ("", *allowed)]
+        if strange:
+            raise ManifestError(
+                f"{source}: {strange[0].name} has {what} {getattr(strange[0], what)!r}; "
+                f"use {', '.join(allowed)}."
+            )
+    if check_files:
+        missing = [row.name for row in rows if not row.path.is_file()]
+        missing += [str(row.mask) for row in rows if row.mask is not None and not row.mask.is_file()]
+        if missing:
+            raise ManifestError(
+                f"{source} names {len(missing)} files that do not exist: {_some(missing)}. "
+                f"Paths are looked up under {rows[0].path.parent}; correct them or leave the rows out."
+            )
+
+
+def _same_stem(folder: Path, photo: Path) -> Path:
+    found = sorted(path for path in folder.glob(f"{photo.stem}.*") if path.is_file())
+    if not found:
+        raise ManifestError(
+            f"{photo.name} has no mask in {folder}. Add one of the same name, or take it out."
+        )
+    return found[0]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def warn(message: str) -> None:
+    """Say something about the data once."""
+    warnings.warn(ManifestWarning(message), stacklevel=3)

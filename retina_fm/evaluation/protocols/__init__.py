@@ -1,0 +1,1 @@
+"""One module a protocol: features and a task go in, outcomes come out; none knows a model."""

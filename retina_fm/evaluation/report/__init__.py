@@ -1,0 +1,1 @@
+"""What people read: tables, plots, pages; made from ``results.json`` and nothing else."""

@@ -1,0 +1,308 @@
+"""An evaluation from beginning to end: features, cells, comparisons, and the one file that holds them all."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import retina_fm
+from retina_fm._files import write_json
+from retina_fm.errors import ConfigError
+from retina_fm.evaluation.cells import Cell, CellStore
+from retina_fm.evaluation.classifying import run_cell, settings_of
+from retina_fm.evaluation.contenders import Contender, VesselsOnly
+from retina_fm.evaluation.leaks import (
+    Repeat,
+    find_repeats,
+    fingerprint_id,
+    joined_patients,
+    read_prints,
+    refuse_leaks,
+)
+from retina_fm.evaluation.names import CLASSIFYING
+from retina_fm.evaluation.outcomes import compare
+from retina_fm.evaluation.statistics import sign_flip_test
+from retina_fm.evaluation.suite import Asked, Suite
+from retina_fm.evaluation.tasks import Task
+
+logger = logging.getLogger("retina_fm")
+
+FORMAT = 1
+"""Of ``results.json``."""
+FEATURE_PROTOCOLS = (*CLASSIFYING, "retrieval")
+Say = Callable[[str], None]
+
+
+@dataclass
+class Run:
+    """An evaluation under way.
+
+    Attributes:
+        suite: what is asked.
+        contenders: what is compared; the first is the subject that others are compared with.
+        out: folder of the results.
+        cache: folder of embeddings and fingerprints, which several runs may share.
+        say: told what is going on.
+        results: finished entries.
+        draws: positions drawn, as ids, by protocol, task and setting.
+        comparisons: of the subject with the best other.
+        tasks: what is known about each task.
+        skipped: what could not be run, and why.
+        cells: finished cells by protocol, task, setting and model.
+    """
+
+    suite: Suite
+    contenders: Sequence[Contender | VesselsOnly]
+    out: Path
+    cache: Path
+    say: Say = logger.info
+    results: list[dict[str, Any]] = field(default_factory=list)
+    draws: dict[str, Any] = field(default_factory=dict)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    cells: dict[tuple[str, str, str, str], Cell] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = CellStore(self.out / "cells")
+        self._patients: dict[str, NDArray[np.str_]] = {}
+
+    @property
+    def feature_contenders(self) -> list[Contender]:
+        """Those that give features."""
+        return [c for c in self.contenders if not isinstance(c, VesselsOnly)]
+
+    def patients_of(self, task: Task) -> NDArray[np.str_]:
+        """Patients of a task's rows, repeats joined; refuses leaks across official parts.
+
+        Raises:
+            LeakError: a patient or a photograph is in two official parts.
+        """
+        if task.name in self._patients:
+            return self._patients[task.name]
+        prints = read_prints(
+            [row.path for row in task.rows], self.cache / "fingerprints" / f"{task.data}.npz"
+        )
+        repeats = find_repeats(prints)
+        if task.official is not None and self.suite.leaks != "allow":
+            refuse_leaks(task.names, task.official, task.patients, repeats)
+        joined = joined_patients(task.patients, repeats)
+        self._patients[task.name] = joined
+        self.tasks[task.name] = _described(task, repeats)
+        return joined
+
+
+def evaluate(
+    suite: Suite,
+    contenders: Sequence[Contender | VesselsOnly],
+    out: str | Path,
+    *,
+    protocols: Iterable[str] | None = None,
+    cache: str | Path | None = None,
+    say: Say = logger.info,
+) -> dict[str, Any]:
+    """Run a suite and write ``results.json``; finished cells are kept in ``out/cells`` and used again.
+
+    Args:
+        suite: what is asked.
+        contenders: what is compared; the first is the subject.
+        out: folder of the results.
+        protocols: of the suite's; all without it.
+        cache: folder of embeddings and fingerprints; ``out/cache`` without it.
+        say: told what is going on.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        ManifestError, LeakError: data that must not be evaluated on.
+        ConfigError: nothing to do, or two contenders of one name.
+    """
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names) or not names:
+        raise ConfigError(f"Models {names} need a name each; write NAME=FOLDER to give one.")
+    wanted = set(protocols) if protocols is not None else None
+    folder = Path(out)
+    run = Run(suite, contenders, folder, Path(cache) if cache else folder / "cache", say)
+    asked = [
+        Asked(one.task, tuple(p for p in one.protocols if wanted is None or p in wanted))
+        for one in suite.asked
+    ]
+    asked = [one for one in asked if one.protocols]
+    if not asked:
+        raise ConfigError(f"The suite {suite.name} asks nothing by {sorted(wanted or ())}.")
+    for one in asked:  # what is wrong with the data shows before hours of work
+        if set(one.protocols) & set(FEATURE_PROTOCOLS):
+            run.patients_of(one.task)
+    _features_part(run, asked)
+    results = _assembled(run)
+    write_json(folder / "results.json", results)
+    return results
+
+
+def _features_part(run: Run, asked: Sequence[Asked]) -> None:
+    asked = [one for one in asked if set(one.protocols) & set(FEATURE_PROTOCOLS)]
+    if not asked:
+        return
+    for contender in run.feature_contenders:
+        for data in dict.fromkeys(one.task.data for one in asked):
+            manifest = run.suite.manifest(data)
+            run.say(f"{contender.name}: features of {data} ({len(manifest.rows)} pictures)")
+            features = contender.features(manifest, run.cache)
+            for one in asked:
+                if one.task.data == data:
+                    _one_task(run, contender, one, features[one.task.positions])
+    for one in asked:
+        for protocol in one.protocols:
+            if protocol in FEATURE_PROTOCOLS:
+                _compare_all(run, protocol, one.task)
+
+
+def _one_task(run: Run, contender: Contender, one: Asked, features: NDArray[np.float64]) -> None:
+    task, patients, settings = one.task, run.patients_of(one.task), run.suite.settings
+    for protocol in one.protocols:
+        if protocol not in FEATURE_PROTOCOLS:
+            continue
+        for setting in settings_of(protocol, settings):
+            key = run.store.key(
+                FORMAT, versions(), protocol, setting, contender.identity(), asdict(settings),
+                task.sha256, task.names, task.truth.tolist(), patients.tolist(),
+                None if task.official is None else task.official.tolist(),
+            )  # fmt: skip
+            cell = run.store.get(key)
+            if cell is None:
+                found = run_cell(protocol, setting, features, task, patients, settings, contender.widths)
+                if isinstance(found, str):
+                    run.skipped.append(_where(protocol, task.name, setting, contender.name, reason=found))
+                    continue
+                cell = found
+                run.store.put(key, cell)
+            record(run, protocol, task.name, setting, contender.name, cell)
+            run.draws.setdefault(f"{protocol}/{task.name}/{setting}", _drawn_ids(task, cell))
+
+
+def record(run: Run, protocol: str, task: str, setting: str, model: str, cell: Cell) -> None:
+    """Add a finished cell to the results."""
+    run.cells[protocol, task, setting, model] = cell
+    shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
+    entry = {**_where(protocol, task, setting, model), "figures": cell.figures, **shown}
+    run.results.append(entry)
+
+
+def _compare_all(run: Run, protocol: str, task: Task) -> None:
+    """The subject against the best of the others, in every setting."""
+    models = [c.name for c in run.feature_contenders]
+    primary = "recall_mean" if protocol == "retrieval" else "auroc"
+    for setting in settings_of(protocol, run.suite.settings):
+        there = {
+            m: run.cells[protocol, task.name, setting, m]
+            for m in models
+            if (protocol, task.name, setting, m) in run.cells
+        }
+        if len(there) < 2 or models[0] not in there:
+            continue
+        others = {m: cell.figures[primary]["mean"] for m, cell in there.items() if m != models[0]}
+        best = max(others, key=lambda m: -1.0 if others[m] is None else others[m])
+        where = {"protocol": protocol, "task": task.name, "setting": setting, "metric": primary}
+        pair = there[models[0]], there[best]
+        if protocol == "retrieval":
+            said = _compared_retrieval(*pair, task, run.suite.settings.permutations)
+        else:
+            said = compare(
+                pair[0].outcomes, pair[1].outcomes, task.truth, run.patients_of(task),
+                samples=run.suite.settings.permutations,
+            )  # fmt: skip
+        run.comparisons.append({**where, "model": models[0], "next_best": best, **said})
+
+
+def _compared_retrieval(first: Cell, second: Cell, task: Task, samples: int) -> dict[str, float | None]:
+    hits = [np.mean([cell.extra["hits"][k] for k in cell.extra["hits"]], axis=0) for cell in (first, second)]
+    _, member, counts = np.unique(task.patients, return_inverse=True, return_counts=True)
+    who = member[counts[member] > 1]
+    _, who = np.unique(who, return_inverse=True)
+    gap = np.bincount(who, weights=hits[0] - hits[1])
+    return {
+        "difference": float((hits[0] - hits[1]).mean()),
+        "t_test_p": None,
+        "permutation_p": sign_flip_test(gap, samples=max(samples, 1)),
+    }
+
+
+def _drawn_ids(task: Task, cell: Cell) -> dict[str, Any]:
+    names = np.array(task.names)
+    return {
+        str(outcome.seed): {
+            **{part: names[rows].tolist() for part, rows in outcome.parts.items()},
+            **(
+                {}
+                if any(p.startswith("fold") for p in outcome.parts)
+                else {"test": names[outcome.tested].tolist()}
+            ),
+        }
+        for outcome in cell.outcomes
+    }
+
+
+def _described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    classes = {c: int((task.truth == number).sum()) for number, c in enumerate(task.classes)}
+    return {
+        "set": task.data,
+        "pictures": len(task.rows),
+        "patients": len(set(task.patients.tolist())),
+        "classes": classes,
+        "left_out": task.left_out,
+        "split": "drawn by patient" if task.official is None else "official",
+        "repeats": [
+            [task.rows[r.first].name, task.rows[r.second].name, round(r.likeness, 3)] for r in repeats
+        ],
+        "manifest_sha256": task.sha256,
+    }
+
+
+def _where(protocol: str, task: str, setting: str, model: str, **more: str) -> dict[str, str]:
+    return {"protocol": protocol, "task": task, "setting": setting, "model": model, **more}
+
+
+def versions() -> dict[str, str]:
+    """What results may depend on besides data, weights and seeds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {
+        "retina_fm": retina_fm.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    for package in ("numpy", "scipy", "scikit-learn", "scikit-image", "torch", "pillow"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _assembled(run: Run) -> dict[str, Any]:
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(run.suite.settings).items()}
+    models: dict[str, Any] = {}
+    for contender in run.contenders:
+        models[contender.name] = (
+            {"kind": "vessels only"} if isinstance(contender, VesselsOnly) else contender.identity()
+        )
+    return {
+        "format": FORMAT,
+        "suite": run.suite.name,
+        "settings": settings,
+        "leaks": {"across official parts": run.suite.leaks, "fingerprints": fingerprint_id()},
+        "versions": versions(),
+        "models": models,
+        "tasks": run.tasks,
+        "results": run.results,
+        "comparisons": run.comparisons,
+        "skipped": run.skipped,
+        "draws": run.draws,
+    }
