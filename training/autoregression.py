@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from retina_fm.generation import Step, unroll
+from retina_fm.network.memory import blurred_last
 from retina_fm.training.presets import Curriculum
 from retina_fm.training.samples import Samples
 
@@ -41,27 +41,6 @@ def own_last(generator: Step, photo: Tensor, step: Tensor) -> Tensor:
             done = [place for place, row in enumerate(rows) if lengths[row] == number + 1]
             found[[rows[place] for place in done]] = triple[done]
     return found
-
-
-def blurred_last(last: Tensor, inside: Tensor, reach: int) -> Tensor:
-    """Last triples without anything finer than ``reach`` pixels: the phase shows, vessels do not.
-
-    Args:
-        last: ``(B, 3, H, W)`` in [-1, 1], -1 outside the field of view.
-        inside: field of view ``(B, 1, H, W)``, 0 or 1.
-        reach: side of the squares whose means are taken, in pixels.
-    """
-    height, width = last.shape[-2:]
-    padding = (0, -width % reach, 0, -height % reach)
-
-    def spread(values: Tensor) -> Tensor:
-        means = F.avg_pool2d(F.pad(values, padding), reach)
-        wide = F.interpolate(means, scale_factor=float(reach), mode="bilinear", align_corners=False)
-        return wide[..., :height, :width]
-
-    # Both are spread before they are divided: what lies outside must not leak in at the rim.
-    grey, weight = spread(last * inside), spread(inside)
-    return torch.where(inside > 0.5, (grey / weight.clamp_min(1e-6)).clamp(-1, 1), -1.0)
 
 
 def other_last(

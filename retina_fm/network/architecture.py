@@ -30,6 +30,8 @@ class Architecture:
         attention: whether a knowledge-boosted attention map weighs the last encoder map.
         skips: whether the decoder also sees the encoder's maps at strides 1 to 8 (ours: thin vessels do not
             survive the way through stride 16). The encoder is the same either way.
+        memory: side in pixels of the squares over which the generator sees the last triple of frames averaged
+            (ours: it tells the phase and leaves the rest to the photo); 0 shows it as it is.
         lesions: lesion types predicted densely; empty for converted public checkpoints.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
@@ -42,6 +44,7 @@ class Architecture:
     upsample: Literal["resize", "transposed"] = "resize"
     attention: bool = True
     skips: bool = False
+    memory: int = 0
     lesions: tuple[str, ...] = LESIONS
     embedding: int = 512
     spacing: int = 8
@@ -51,6 +54,7 @@ class Architecture:
             ("width", 1),
             ("encoder_blocks", 1),
             ("decoder_blocks", 0),
+            ("memory", 0),
             ("embedding", 1),
             ("spacing", 1),
         ):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from retina_fm.network.architecture import DOWNSAMPLINGS, FRAMES, Architecture
 from retina_fm.network.encoder import Encoder, LesionHeads, run_trunk
 from retina_fm.network.layers import TRUNK_LAYERS, ResizeConv2d, decoder_layers, trunk_layers
+from retina_fm.network.memory import remembered
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
 
@@ -70,7 +71,8 @@ class Generator(nn.Module):
         height, width = photo.shape[2:]
         inputs = photo
         if self.architecture.in_channels > photo.shape[1]:
-            inputs = torch.cat([photo, photo if last is None else last], dim=1)
+            shown = photo if last is None else remembered(photo, last, self.architecture.memory)
+            inputs = torch.cat([photo, shown], dim=1)
         padded, _ = pad_to_stride(inputs, inputs[:, 0] > -torch.inf)
         maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
         attention = None if self.attention is None else self.attention(maps[-1]).sigmoid()

@@ -40,6 +40,24 @@ def test_skips_bring_fine_detail_to_the_frames_and_leave_the_encoder_alone() -> 
         assert torch.equal(with_skips(photo).frames, without(photo).frames)
 
 
+def test_a_memory_shows_the_phase_of_the_last_frames_and_not_their_detail() -> None:
+    torch.manual_seed(0)
+    generator = Generator(Architecture(width=4, encoder_blocks=1, memory=8)).eval()
+    photo, last = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
+    flat = last.clone()
+    for row in range(0, 64, 8):  # the same means of squares, without what is inside them
+        for column in range(0, 64, 8):
+            square = last[:, :, row : row + 8, column : column + 8]
+            flat[:, :, row : row + 8, column : column + 8] = square.mean((2, 3), keepdim=True)
+    with torch.inference_mode():
+        assert torch.allclose(generator(photo, last).frames, generator(photo, flat).frames, atol=1e-4)
+        brighter = generator(photo, (last + 0.5).clamp(-1, 1)).frames
+        assert not torch.allclose(generator(photo, last).frames, brighter, atol=1e-3)
+        # Rows in which the photo stands in are as without a memory, also beside others.
+        mixed = generator(photo, torch.cat([photo[:1], last[1:]])).frames
+        assert torch.allclose(mixed[:1], generator(photo).frames[:1], atol=1e-5)
+
+
 def test_keys_of_the_nine_block_generator_follow_the_public_layout() -> None:
     layout = Architecture(
         width=4, encoder_blocks=3, decoder_blocks=6, upsample="transposed", attention=False, lesions=()

@@ -8,7 +8,8 @@ import torch
 from crude_stream import CrudeStream
 
 from retina_fm.generation import generate_frames, predictions
-from retina_fm.training.autoregression import blurred_last, other_last, own_last
+from retina_fm.network.memory import blurred_last
+from retina_fm.training.autoregression import other_last, own_last
 from retina_fm.training.presets import Curriculum
 
 
