@@ -9,24 +9,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "Duplicate": "retina_fm.indexes.duplicates",
+    "Hit": "retina_fm.indexes.hits",
+    "ImageIndex": "retina_fm.indexes.image_index",
     "Interval": "retina_fm.indexes.recall",
     "RecallReport": "retina_fm.indexes.recall",
     "Space": "retina_fm.indexes.space",
+    "index": "retina_fm.indexes.opening",
     "nearest_rows": "retina_fm.indexes.exact",
     "patient_bootstrap": "retina_fm.indexes.recall",
     "recall_at_k": "retina_fm.indexes.recall",
+    "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
+    "verify": "retina_fm.indexes.repair",
 }
 
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from retina_fm.indexes.duplicates import Duplicate as Duplicate
     from retina_fm.indexes.exact import nearest_rows as nearest_rows
+    from retina_fm.indexes.hits import Hit as Hit
+    from retina_fm.indexes.image_index import ImageIndex as ImageIndex
+    from retina_fm.indexes.opening import index as index
     from retina_fm.indexes.recall import Interval as Interval
     from retina_fm.indexes.recall import RecallReport as RecallReport
     from retina_fm.indexes.recall import patient_bootstrap as patient_bootstrap
     from retina_fm.indexes.recall import recall_at_k as recall_at_k
     from retina_fm.indexes.recall import recall_by_pair as recall_by_pair
+    from retina_fm.indexes.repair import rebuild as rebuild
+    from retina_fm.indexes.repair import verify as verify
     from retina_fm.indexes.space import Space as Space
 
 

@@ -1,8 +1,8 @@
 """Exact nearest rows by brute force, with one rule for ties: the higher score, then the earlier row.
 
 A matrix product in float32 gives two equal vectors scores that differ in the last bits, depending on where
-they lie in a block. So it only nominates candidates, with its worst rounding error as margin; those are scored
-again one by one in float64, rounded once to float32, and ordered by that score and then by position.
+they lie in a block. So it only nominates candidates, with its worst rounding error as margin; these are then
+scored again in float64, each by itself, rounded once to float32, and put in order.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def blocks_of(vectors: Matrix, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, Ma
 
 def nearest_rows(
     queries: Matrix,
-    vectors: Matrix | Iterable[tuple[int, Matrix]],
+    vectors: Matrix | Iterable[tuple[int | Positions, Matrix]],
     k: int,
     *,
     allowed: Mask | None = None,
@@ -54,7 +54,7 @@ def nearest_rows(
 
     Args:
         queries: ``(Q, D)``.
-        vectors: ``(N, D)``, or (first row, block) pairs in ascending order of rows.
+        vectors: ``(N, D)``, or (first row, block) or (rows, block) pairs in ascending order of rows.
         k: how many; fewer rows than that leave -1.
         allowed: ``(N,)`` rows that may be found; all without it.
         excluded: ``(Q,)`` one row a query that it must not find (-1 for none), or ``(Q, N)`` a mask.
@@ -65,12 +65,15 @@ def nearest_rows(
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     found = [_Best(k) for _ in queries]
     lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+    pairs: Iterable[tuple[int | Positions, Matrix]]
     pairs = blocks_of(vectors) if isinstance(vectors, np.ndarray) else vectors
     for first, whole in pairs:
         block = np.ascontiguousarray(whole, dtype=np.float32)
-        rows: Positions = np.arange(first, first + len(block))
+        rows = first if isinstance(first, np.ndarray) else np.arange(first, first + len(block))
+        if not len(rows):
+            continue
         if allowed is not None:
-            kept = allowed[first : first + len(block)]
+            kept = allowed[rows]
             if not kept.any():
                 continue
             if kept.mean() < 0.5:
@@ -106,8 +109,11 @@ def order(scores: Matrix, positions: Positions) -> NDArray[np.intp]:
 
 
 def _products(queries: Matrix, block: Matrix) -> Matrix:
-    products: Matrix = (block @ queries[0])[None] if len(queries) == 1 else queries @ block.T
-    return products
+    if len(queries) == 1:
+        single: Matrix = (block @ queries[0])[None]
+        return single
+    # this way round the wide matrix is the one that is streamed, which BLAS does faster
+    return np.ascontiguousarray((block @ queries.T).T)
 
 
 def _mask(scores: Matrix, rows: Positions, allowed: Mask | None, excluded: Mask | Positions | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from retina_fm.errors import ConfigError, nearest
 from retina_fm.models.whitening import Whitening
 
 METRICS = ("cosine", "dot")
-_CHUNK = 65_536
+_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class Space:
         if self.metric == "dot" and self.whitening is not None:
             raise ConfigError("Whitening goes with metric='cosine'; leave it out with metric='dot'.")
 
+    @property
+    def hash(self) -> str:
+        """Of everything that determines the points."""
+        digest = hashlib.sha256(self.metric.encode())
+        if self.whitening is not None:
+            for values in (self.whitening.mean, self.whitening.directions, self.whitening.gains):
+                digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()[:16]
+
     def points(self, embeddings: NDArray[Any]) -> NDArray[np.float32]:
         """Embeddings ``(N, D)`` to points ``(N, D)``, float32, C order; a vector of zeros stays zero."""
         if self.metric == "dot":
@@ -42,7 +52,7 @@ class Space:
             part = np.asarray(embeddings[start : start + _CHUNK], dtype=np.float32)
             if self.whitening is not None:
                 part = self.whitening.apply(part)
-            lengths = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
+            lengths = np.sqrt(np.square(part, dtype=np.float64).sum(axis=1))
             scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
             points[start : start + len(part)] = part * scale[:, None].astype(np.float32)
         return points

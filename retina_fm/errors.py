@@ -53,6 +53,18 @@ class OutputError(RetinaError, RuntimeError):
     """A result that cannot be written or continued where the caller wants it."""
 
 
+class IndexNotFoundError(RetinaError, FileNotFoundError):
+    """A folder that holds no index."""
+
+
+class IndexMismatchError(RetinaError, ValueError):
+    """An index made with another model, transform, metric or dimension than the one at hand."""
+
+
+class IndexDamagedError(RetinaError, RuntimeError):
+    """Files of an index that are cut, changed or missing; the message says what remains."""
+
+
 class SkippedPictures(UserWarning):
     """Photos left out by ``on_error="skip"``.
 
@@ -67,6 +79,10 @@ class SkippedPictures(UserWarning):
         shown = "; ".join(self.reasons[:3])
         more = f"; and {len(self.reasons) - 3} more" if len(self.reasons) > 3 else ""
         super().__init__(f"{len(self.indices)} photos were skipped: {shown}{more}")
+
+
+class MetadataWarning(UserWarning):
+    """Metadata that belongs to no picture of an index, and was left out."""
 
 
 class LicenceNotice(UserWarning):

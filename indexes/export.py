@@ -1,0 +1,114 @@
+"""Ways out of an index: a Parquet table, a Hugging Face data set, a LanceDB table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import retina_fm
+from retina_fm._files import written_beside
+from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
+
+if TYPE_CHECKING:
+    from retina_fm.indexes.image_index import ImageIndex
+
+_ROWS = 8192
+
+
+def batches(index: ImageIndex) -> Iterator[pa.Table]:
+    """Path, embedding and metadata of the live rows, in bounded memory."""
+    places = index.snapshot.live_positions
+    for start in range(0, max(1, len(places)), _ROWS):
+        some = places[start : start + _ROWS]
+        matrix = index.snapshot.take(some)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), index.snapshot.dimension)
+        table = index._table(some)
+        columns = {"path": [path for path, _ in index.describe(some)], "embedding": vectors}
+        taken = [name for name in table.column_names if name in columns]
+        if taken:
+            raise ConfigError(
+                f"The metadata column {taken[0]!r} clashes with a column of the export; rename it."
+            )
+        yield pa.table({**columns, **{name: table.column(name) for name in table.column_names}})
+
+
+def to_parquet(index: ImageIndex, path: Path) -> Path:
+    """One Parquet table with ``path``, ``embedding`` (fixed-size list of float32) and the metadata.
+
+    The file's metadata names model, weights, transform and metric.
+
+    Raises:
+        OutputError: the disk is full or cannot be written.
+        ConfigError: the index is empty, or a metadata column has the name of another.
+    """
+    if not len(index):
+        raise ConfigError("The index is empty; there is nothing to write.")
+    model = index.manifest.model
+    about = {"metric": index.manifest.metric, "retina_fm_version": retina_fm.__version__}
+    if model is not None:
+        about |= {
+            "model": model.name,
+            "weights_sha256": model.weights_sha256,
+            "transform_hash": model.transform_hash,
+        }
+    try:
+        with written_beside(path) as scratch:
+            first = next(batches(index)).schema.with_metadata(about)
+            with pq.ParquetWriter(scratch, first) as writer:
+                for table in batches(index):
+                    writer.write_table(table.cast(first))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}). Make room.") from error
+    return path
+
+
+def to_datasets(index: ImageIndex) -> Any:
+    """A Hugging Face data set with the columns of :func:`to_parquet`.
+
+    Raises:
+        MissingDependencyError: ``datasets`` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingDependencyError(
+            "datasets is not installed; pip install 'retina-fm[datasets]'."
+        ) from None
+    return datasets.Dataset(pa.concat_tables(list(batches(index))))
+
+
+def to_lance(index: ImageIndex, uri: str | Path, name: str) -> Any:
+    """A LanceDB table with the columns of :func:`to_parquet`, ``vector`` being what search compares.
+
+    Raises:
+        MissingDependencyError: ``lancedb`` is not installed.
+        OutputError: there is a table of that name.
+    """
+    try:
+        import lancedb
+    except ImportError:
+        raise MissingDependencyError("lancedb is not installed; pip install 'retina-fm[lance]'.") from None
+    database = lancedb.connect(str(uri))
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for table in batches(index):
+            matrix = np.stack(table.column("embedding").combine_chunks().flatten().to_numpy().reshape(
+                table.num_rows, -1))  # fmt: skip
+            points = index.space.points(matrix)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), points.shape[1])
+            yield from table.append_column("vector", vectors).to_batches()
+
+    stream = rows()
+    first = next(stream)
+    try:
+        table = database.create_table(name, pa.Table.from_batches([first]))
+    except (ValueError, OSError) as error:
+        raise OutputError(f"The table {name!r} in {uri} cannot be made: {error}") from error
+    for batch in stream:
+        table.add(pa.Table.from_batches([batch]))
+    return table

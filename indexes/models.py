@@ -1,0 +1,84 @@
+"""The model behind an index: told apart without loading it, loaded only when a photo must be encoded."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from retina_fm.errors import IndexMismatchError, LicenceNotice
+from retina_fm.indexes.manifest import ModelIdentity
+from retina_fm.models import RetinalEncoder, Whitening, load, read_config, read_whitening, resolve
+
+TIMM = "timm/"
+
+
+def identity_of(model: str | RetinalEncoder) -> tuple[ModelIdentity, Whitening | None]:
+    """What makes a model's embeddings the ones they are, and its whitening.
+
+    Only the configuration of a weights folder is read; ``timm/NAME`` has to be loaded.
+    """
+    if isinstance(model, str) and not model.startswith(TIMM):
+        folder = resolve(model)
+        config = read_config(folder)
+        reference = str(folder.resolve()) if Path(model) == folder and os.path.isdir(model) else model  # noqa: PTH112
+        identity = ModelIdentity(reference, config.name, config.sha256, config.transform.hash)
+        return identity, read_whitening(folder)
+    encoder: Any = load(model) if isinstance(model, str) else model
+    reference = model if isinstance(model, str) else encoder.name
+    identity = ModelIdentity(reference, encoder.name, encoder.weights_sha256, encoder.transform.hash)
+    return identity, getattr(encoder, "whitening", None)
+
+
+class LazyEmbedder:
+    """An encoder that is loaded when the first photo needs it, and checked against the index.
+
+    Attributes:
+        expected: what the index was made with.
+    """
+
+    def __init__(self, expected: ModelIdentity, model: str | RetinalEncoder | None, **settings: Any) -> None:
+        self.expected = expected
+        self.model = model if model is not None else expected.reference
+        self.settings = {"device": None, "dtype": "auto", **settings}
+        self._embedder: Any = None
+
+    def encoder(self) -> RetinalEncoder:
+        """The loaded encoder, on its device and in its number type.
+
+        Raises:
+            IndexMismatchError: its weights or transform are not those of the index.
+        """
+        if self._embedder is None:
+            from retina_fm.encoding.embedder import Embedder
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", LicenceNotice)  # it was shown when the index was built
+                embedder = Embedder(self.model, **self.settings)
+            found = embedder.encoder
+            identity = ModelIdentity(str(self.model), found.name, found.weights_sha256, found.transform.hash)
+            require_same(self.expected, identity)
+            self._embedder = embedder
+        encoder: RetinalEncoder = self._embedder.encoder
+        return encoder
+
+
+def require_same(expected: ModelIdentity | None, found: ModelIdentity | None) -> None:
+    """Refuse a model that the index was not made with.
+
+    Raises:
+        IndexMismatchError: they differ; the message says in what.
+    """
+    if expected is None and found is None:
+        return
+    if expected is None or found is None:
+        raise IndexMismatchError(
+            "This index holds " + ("embeddings of the caller's own" if expected is None else "photos")
+            + "; photos and plain embeddings do not go into one index."
+        )  # fmt: skip
+    difference = expected.difference(found)
+    if difference:
+        raise IndexMismatchError(
+            f"The index was made with {difference}. Use the model it was made with, or another store."
+        )

@@ -1,0 +1,192 @@
+"""Search in one state of an index: exact, or approximate with exact re-ranking, filters always exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retina_fm.indexes.approximate import search_ids
+from retina_fm.indexes.cache import Cache
+from retina_fm.indexes.exact import BLOCK_ROWS, Neighbours, nearest_rows, order, rescore
+from retina_fm.indexes.faiss_library import load_faiss
+from retina_fm.indexes.plan import EXACT_UP_TO
+from retina_fm.indexes.snapshot import Snapshot
+from retina_fm.indexes.space import Space
+
+Mask = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+
+KEPT_BYTES = 2 << 30
+"""Points that are kept in memory where no cache holds them."""
+_FEW_LEFT = 0.9
+_MOST_CANDIDATES = 2048  # beyond it exact search is no slower
+
+
+class Searcher:
+    """Answers in positions and scores; which pictures these are is not its concern.
+
+    Attributes:
+        snapshot: what is searched.
+        space: how embeddings are compared.
+        cache: points that were prepared, or None.
+    """
+
+    def __init__(self, snapshot: Snapshot, space: Space, cache: Cache | None) -> None:
+        self.snapshot = snapshot
+        self.space = space
+        self.cache = cache
+
+    @property
+    def approximate(self) -> bool:
+        """Whether an unfiltered search may miss a neighbour."""
+        return self.cache is not None and self.cache.approximate
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: Mask | None = None,
+        excluded: list[Positions] | None = None,
+        exact: bool = False,
+    ) -> Neighbours:
+        """The k nearest live rows of each query.
+
+        Args:
+            queries: embeddings ``(Q, D)``.
+            k: how many; -1 and minus infinity fill up where there are fewer.
+            allowed: ``(N,)`` positions that may be found.
+            excluded: positions that each query must not find.
+            exact: forbid the approximate index.
+        """
+        points = self.space.points(queries)
+        live = self.snapshot.live if allowed is None else self.snapshot.live & allowed
+        k_found = max(1, min(k, int(live.sum())))
+        if self.approximate and not exact and k_found <= _MOST_CANDIDATES:
+            return _widened(self._approximate(points, k_found, live, allowed is not None, excluded), k)
+        return _widened(self._exact(points, k_found, live, excluded), k)
+
+    def points_of(self, positions: Positions) -> NDArray[np.float32]:
+        """Points at some positions."""
+        if self._matrix is not None and (not len(positions) or positions.max() < len(self._matrix)):
+            return self._matrix[positions]
+        return self.space.points(self.snapshot.take(positions))
+
+    def blocks(self, first: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Points of all positions from one on, as (first position, block) pairs."""
+        matrix = self._matrix
+        done = first
+        if matrix is not None:
+            for start in range(first, len(matrix), BLOCK_ROWS):
+                yield start, matrix[start : start + BLOCK_ROWS]
+            done = max(first, len(matrix))
+        for start, block in self.snapshot.blocks(done):
+            yield start, self.space.points(block)
+
+    @cached_property
+    def _matrix(self) -> NDArray[np.float32] | None:
+        """Points of the first positions: the cache's, all of them in memory, or none where they are many."""
+        snapshot = self.snapshot
+        if self.cache is not None and not self.cache.approximate and self.cache.about.count == snapshot.total:
+            return self.cache.matrix()
+        if self.approximate or 4 * snapshot.total * snapshot.dimension > KEPT_BYTES:
+            return None
+        ready = (
+            self.cache.matrix() if self.cache is not None else np.empty((0, snapshot.dimension), np.float32)
+        )
+        rest = [self.space.points(block) for _, block in snapshot.blocks(len(ready))]
+        return np.concatenate([ready, *rest])
+
+    def _exact(
+        self, points: NDArray[np.float32], k: int, live: Mask, excluded: list[Positions] | None
+    ) -> Neighbours:
+        mask = None
+        if excluded is not None and any(len(positions) for positions in excluded):
+            mask = np.zeros((len(points), len(live)), np.bool_)
+            for row, positions in zip(mask, excluded, strict=True):
+                row[positions] = True
+        blocks = self.blocks() if self._matrix is not None or live.mean() > 0.5 else self._gathered(live)
+        return nearest_rows(points, blocks, k, allowed=None if live.all() else live, excluded=mask)
+
+    def _gathered(self, live: Mask) -> Iterator[tuple[Positions, NDArray[np.float32]]]:
+        """Points of the live positions alone, so that a filter reads only what it lets through."""
+        places = np.flatnonzero(live)
+        for start in range(0, len(places), BLOCK_ROWS):
+            some = places[start : start + BLOCK_ROWS]
+            yield some, self.space.points(self.snapshot.take(some))
+
+    def _approximate(
+        self,
+        points: NDArray[np.float32],
+        k: int,
+        live: Mask,
+        filtered: bool,
+        excluded: list[Positions] | None,
+    ) -> Neighbours:
+        if filtered and int(live.sum()) <= EXACT_UP_TO:
+            return self._exact(points, k, live, excluded)
+        assert self.cache is not None and self.cache.about.setting is not None
+        setting, covered = self.cache.about.setting, self.cache.about.count
+        depth = max(setting.depth, 4 * k)
+        if excluded is not None:
+            depth += max((len(positions) for positions in excluded), default=0)
+        if depth > _MOST_CANDIDATES:
+            return self._exact(points, k, live, excluded)
+        selector, probes = None, setting.probes
+        share = float(live[:covered].mean())
+        if share < _FEW_LEFT:
+            selector = _selector(self.snapshot.ids[:covered][live[:covered]])
+            probes = int(min(self.lists, np.ceil(probes / max(share, 1e-9))))
+        elif share < 1:
+            depth = int(np.ceil(depth / share))  # cheaper than to ask of each code whether it may be found
+        ids = search_ids(self.cache.index, points, depth, probes, selector)
+        places = np.searchsorted(self.snapshot.ids[:covered], np.maximum(ids, 0))
+        candidates = [np.sort(row[found >= 0]) for row, found in zip(places, ids, strict=True)]
+        answers = Neighbours(
+            np.full((len(points), k), -1, np.int64), np.full((len(points), k), -np.inf, np.float32)
+        )
+        tail = nearest_rows(
+            points, self.blocks(covered), k + (depth - setting.depth), allowed=live
+        ) if covered < self.snapshot.total else None  # fmt: skip
+        together = np.unique(np.concatenate(candidates)) if candidates else np.empty(0, np.int64)
+        vectors = self.points_of(together)
+        for number, point in enumerate(points):
+            found = candidates[number]
+            scores = rescore(point, vectors[np.searchsorted(together, found)])
+            if tail is not None:
+                found = np.concatenate([found, tail.positions[number]])
+                scores = np.concatenate([scores, tail.scores[number]])
+            keep = found >= 0
+            if excluded is not None:
+                keep &= ~np.isin(found, excluded[number])
+            keep[keep] = live[found[keep]]
+            found, scores = found[keep], scores[keep]
+            first = order(scores, found)[:k]
+            answers.positions[number, : len(first)] = found[first]
+            answers.scores[number, : len(first)] = scores[first]
+        return answers
+
+    @cached_property
+    def lists(self) -> int:
+        """Inverted lists of the approximate index."""
+        assert self.cache is not None
+        return int(load_faiss().extract_index_ivf(self.cache.index).nlist)
+
+
+def _selector(ids: Positions) -> object:
+    chosen = np.zeros(int(ids[-1]) + 1 if len(ids) else 1, np.bool_)
+    chosen[ids] = True
+    return load_faiss().IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+
+
+def _widened(found: Neighbours, k: int) -> Neighbours:
+    missing = k - found.positions.shape[1]
+    if missing <= 0:
+        return found
+    return Neighbours(
+        np.pad(found.positions, ((0, 0), (0, missing)), constant_values=-1),
+        np.pad(found.scores, ((0, 0), (0, missing)), constant_values=-np.inf),
+    )
