@@ -26,6 +26,7 @@ _HOMES = {
     "encode": "retina_fm.encoding",
     "encode_to": "retina_fm.encoding",
     "generate": "retina_fm.generation",
+    "index": "retina_fm.indexes",
     "list_models": "retina_fm.models",
     "load": "retina_fm.models",
 }
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
     from retina_fm.generation import generate as generate
+    from retina_fm.indexes import index as index
     from retina_fm.models import list_models as list_models
     from retina_fm.models import load as load
     from retina_fm.network import Encoder as Encoder
