@@ -165,7 +165,8 @@ def check_encoders(estimator: Any) -> None:
         if encoder.transform.hash != wanted.transform_hash:
             raise TransformMismatchError(
                 f"The adapter was fitted on {wanted.name} with transform {wanted.transform_hash}, "
-                f"{encoder.name} has {encoder.transform.hash}: its views differ. Load that model, or fit the adapter again."
+                f"{encoder.name} has {encoder.transform.hash}: its views differ. Load that model, or fit the "
+                "adapter again."
             )
         if encoder.weights_sha256 != wanted.weights_sha256:
             raise WeightsError(

@@ -22,7 +22,8 @@ class Item(NamedTuple):
         view: ``(3, T, T)`` as the encoder takes it.
         target: coverage ``(C, T, T)``.
         inside: ``(1, T, T)``, 1 in the field of view.
-        maps: the encoder's distinct maps of the view, without batch dimension; empty where they are not kept.
+        maps: the encoder's distinct maps of the view, ``(T / stride, T / stride, channels)``: channels last,
+            as convolutions in bfloat16 like them; empty where they are not kept.
         centres: ``(K, 2)`` rows and columns of foreground to cut round.
     """
 
@@ -82,7 +83,8 @@ class ItemMaker:
         view = scaled(view[None], self.transform)[0]
         maps: tuple[Tensor, ...] = ()
         if self.keep_maps:
-            maps = tuple(m[0].to(self.map_dtype) for m in encoded(self.source, view[None].to(self.device)))
+            found = encoded(self.source, view[None].to(self.device))
+            maps = tuple(m[0].permute(1, 2, 0).to(self.map_dtype).contiguous() for m in found)
         return Item(view, target, inside, maps, self._centres(target * inside))
 
     def _cut(self, view: Tensor, target: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,14 +135,18 @@ def crop_batch(items: Sequence[Item], count: int, side: int, random: np.random.G
         top, left = (int(np.clip(v, 0, tile - side)) // 16 * 16 for v in (top, left))
         cut.append((item, top, left))
 
-    def joined(pick: int | str) -> Tensor:
-        parts = []
-        for item, top, left in cut:
-            whole = item.maps[pick] if isinstance(pick, int) else getattr(item, pick)
-            stride = tile / whole.shape[1]
-            first, second, span = round(top / stride), round(left / stride), max(1, round(side / stride))
-            parts.append(whole[:, first : first + span, second : second + span])
-        return torch.stack(parts)
+    def joined(name: str) -> Tensor:
+        return torch.stack(
+            [getattr(item, name)[:, top : top + side, left : left + side] for item, top, left in cut]
+        )
 
-    maps = tuple(joined(index) for index in range(len(items[0].maps)))
-    return Crops(joined("view"), joined("target"), joined("inside"), maps)
+    def joined_maps(index: int) -> Tensor:
+        stride = tile / items[0].maps[index].shape[0]
+        span = max(1, round(side / stride))
+        corners = [(item.maps[index], round(top / stride), round(left / stride)) for item, top, left in cut]
+        parts = [whole[first : first + span, second : second + span] for whole, first, second in corners]
+        return torch.stack(parts).permute(0, 3, 1, 2)
+
+    maps = tuple(joined_maps(index) for index in range(len(items[0].maps)))
+    view = joined("view").contiguous(memory_format=torch.channels_last)
+    return Crops(view, joined("target"), joined("inside"), maps)

@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 
 from retina_fm.adapters.decoder import MapDecoder, MapSource
@@ -223,8 +224,8 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             device=compute.torch_device,
         )
         with seeded(self.seed):
-            module = MapDecoder(source, 1 if count == 2 else count, self.decoder).to(compute.torch_device)
-        self.module_: Any = module
+            module = MapDecoder(source, 1 if count == 2 else count, self.decoder)
+        module = module.to(compute.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         validate = None
         if views_held:
             validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
