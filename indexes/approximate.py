@@ -71,7 +71,9 @@ def build_approximate(
             index.add_with_ids(points, snapshot.ids[first : first + len(block)])
             yield first, points
 
-    truth = nearest_rows(queries, filling(), MEASURED_K, allowed=snapshot.live, excluded=asked).positions
+    truth = nearest_rows(
+        queries, filling(), MEASURED_K, allowed=snapshot.live, excluded=asked, longest=space.longest
+    ).positions
     setting = tune(index, plan, queries, asked, truth, snapshot, target)
     logger.info("%s over %d vectors: %s", plan.factory, snapshot.total, setting)
     return index, plan, setting

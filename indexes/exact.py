@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm.indexes.products import inner_products
+
 Matrix = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
@@ -49,6 +51,7 @@ def nearest_rows(
     *,
     allowed: Mask | None = None,
     excluded: Mask | Positions | None = None,
+    longest: float | None = None,
 ) -> Neighbours:
     """The k rows with the largest inner product with each query.
 
@@ -58,6 +61,7 @@ def nearest_rows(
         k: how many; fewer rows than that leave -1.
         allowed: ``(N,)`` rows that may be found; all without it.
         excluded: ``(Q,)`` one row a query that it must not find (-1 for none), or ``(Q, N)`` a mask.
+        longest: bound of the rows' norms; taken from each block without it, which reads it once more.
 
     Returns:
         Positions and scores in the order of score (float64 product rounded to float32), then position.
@@ -78,11 +82,11 @@ def nearest_rows(
                 continue
             if kept.mean() < 0.5:
                 block, rows = block[kept], rows[kept]
-        scores = _products(queries, block)
+        scores = inner_products(queries, block)
         _mask(scores, rows, allowed, excluded)
         # an inner product of length n errs by less than n units of the product of the norms
-        longest = float(np.sqrt(np.einsum("ij,ij->i", block, block).max()))
-        margins = 1.05 * block.shape[1] * _UNIT * lengths * longest
+        bound = longest or float(np.sqrt(np.einsum("ij,ij->i", block, block).max()))
+        margins = 1.05 * block.shape[1] * _UNIT * lengths * bound
         for query, best, line, margin in zip(queries, found, scores, margins, strict=True):
             best.offer(query, line, rows, block, float(margin))
     results = [best.finish() for best in found]
@@ -106,14 +110,6 @@ def rescore(query: Matrix, rows: Matrix) -> Matrix:
 def order(scores: Matrix, positions: Positions) -> NDArray[np.intp]:
     """The order of the tie rule: higher score first, then lower position."""
     return np.lexsort((positions, -scores))
-
-
-def _products(queries: Matrix, block: Matrix) -> Matrix:
-    if len(queries) == 1:
-        single: Matrix = (block @ queries[0])[None]
-        return single
-    # this way round the wide matrix is the one that is streamed, which BLAS does faster
-    return np.ascontiguousarray((block @ queries.T).T)
 
 
 def _mask(scores: Matrix, rows: Positions, allowed: Mask | None, excluded: Mask | Positions | None) -> None:

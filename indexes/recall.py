@@ -196,9 +196,12 @@ def recall_of_points(
     partners = np.bincount(codes[among & (codes >= 0)], minlength=codes.max() + 1)[codes] - among
     hits = np.zeros((len(rows), len(wanted)))
     shares = np.zeros_like(hits)
+    longest = float(np.sqrt(np.square(points, dtype=np.float64).sum(1).max()))
     for start in range(0, len(rows), _QUERIES):
         some = rows[start : start + _QUERIES]
-        found = nearest_rows(points[some], points, wanted[-1], allowed=among, excluded=some).positions
+        found = nearest_rows(
+            points[some], points, wanted[-1], allowed=among, excluded=some, longest=longest
+        ).positions
         same = (found >= 0) & (codes[found] == codes[some][:, None])
         for column, depth in enumerate(wanted):
             number = same[:, :depth].sum(axis=1)

@@ -75,13 +75,13 @@ class Searcher:
             return self._matrix[positions]
         return self.space.points(self.snapshot.take(positions))
 
-    def blocks(self, first: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def blocks(self, first: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Points of all positions from one on, as (first position, block) pairs."""
         matrix = self._matrix
         done = first
         if matrix is not None:
-            for start in range(first, len(matrix), BLOCK_ROWS):
-                yield start, matrix[start : start + BLOCK_ROWS]
+            for start in range(first, len(matrix), rows):
+                yield start, matrix[start : start + rows]
             done = max(first, len(matrix))
         for start, block in self.snapshot.blocks(done):
             yield start, self.space.points(block)
@@ -108,8 +108,12 @@ class Searcher:
             mask = np.zeros((len(points), len(live)), np.bool_)
             for row, positions in zip(mask, excluded, strict=True):
                 row[positions] = True
-        blocks = self.blocks() if self._matrix is not None or live.mean() > 0.5 else self._gathered(live)
-        return nearest_rows(points, blocks, k, allowed=None if live.all() else live, excluded=mask)
+        rows = BLOCK_ROWS if len(points) > 1 else 4 * BLOCK_ROWS
+        blocks = (
+            self.blocks(rows=rows) if self._matrix is not None or live.mean() > 0.5 else self._gathered(live)
+        )
+        allowed, longest = None if live.all() else live, self.space.longest
+        return nearest_rows(points, blocks, k, allowed=allowed, excluded=mask, longest=longest)
 
     def _gathered(self, live: Mask) -> Iterator[tuple[Positions, NDArray[np.float32]]]:
         """Points of the live positions alone, so that a filter reads only what it lets through."""
@@ -148,9 +152,11 @@ class Searcher:
         answers = Neighbours(
             np.full((len(points), k), -1, np.int64), np.full((len(points), k), -np.inf, np.float32)
         )
-        tail = nearest_rows(
-            points, self.blocks(covered), k + (depth - setting.depth), allowed=live
-        ) if covered < self.snapshot.total else None  # fmt: skip
+        tail = None
+        if covered < self.snapshot.total:
+            more = k + max((len(positions) for positions in excluded or []), default=0)
+            longest = self.space.longest
+            tail = nearest_rows(points, self.blocks(covered), more, allowed=live, longest=longest)
         together = np.unique(np.concatenate(candidates)) if candidates else np.empty(0, np.int64)
         vectors = self.points_of(together)
         for number, point in enumerate(points):

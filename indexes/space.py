@@ -43,6 +43,11 @@ class Space:
                 digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()[:16]
 
+    @property
+    def longest(self) -> float | None:
+        """Bound of the points' lengths, or None where there is none."""
+        return 1.0001 if self.metric == "cosine" else None
+
     def points(self, embeddings: NDArray[Any]) -> NDArray[np.float32]:
         """Embeddings ``(N, D)`` to points ``(N, D)``, float32, C order; a vector of zeros stays zero."""
         if self.metric == "dot":

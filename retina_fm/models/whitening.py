@@ -24,7 +24,7 @@ from retina_fm.models.folder import CONFIG, read_config
 
 FILE = "whitening.safetensors"
 _KEYS = ("mean", "directions", "gains")
-_CHUNK = 65_536
+_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,12 @@ class Whitening:
                 "it belongs to another model."
             )
         whitened = np.empty(embeddings.shape, np.float32)
+        directions = self.directions.astype(np.float64)
         for start in range(0, len(embeddings), _CHUNK):
-            centred = embeddings[start : start + _CHUNK].astype(np.float32) - self.mean
-            shrunk = (centred @ self.directions.T) * (self.gains - 1)
-            whitened[start : start + len(centred)] = centred + shrunk @ self.directions
+            # in float64, so that equal embeddings give equal points wherever they lie in a block
+            centred = embeddings[start : start + _CHUNK].astype(np.float64) - self.mean
+            shrunk = (centred @ directions.T) * (self.gains.astype(np.float64) - 1)
+            whitened[start : start + len(centred)] = centred + shrunk @ directions
         return whitened
 
 

@@ -1,0 +1,47 @@
+"""Inner products as fast as the memory or the processor allows, whichever is the limit.
+
+One query is limited by the memory: FAISS's vector kernel on small pieces, one thread a core, reads at the
+speed of a plain sum, where BLAS's matrix-vector product reaches half of that. Many queries are a matrix
+product.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retina_fm.indexes.faiss_library import load_faiss
+
+_PIECE_BYTES = 8 << 20
+_FEW_BYTES = 4 << 20
+
+
+def inner_products(queries: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``(Q, D)`` and ``(N, D)`` to ``(Q, N)``, float32, C order; errs by BLAS's usual rounding."""
+    if len(queries) > 1 or block.nbytes < _FEW_BYTES:
+        # this way round the wide matrix is the one that is streamed, which BLAS does faster
+        return np.ascontiguousarray((block @ queries.T).T)
+    scores = np.empty(len(block), np.float32)
+    faiss, query = load_faiss(), np.ascontiguousarray(queries[0])
+    step = max(1, _PIECE_BYTES // (4 * block.shape[1]))
+
+    def piece(start: int) -> None:
+        part, found = block[start : start + step], scores[start : start + step]
+        faiss.fvec_inner_products_ny(
+            faiss.swig_ptr(found), faiss.swig_ptr(query), faiss.swig_ptr(part), block.shape[1], len(part)
+        )
+
+    # small pieces, taken as threads become free, so that a core that is busy elsewhere holds nothing up
+    list(_threads().map(piece, range(0, len(block), step)))
+    return scores[None]
+
+
+@cache
+def _threads() -> Any:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(min(cores, 16), thread_name_prefix="retina-fm-search")
