@@ -26,6 +26,9 @@ COMMANDS = (
     "export",
     "generate",
     "evaluate",
+    "manifest",
+    "adapt",
+    "predict",
 )
 """Modules of this package, each with ``add(subparsers)`` that sets ``handler``."""
 

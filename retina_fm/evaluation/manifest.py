@@ -178,8 +178,13 @@ def _row(row: dict[str, str], images: Path, folder: Path) -> Row:
         eye=value("eye").lower(),
         split=value("split").lower(),
         modality=value("modality"),
-        columns={key: text or "" for key, text in row.items() if key is not None},
+        columns={key: _placed(key, text or "", folder) for key, text in row.items() if key is not None},
     )
+
+
+def _placed(key: str, text: str, folder: Path) -> str:
+    """A row's value; fields of view are files beside the table, as masks are."""
+    return str(folder / text) if key == "field" and text else text
 
 
 def _check_rows(source: Path, rows: tuple[Row, ...], check_files: bool) -> None:

@@ -2,102 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import platform
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import retina_fm
 from retina_fm._files import write_json
 from retina_fm.errors import ConfigError
-from retina_fm.evaluation.cells import Cell, CellStore
+from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.classifying import run_cell, settings_of
 from retina_fm.evaluation.contenders import Contender, VesselsOnly
 from retina_fm.evaluation.leaks import (
-    Repeat,
-    find_repeats,
     fingerprint_id,
-    joined_patients,
-    read_prints,
-    refuse_leaks,
 )
-from retina_fm.evaluation.names import CLASSIFYING
 from retina_fm.evaluation.outcomes import compare
+from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, FORMAT, Run, Say, logger, record, versions
 from retina_fm.evaluation.statistics import sign_flip_test
 from retina_fm.evaluation.suite import Asked, Suite
 from retina_fm.evaluation.tasks import Task
-
-logger = logging.getLogger("retina_fm")
-
-FORMAT = 1
-"""Of ``results.json``."""
-FEATURE_PROTOCOLS = (*CLASSIFYING, "retrieval")
-Say = Callable[[str], None]
-
-
-@dataclass
-class Run:
-    """An evaluation under way.
-
-    Attributes:
-        suite: what is asked.
-        contenders: what is compared; the first is the subject that others are compared with.
-        out: folder of the results.
-        cache: folder of embeddings and fingerprints, which several runs may share.
-        say: told what is going on.
-        results: finished entries.
-        draws: positions drawn, as ids, by protocol, task and setting.
-        comparisons: of the subject with the best other.
-        tasks: what is known about each task.
-        skipped: what could not be run, and why.
-        cells: finished cells by protocol, task, setting and model.
-    """
-
-    suite: Suite
-    contenders: Sequence[Contender | VesselsOnly]
-    out: Path
-    cache: Path
-    say: Say = logger.info
-    results: list[dict[str, Any]] = field(default_factory=list)
-    draws: dict[str, Any] = field(default_factory=dict)
-    comparisons: list[dict[str, Any]] = field(default_factory=list)
-    tasks: dict[str, Any] = field(default_factory=dict)
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    cells: dict[tuple[str, str, str, str], Cell] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.store = CellStore(self.out / "cells")
-        self._patients: dict[str, NDArray[np.str_]] = {}
-
-    @property
-    def feature_contenders(self) -> list[Contender]:
-        """Those that give features."""
-        return [c for c in self.contenders if not isinstance(c, VesselsOnly)]
-
-    def patients_of(self, task: Task) -> NDArray[np.str_]:
-        """Patients of a task's rows, repeats joined; refuses leaks across official parts.
-
-        Raises:
-            LeakError: a patient or a photograph is in two official parts.
-        """
-        if task.name in self._patients:
-            return self._patients[task.name]
-        prints = read_prints(
-            [row.path for row in task.rows], self.cache / "fingerprints" / f"{task.data}.npz"
-        )
-        repeats = find_repeats(prints)
-        if task.official is not None and self.suite.leaks != "allow":
-            refuse_leaks(task.names, task.official, task.patients, repeats)
-        joined = joined_patients(task.patients, repeats)
-        self._patients[task.name] = joined
-        self.tasks[task.name] = _described(task, repeats)
-        return joined
+from retina_fm.evaluation.vessel_running import run_vessels
 
 
 def evaluate(
@@ -143,6 +68,7 @@ def evaluate(
         if set(one.protocols) & set(FEATURE_PROTOCOLS):
             run.patients_of(one.task)
     _features_part(run, asked)
+    run_vessels(run, asked)
     results = _assembled(run)
     write_json(folder / "results.json", results)
     return results
@@ -173,7 +99,7 @@ def _one_task(run: Run, contender: Contender, one: Asked, features: NDArray[np.f
             continue
         for setting in settings_of(protocol, settings):
             key = run.store.key(
-                FORMAT, versions(), protocol, setting, contender.identity(), asdict(settings),
+                FORMAT, versions(), protocol, setting, contender.identity(), settings.as_dict(),
                 task.sha256, task.names, task.truth.tolist(), patients.tolist(),
                 None if task.official is None else task.official.tolist(),
             )  # fmt: skip
@@ -181,20 +107,12 @@ def _one_task(run: Run, contender: Contender, one: Asked, features: NDArray[np.f
             if cell is None:
                 found = run_cell(protocol, setting, features, task, patients, settings, contender.widths)
                 if isinstance(found, str):
-                    run.skipped.append(_where(protocol, task.name, setting, contender.name, reason=found))
+                    run.skip(protocol, task.name, setting, contender.name, found)
                     continue
                 cell = found
                 run.store.put(key, cell)
             record(run, protocol, task.name, setting, contender.name, cell)
             run.draws.setdefault(f"{protocol}/{task.name}/{setting}", _drawn_ids(task, cell))
-
-
-def record(run: Run, protocol: str, task: str, setting: str, model: str, cell: Cell) -> None:
-    """Add a finished cell to the results."""
-    run.cells[protocol, task, setting, model] = cell
-    shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
-    entry = {**_where(protocol, task, setting, model), "figures": cell.figures, **shown}
-    run.results.append(entry)
 
 
 def _compare_all(run: Run, protocol: str, task: Task) -> None:
@@ -251,43 +169,7 @@ def _drawn_ids(task: Task, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
-    classes = {c: int((task.truth == number).sum()) for number, c in enumerate(task.classes)}
-    return {
-        "set": task.data,
-        "pictures": len(task.rows),
-        "patients": len(set(task.patients.tolist())),
-        "classes": classes,
-        "left_out": task.left_out,
-        "split": "drawn by patient" if task.official is None else "official",
-        "repeats": [
-            [task.rows[r.first].name, task.rows[r.second].name, round(r.likeness, 3)] for r in repeats
-        ],
-        "manifest_sha256": task.sha256,
-    }
-
-
-def _where(protocol: str, task: str, setting: str, model: str, **more: str) -> dict[str, str]:
-    return {"protocol": protocol, "task": task, "setting": setting, "model": model, **more}
-
-
-def versions() -> dict[str, str]:
-    """What results may depend on besides data, weights and seeds."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {
-        "retina_fm": retina_fm.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
-    for package in ("numpy", "scipy", "scikit-learn", "scikit-image", "torch", "pillow"):
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
 def _assembled(run: Run) -> dict[str, Any]:
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(run.suite.settings).items()}
     models: dict[str, Any] = {}
     for contender in run.contenders:
         models[contender.name] = (
@@ -296,7 +178,7 @@ def _assembled(run: Run) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "suite": run.suite.name,
-        "settings": settings,
+        "settings": run.suite.settings.as_dict(),
         "leaks": {"across official parts": run.suite.leaks, "fingerprints": fingerprint_id()},
         "versions": versions(),
         "models": models,

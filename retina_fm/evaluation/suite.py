@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Settings:
         permutations: of the paired test.
         vessel_shots: pictures that vessels are learnt from.
         vessel_seeds: of these draws.
-        vessel_seconds: of training a draw, where the method can be stopped; None for its own protocol.
+        vessel_steps: of training a draw.
         vessel_tests: pictures judged a draw at most, the first of the set that were not drawn.
     """
 
@@ -46,7 +46,7 @@ class Settings:
     permutations: int = 1000
     vessel_shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
     vessel_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    vessel_seconds: float | None = None
+    vessel_steps: int = 400
     vessel_tests: int | None = None
 
     @classmethod
@@ -62,6 +62,10 @@ class Settings:
                 raise ConfigError(f"Unknown setting {key!r}. {nearest(key, known)}")
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return replace(cls(), **given)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)

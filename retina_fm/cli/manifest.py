@@ -1,0 +1,40 @@
+"""``retina-fm manifest``: the official download of a data set to one table."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "manifest",
+        help="the official download of a data set to one table",
+        description="Writes path, label or mask, patient, eye, split and modality of a public data set's "
+        "pictures, for evaluate and adapt. Pictures stay where they are.",
+    )
+    parser.add_argument("name", help="for example idrid; 'list' names all")
+    parser.add_argument("folder", nargs="?", help="that the download was unpacked into")
+    parser.add_argument("--out", help="table to write (manifest.csv in the folder)")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the table and say what is in it."""
+    from retina_fm.errors import ConfigError
+    from retina_fm.evaluation.datasets import READERS, make_manifest
+    from retina_fm.evaluation.manifest import read_manifest
+
+    if arguments.name == "list":
+        for name, reader in READERS.items():
+            print(f"{name:<18} {(reader.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    if arguments.folder is None:
+        raise ConfigError("Give the folder that the download was unpacked into.")
+    table = make_manifest(arguments.name, arguments.folder, arguments.out)
+    manifest = read_manifest(table)
+    patients = len({row.patient for row in manifest.rows})
+    named = f"{patients} patients" if manifest.has_patients else "patients not named"
+    print(f"{table}: {len(manifest.rows)} pictures, {named}")
+    return 0

@@ -1,0 +1,163 @@
+"""Vessels from 0 to 16 labelled pictures: draws by patient, the rest judged a picture at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retina_fm.evaluation.manifest import ManifestError, Row
+from retina_fm.evaluation.metrics import auroc, average_precision, dice
+from retina_fm.evaluation.statistics import mean_interval, patient_weights, percentile_interval
+from retina_fm.evaluation.vessel_methods import Fitted, Mask, VesselMethod, call_vessels
+
+METRICS = ("auroc", "aupr", "dice")
+_SHOWN = 2
+
+
+class Judged(NamedTuple):
+    """One picture in one run: its figures by metric."""
+
+    name: str
+    patient: str
+    figures: dict[str, float]
+
+
+class VesselRun(NamedTuple):
+    """One draw: ids learnt from, and every picture that was judged."""
+
+    seed: int
+    drawn: list[str]
+    pictures: list[Judged]
+
+
+def vessel_runs(
+    method: VesselMethod,
+    rows: Sequence[Row],
+    shots: int,
+    seeds: Sequence[int],
+    *,
+    tests: int | None = None,
+    look: Callable[[Row, NDArray[np.uint8]], None] | None = None,
+) -> list[VesselRun] | str:
+    """Runs of one method with a number of pictures to learn from.
+
+    Args:
+        method: what segments.
+        rows: photos with masks (and, in the column ``field``, fields of view).
+        shots: pictures drawn, each of another patient; 0 has one run, for nothing is drawn.
+        seeds: one a draw.
+        tests: pictures judged a run at most, evenly chosen from those of patients not drawn.
+        look: given an overlay of the first pictures of the first run.
+
+    Returns:
+        The runs, or why the method cannot do it.
+    """
+    from retina_fm.adapters import draw_pictures
+
+    patients = np.array([row.patient for row in rows])
+    runs: list[VesselRun] = []
+    for seed in seeds if shots else seeds[:1]:
+        train, rest = np.empty(0, np.int64), np.arange(len(rows))
+        if shots:
+            if len(set(patients.tolist())) <= shots:
+                return f"{len(set(patients.tolist()))} patients are too few for {shots} shots and a test"
+            train, rest = draw_pictures(len(rows), shots, seed=seed, groups=patients)
+        examples = [rows[i] for i in train.tolist()]
+        labels = [read_labels(row) for row in examples]
+        masks, fields = [mask for mask, _ in labels], [inside for _, inside in labels]
+        fitted = method.fit([row.path for row in examples], masks, fields, seed)
+        if isinstance(fitted, str):
+            return fitted
+        pictures = []
+        for number, position in enumerate(_some(rest, tests).tolist()):
+            wanted = look is not None and not runs and number < _SHOWN
+            judged, overlay = _judge(fitted, rows[position], wanted=wanted)
+            pictures.append(judged)
+            if overlay is not None and look is not None:
+                look(rows[position], overlay)
+        runs.append(VesselRun(seed, [row.name for row in examples], pictures))
+    return runs
+
+
+def vessel_figures(runs: Sequence[VesselRun], *, samples: int, seed: int = 0) -> dict[str, Any]:
+    """Means over pictures and runs, with the paper's interval over runs and a bootstrap of patients.
+
+    AUROC and average precision are those of a picture's pixels inside the field of view, averaged over
+    pictures; pooling all pixels would mix up pictures with different exposures.
+    """
+    figures: dict[str, Any] = {}
+    for metric in METRICS:
+        means = [float(np.mean([p.figures[metric] for p in run.pictures])) for run in runs]
+        by_name: dict[str, list[float]] = {}
+        patient: dict[str, str] = {}
+        for run in runs:
+            for picture in run.pictures:
+                by_name.setdefault(picture.name, []).append(picture.figures[metric])
+                patient[picture.name] = picture.patient
+        values = np.array([np.mean(v) for v in by_name.values()])
+        weights = patient_weights([patient[name] for name in by_name], samples, seed) if samples else None
+        figure: dict[str, Any] = {**mean_interval(means).as_dict(), "values": means}
+        if weights is not None:
+            low, high = percentile_interval(weights @ values / weights.sum(1))
+            figure["bootstrap"] = {"low": low, "high": high}
+        figures[metric] = figure
+    return figures
+
+
+def read_labels(row: Row) -> tuple[Mask, Mask]:
+    """Vessels and field of view of a row, bool ``(H, W)``; grey masks are cut at half of their largest value.
+
+    Raises:
+        ManifestError: no mask, an empty one, or one of another size.
+    """
+    from retina_fm.adapters.masks import read_mask
+    from retina_fm.pictures import Transform, read_picture
+
+    if row.mask is None:
+        raise ManifestError(f"{row.name} has no mask to judge vessels by. Fill the column mask.")
+    picture = read_picture(row.path)
+    shape = picture.shape[:2]
+    values = read_mask(row.mask, shape, row.name)
+    if not values.any():
+        raise ManifestError(f"The mask of {row.name} is empty. Check {row.mask}.")
+    if row.columns.get("field"):
+        field = read_mask(row.columns["field"], shape, row.name)
+        inside = field > field.max() / 2
+    else:
+        inside = Transform().locate(picture).mask_in_picture()
+    return (values > values.max() / 2) & inside, inside
+
+
+def _some(positions: NDArray[np.int64], tests: int | None) -> NDArray[np.int64]:
+    if tests is None or len(positions) <= tests:
+        return positions
+    return np.asarray(positions[np.linspace(0, len(positions) - 1, tests).astype(int)])
+
+
+def _judge(fitted: Fitted, row: Row, *, wanted: bool) -> tuple[Judged, NDArray[np.uint8] | None]:
+    truth, inside = read_labels(row)
+    scores = np.asarray(fitted.scores(row.path), np.float64)
+    called = call_vessels(scores, inside, fitted.threshold)
+    figures = {
+        "auroc": float(auroc(truth[inside], scores[inside])),
+        "aupr": float(average_precision(truth[inside], scores[inside])),
+        "dice": dice(called, truth, inside),
+    }
+    return Judged(row.name, row.patient, figures), _overlay(row.path, called, truth) if wanted else None
+
+
+def _overlay(path: Path, called: Mask, truth: Mask) -> NDArray[np.uint8]:
+    """The photo in grey; found vessels green, missed ones red, false ones blue."""
+    from retina_fm.pictures import read_picture
+
+    grey = np.asarray(Image.fromarray(read_picture(path)).convert("L"), np.uint8) // 2
+    picture = np.repeat(grey[..., None], 3, 2)
+    picture[called & truth] = (60, 200, 90)
+    picture[~called & truth] = (230, 60, 50)
+    picture[called & ~truth] = (70, 120, 255)
+    return picture

@@ -1,0 +1,137 @@
+"""An evaluation under way: what is asked, what is finished, where it is kept."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import retina_fm
+from retina_fm.evaluation.cells import Cell, CellStore
+from retina_fm.evaluation.contenders import Contender, VesselsOnly
+from retina_fm.evaluation.leaks import Repeat, find_repeats, joined_patients, read_prints, refuse_leaks
+from retina_fm.evaluation.names import CLASSIFYING
+from retina_fm.evaluation.suite import Suite
+from retina_fm.evaluation.tasks import Task
+
+logger = logging.getLogger("retina_fm")
+
+FORMAT = 1
+"""Of ``results.json``."""
+FEATURE_PROTOCOLS = (*CLASSIFYING, "retrieval")
+Say = Callable[[str], None]
+
+
+@dataclass
+class Run:
+    """An evaluation under way.
+
+    Attributes:
+        suite: what is asked.
+        contenders: what is compared; the first is the subject that others are compared with.
+        out: folder of the results.
+        cache: folder of embeddings and fingerprints, which several runs may share.
+        say: told what is going on.
+        results: finished entries.
+        draws: positions drawn, as ids, by protocol, task and setting.
+        comparisons: of the subject with the best other.
+        tasks: what is known about each task.
+        skipped: what could not be run, and why.
+        cells: finished cells by protocol, task, setting and model.
+    """
+
+    suite: Suite
+    contenders: Sequence[Contender | VesselsOnly]
+    out: Path
+    cache: Path
+    say: Say = logger.info
+    results: list[dict[str, Any]] = field(default_factory=list)
+    draws: dict[str, Any] = field(default_factory=dict)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    cells: dict[tuple[str, str, str, str], Cell] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = CellStore(self.out / "cells")
+        self._patients: dict[str, NDArray[np.str_]] = {}
+
+    @property
+    def feature_contenders(self) -> list[Contender]:
+        """Those that give features."""
+        return [c for c in self.contenders if not isinstance(c, VesselsOnly)]
+
+    def patients_of(self, task: Task) -> NDArray[np.str_]:
+        """Patients of a task's rows, repeats joined; refuses leaks across official parts.
+
+        Raises:
+            LeakError: a patient or a photograph is in two official parts.
+        """
+        if task.name in self._patients:
+            return self._patients[task.name]
+        prints = read_prints(
+            [row.path for row in task.rows], self.cache / "fingerprints" / f"{task.data}.npz"
+        )
+        repeats = find_repeats(prints)
+        if task.official is not None and self.suite.leaks != "allow":
+            refuse_leaks(task.names, task.official, task.patients, repeats)
+        joined = joined_patients(task.patients, repeats)
+        self._patients[task.name] = joined
+        self.tasks[task.name] = described(task, repeats)
+        return joined
+
+    def skip(self, protocol: str, task: str, setting: str, model: str, reason: str) -> None:
+        """Note what could not be run, and why."""
+        self.skipped.append(where(protocol, task, setting, model, reason=reason))
+
+
+def record(run: Run, protocol: str, task: str, setting: str, model: str, cell: Cell) -> None:
+    """Add a finished cell to the results."""
+    run.cells[protocol, task, setting, model] = cell
+    shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
+    entry = {**where(protocol, task, setting, model), "figures": cell.figures, **shown}
+    run.results.append(entry)
+
+
+def described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """What the results say about a task."""
+    classes = {c: int((task.truth == number).sum()) for number, c in enumerate(task.classes)}
+    return {
+        "set": task.data,
+        "pictures": len(task.rows),
+        "patients": len(set(task.patients.tolist())),
+        "classes": classes,
+        "left_out": task.left_out,
+        "split": "drawn by patient" if task.official is None else "official",
+        "repeats": [
+            [task.rows[r.first].name, task.rows[r.second].name, round(r.likeness, 3)] for r in repeats
+        ],
+        "manifest_sha256": task.sha256,
+    }
+
+
+def where(protocol: str, task: str, setting: str, model: str, **more: str) -> dict[str, str]:
+    """What an entry of the results is about."""
+    return {"protocol": protocol, "task": task, "setting": setting, "model": model, **more}
+
+
+def versions() -> dict[str, str]:
+    """What results may depend on besides data, weights and seeds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {
+        "retina_fm": retina_fm.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    for package in ("numpy", "scipy", "scikit-learn", "scikit-image", "torch", "pillow"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
