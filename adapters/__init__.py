@@ -27,6 +27,9 @@ _HOMES = {
     "lesion_readings": "retina_fm.adapters.zero_shot",
     "load": "retina_fm.adapters.saving",
     "save": "retina_fm.adapters.saving",
+    "overlay": "retina_fm.adapters.overlays",
+    "pull": "retina_fm.adapters.hub",
+    "push": "retina_fm.adapters.hub",
     "vessel_maps": "retina_fm.adapters.zero_shot",
 }
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from retina_fm.adapters.few_shot import Draw as Draw
     from retina_fm.adapters.few_shot import draw_examples as draw_examples
     from retina_fm.adapters.few_shot import draw_pictures as draw_pictures
+    from retina_fm.adapters.hub import pull as pull
+    from retina_fm.adapters.hub import push as push
     from retina_fm.adapters.linear import LinearClassifier as LinearClassifier
     from retina_fm.adapters.linear import LinearRegressor as LinearRegressor
     from retina_fm.adapters.mlp import MLPClassifier as MLPClassifier
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters.neighbours import NearestMeanClassifier as NearestMeanClassifier
     from retina_fm.adapters.neighbours import NeighboursClassifier as NeighboursClassifier
     from retina_fm.adapters.neighbours import NeighboursRegressor as NeighboursRegressor
+    from retina_fm.adapters.overlays import overlay as overlay
     from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
     from retina_fm.adapters.saving import load as load
     from retina_fm.adapters.saving import save as save

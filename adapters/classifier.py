@@ -77,6 +77,10 @@ class FundusClassifier(ClassifierMixin, PhotoEstimator):  # type: ignore[misc]
     def _check_labels(self, y: Any) -> None:
         class_targets(y)
 
+    def _strata(self, y: Any) -> np.ndarray | None:
+        targets = class_targets(y)
+        return None if targets.multi_label else targets.index
+
     def _draw(self, y: Any, patients: np.ndarray | None) -> Draw:
         assert self.shots is not None
         return draw_examples(y, self.shots, seed=self.seed, groups=patients)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from retina_fm.adapters.base_heads import ClassifierHead, RegressorHead, shrunk_scale
 from retina_fm.adapters.calibration import fit_temperature
-from retina_fm.adapters.labels import ClassTargets, class_weights
+from retina_fm.adapters.labels import ClassTargets, class_targets, class_weights, regression_targets
 from retina_fm.adapters.linear import probabilities_of
 from retina_fm.adapters.mlp_network import MLP
 from retina_fm.adapters.mlp_training import Protocol, auroc, classification_loss, seeded, train
@@ -27,7 +28,14 @@ class _WithModule:
     widths: Sequence[int] | None
     hidden: int
     dropout: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
     seed: int
+
+    def protocol(self) -> Protocol:
+        """Schedule and step sizes."""
+        return Protocol(self.epochs, self.batch_size, self.learning_rate)
 
     def _build(self, X: np.ndarray, outputs: int) -> MLP:
         with seeded(self.seed):
@@ -132,10 +140,11 @@ class MLPClassifier(_WithModule, ClassifierHead):
         onehot = targets.onehot[rows]
         self._start_at_prior(onehot, weights, targets.multi_label)
         loss = classification_loss(onehot, weights, targets.multi_label, self.label_smoothing)
-        protocol = Protocol(self.epochs, self.batch_size, self.learning_rate)
         score = None if held is None else (lambda _: auroc(held[1], self._probabilities(held[0])))
         inputs = torch.from_numpy(X[rows].astype(np.float32))
-        self.validation_auroc_, self.n_iter_ = train(self.module_, inputs, loss, protocol, score, self.seed)
+        self.validation_auroc_, self.n_iter_ = train(
+            self.module_, inputs, loss, self.protocol(), score, self.seed
+        )
         if held is not None and self.calibrate:
             logits = self._outputs(held[0])
             self.temperature_ = fit_temperature(logits, held[1].onehot, targets.multi_label)
@@ -149,6 +158,23 @@ class MLPClassifier(_WithModule, ClassifierHead):
         output = self.module_.layers[-1]
         assert isinstance(output, torch.nn.Linear)
         output.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
+
+    def joint(
+        self, y: Any, embed: Callable[[], np.ndarray] | None, val: Any
+    ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], float] | None]:
+        """Loss and validation AUROC for training this head's module together with an encoder."""
+        targets = class_targets(y, self.classes_)
+        weights = class_weights(targets, self.class_weight)
+        loss = classification_loss(targets.onehot, weights, self.multi_label_, self.label_smoothing)
+        if embed is None:
+            return loss, None
+        held = class_targets(val[1], self.classes_)
+
+        def score() -> float:
+            self.validation_auroc_ = auroc(held, self._probabilities(embed()))
+            return self.validation_auroc_
+
+        return loss, score
 
     def _probabilities(self, X: np.ndarray) -> np.ndarray:
         return probabilities_of(self._outputs(X) / self.temperature_, self.multi_label_)
@@ -210,12 +236,27 @@ class MLPRegressor(_WithModule, RegressorHead):
             self.module_,
             torch.from_numpy(X[rows].astype(np.float32)),
             lambda out, chosen: (out - wanted[chosen]).square().mean(),
-            Protocol(self.epochs, self.batch_size, self.learning_rate),
+            self.protocol(),
             score,
             self.seed,
         )
         self.validation_error_ = None if found is None else -found
         self.attention_ = self._attention(X)
+
+    def joint(
+        self, y: Any, embed: Callable[[], np.ndarray] | None, val: Any
+    ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], float] | None]:
+        """Loss and validation score for training this head's module together with an encoder."""
+        values = regression_targets(y)
+        wanted = torch.from_numpy(self._standard(values.reshape(len(values), -1)).astype(np.float32))
+
+        def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+            return (outputs - wanted[rows]).square().mean()
+
+        if embed is None:
+            return loss, None
+        others = self._standard(regression_targets(val[1]).reshape(len(val[0]), -1))
+        return loss, lambda: -float(np.square(self._outputs(embed()) - others).mean())
 
     def _predicted(self, X: np.ndarray) -> np.ndarray:
         return self._outputs(X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,7 +20,8 @@ from retina_fm.adapters.extraction import (
 )
 from retina_fm.adapters.few_shot import Draw, check_groups
 from retina_fm.adapters.heads import make_head
-from retina_fm.adapters.splits import refuse_shared_patients
+from retina_fm.adapters.splits import refuse_shared_patients, validation_split
+from retina_fm.adapters.tuning import finetune, tunable_copy
 from retina_fm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,12 +40,14 @@ class PhotoEstimator(BaseEstimator):  # type: ignore[misc]
         encoders_: identity of each encoder.
         drawn_: positions of the photos trained on, where ``shots`` drew them; all positions otherwise.
         drawn_names_: what those photos are called.
+        tuned_: the leading encoder as it was trained along; only with ``tune`` other than ``head``.
     """
 
     head_: Any
     encoders_: list[Identity]
     drawn_: np.ndarray
     drawn_names_: list[str]
+    tuned_: Any
     _heads: dict[str, Any]
 
     def fit(self, photos: Any, y: Any, groups: Any = None, val: Any = None) -> Self:
@@ -88,7 +92,7 @@ class PhotoEstimator(BaseEstimator):  # type: ignore[misc]
     def embed(self, photos: Any) -> np.ndarray:
         """What the head sees: embeddings of all encoders side by side, ``float64 (N, D1 + D2 + ...)``."""
         check_is_fitted(self, "head_")
-        return embeddings_of(photo_list(photos), self._models(), self._compute())
+        return self._embeddings(photo_list(photos))
 
     def attention(self, photos: Any) -> np.ndarray:
         """Weight of each encoder for each photo, ``(N, encoders)``; rows sum to 1.
@@ -130,11 +134,58 @@ class PhotoEstimator(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _fit_photos(self, photos: list[Any], y: Any, groups: Any, val: Any) -> None:
-        X = embeddings_of(photos, self._models(), self._compute())
-        if val is not None:
-            val = (embeddings_of(val[0], self._models(), self._compute()), val[1])
+        if self.tune != "head":
+            if self.head != "mlp":
+                raise ConfigError(
+                    f"tune={self.tune!r} trains the encoder through head='mlp', not {self.head!r}."
+                )
+            photos, y, val = self._set_aside(photos, y, groups, val)
+        if hasattr(self, "tuned_"):
+            del self.tuned_
         self.encoders_ = [identity_of(encoder_of(model, self._compute())) for model in self._models()]
-        self.head_ = self._new_head().fit(X, y, groups=groups, val=val)
+        X = self._embeddings(photos)
+        held = None if val is None else (self._embeddings(val[0]), val[1])
+        self.head_ = self._new_head().fit(X, y, groups=groups, val=held)
+        if self.tune != "head":
+            self._fit_encoder(photos, X, y, val)
+
+    def _fit_encoder(self, photos: list[Any], X: np.ndarray, y: Any, val: Any) -> None:
+        """Go on from the fitted head with the leading encoder trained along."""
+        encoder = encoder_of(self._models()[0], self._compute())
+        tuned, parameters = tunable_copy(encoder, self.tune)
+        self.tuned_ = tuned
+        loss, score = self.head_.joint(y, None if val is None else lambda: self._embeddings(val[0]), val)
+        finetune(
+            tuned,
+            parameters,
+            self.head_.module_,
+            [encoder.transform.view(photo)[0] for photo in photos],
+            torch.from_numpy(X[:, self.encoders_[0].features :]).float(),
+            loss,
+            score,
+            self.head_.protocol(),
+            seed=self.seed,
+            progress=self.progress,
+        )
+        self.head_.attention_ = self.head_.attention(self._embeddings(photos))
+
+    def _set_aside(self, photos: list[Any], y: Any, groups: Any, val: Any) -> tuple[list[Any], Any, Any]:
+        """The split that the head would make, made here, so that the encoder does not see it either."""
+        if val is not None:
+            return photos, y, val
+        patients = check_groups(groups, len(photos))
+        share = (self.head_settings or {}).get("validation", 0.2)
+        train, held = validation_split(self._strata(y), patients, share, self.seed)
+        if not len(held):
+            return photos, y, None
+        kept = [photos[i] for i in train]
+        return kept, _rows_of(y, train), ([photos[i] for i in held], _rows_of(y, held))
+
+    def _embeddings(self, photos: list[Any]) -> np.ndarray:
+        models = self._models()
+        if hasattr(self, "tuned_"):
+            models[0] = self.tuned_
+        return embeddings_of(photos, models, self._compute())
 
     def _new_head(self) -> Any:
         widths = [identity.features for identity in self.encoders_]
@@ -163,6 +214,9 @@ class PhotoEstimator(BaseEstimator):  # type: ignore[misc]
         return photos, labels
 
     def _check_labels(self, y: Any) -> None:
+        raise NotImplementedError
+
+    def _strata(self, y: Any) -> np.ndarray | None:
         raise NotImplementedError
 
     def _draw(self, y: Any, patients: np.ndarray | None) -> Draw:

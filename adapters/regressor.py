@@ -62,6 +62,9 @@ class FundusRegressor(RegressorMixin, PhotoEstimator):  # type: ignore[misc]
     def _check_labels(self, y: Any) -> None:
         regression_targets(y)
 
+    def _strata(self, y: Any) -> np.ndarray | None:  # noqa: ARG002
+        return None
+
     def _draw(self, y: Any, patients: np.ndarray | None) -> Draw:
         assert self.shots is not None
         return draw_pictures(len(y), self.shots, seed=self.seed, groups=patients)

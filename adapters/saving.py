@@ -21,6 +21,7 @@ from retina_fm.adapters.extraction import Identity, encoder_of
 from retina_fm.adapters.factory import TASKS
 from retina_fm.adapters.heads import make_head
 from retina_fm.adapters.licences import checked_licence
+from retina_fm.adapters.tuning import changed_tensors, with_tensors
 from retina_fm.errors import ConfigError, TransformMismatchError, WeightsError
 from retina_fm.models import ModelCard
 from retina_fm.models.card import RESEARCH_USE
@@ -208,25 +209,36 @@ def _state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         else:
             arrays = {**arrays, "target_mean_": head.target_mean_, "target_scale_": head.target_scale_}
             state["one_target"] = head.one_target_
-        return {f"head.{key}": np.asarray(value) for key, value in arrays.items()}, state
+        return {f"head.{key}": np.asarray(value) for key, value in arrays.items()} | _tuned(estimator), state
     module = {f"module.{k}": v.cpu().numpy() for k, v in estimator.module_.state_dict().items()}
-    return module, {
+    return module | _tuned(estimator), {
         "classes": estimator.classes_.tolist(),
         "threshold": estimator.threshold_,
         "history": estimator.history_,
     }
 
 
+def _tuned(estimator: Any) -> dict[str, np.ndarray]:
+    if not hasattr(estimator, "tuned_"):
+        return {}
+    return {f"encoder.{key}": value for key, value in changed_tensors(estimator.tuned_).items()}
+
+
 def _restore(estimator: Any, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+    tuned = {k.removeprefix("encoder."): arrays.pop(k) for k in list(arrays) if k.startswith("encoder.")}
+    if tuned:
+        encoder = encoder_of(estimator._models()[0], estimator._compute())
+        estimator.tuned_ = with_tensors(encoder, tuned)
     if "head" not in state:
         from retina_fm.adapters.decoder import MapDecoder
 
         estimator.classes_ = np.array(state["classes"])
         estimator.threshold_, estimator.history_ = state["threshold"], state["history"]
         count = len(estimator.classes_)
-        module = MapDecoder(estimator._source(), 1 if count == 2 else count, estimator.decoder)
+        module: Any = MapDecoder(estimator._source(), 1 if count == 2 else count, estimator.decoder)
         module.load_state_dict({k.removeprefix("module."): torch.from_numpy(v) for k, v in arrays.items()})
-        estimator.module_ = module.to(estimator._compute().torch_device).eval()
+        module = module.to(estimator._compute().torch_device, memory_format=torch.channels_last)
+        estimator.module_ = module.eval()
         return
     head = make_head(estimator.head, estimator._heads, {}, state["head"])
     own = {key.removeprefix("head."): value for key, value in arrays.items()}

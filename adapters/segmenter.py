@@ -14,6 +14,7 @@ from retina_fm.adapters.extraction import Compute, Identity, encoder_of, identit
 from retina_fm.adapters.few_shot import check_groups, draw_pictures
 from retina_fm.adapters.masks import class_indices, dice, mask_classes, mask_list, read_mask
 from retina_fm.adapters.mlp_training import seeded
+from retina_fm.adapters.photo_estimator import TUNES
 from retina_fm.adapters.segmentation_items import ItemMaker
 from retina_fm.adapters.segmentation_prediction import (
     best_threshold,
@@ -22,6 +23,7 @@ from retina_fm.adapters.segmentation_prediction import (
 )
 from retina_fm.adapters.segmentation_training import Plan, train_decoder
 from retina_fm.adapters.splits import refuse_shared_patients, validation_split
+from retina_fm.adapters.tuning import tunable_copy
 from retina_fm.adapters.views import View, target_of, view_of, working_transform
 from retina_fm.errors import ConfigError
 from retina_fm.pictures import describe
@@ -61,9 +63,12 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         threshold_: probability from which a pixel is foreground (two classes), chosen on the support set.
         module_: the decoder, a ``torch.nn.Module``.
         encoders_: identity of the encoder.
+        tuned_: the encoder as it was trained along; only with ``tune`` other than ``head``.
         drawn_, drawn_names_: positions and names of the photos trained on.
         history_: loss and validation Dice by step and second.
     """
+
+    tuned_: Any
 
     def __init__(
         self,
@@ -208,6 +213,13 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
 
     def _train(self, views: Any, labels: Any, views_held: Any, labels_held: Any) -> None:
         compute, count = self._compute(), len(self.classes_)
+        if self.tune not in TUNES:
+            raise ConfigError(f"tune is {self.tune!r}; use {', '.join(map(repr, TUNES))}.")
+        if hasattr(self, "tuned_"):
+            del self.tuned_
+        tuned: list[torch.nn.Parameter] = []
+        if self.tune != "head":
+            self.tuned_, tuned = tunable_copy(encoder_of(self.model, compute), self.tune)
         source, transform = self._source(), self._transform()
         self.encoders_: list[Identity] = [identity_of(source.encoder)]
         targets = [target_of(label, view, count) for view, label in zip(views, labels, strict=True)]
@@ -219,7 +231,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             source,
             seed=self.seed,
             augment=self.augment,
-            keep_maps=True,
+            keep_maps=not tuned,
             map_dtype=compute.torch_dtype,
             device=compute.torch_device,
         )
@@ -231,7 +243,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
         plan = Plan(steps=self.steps, max_seconds=self.max_seconds, memory=int(self.memory_gb * 1e9))
         self.module_, self.history_ = train_decoder(
-            module, maker, plan, tuned=[], validate=validate, seed=self.seed, progress=self.progress
+            module, maker, plan, tuned=tuned, validate=validate, seed=self.seed, progress=self.progress
         )
         self.threshold_ = 0.5
         if count == 2:
@@ -307,6 +319,8 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         return Compute(self.device, self.dtype, self.progress)
 
     def _source(self) -> MapSource:
+        if hasattr(self, "tuned_"):
+            return MapSource(self.tuned_)
         return MapSource(encoder_of(self.model, self._compute()))
 
     def _tile(self) -> int:

@@ -15,9 +15,12 @@ from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.generation import generate_frames
 from retina_fm.models import load_generator, read_config, resolve
+from retina_fm.network import LESIONS
 from retina_fm.network.masks import field_of_view
 
 VESSELS = "vessels"
+TARGETS = (VESSELS, *LESIONS)
+"""What can be read off a model without training."""
 ARTERIOVENOUS = slice(2, 8)
 """Frames in which both arteries and veins hold dye: late arterial and venous ones."""
 _BACKGROUND = 12.0

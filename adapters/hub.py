@@ -1,0 +1,92 @@
+"""Adapters on the hub: pushed with their licence, pulled at a revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retina_fm.adapters.saving import MANIFEST, TENSORS, load, read_manifest
+from retina_fm.errors import OutputError
+from retina_fm.models.places import HUB_PREFIX
+
+_SPDX = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-4.0": "cc-by-4.0", "CC-BY-NC-4.0": "cc-by-nc-4.0"}
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    revision: str | None = None,
+    private: bool = True,
+    token: str | None = None,
+) -> str:
+    """Upload a saved adapter with a card that states its licence and encoders.
+
+    Args:
+        folder: as ``estimator.save`` wrote it.
+        repository: ``OWNER/NAME``, made if it is not there.
+        revision: branch; the main one without it.
+        private: of a repository that is made; an adapter learnt from patients' photographs starts private.
+        token: of the hub; the one that is logged in without it.
+
+    Returns:
+        The commit that was made: what ``pull(..., revision=)`` takes.
+
+    Raises:
+        ConfigError: the folder is no adapter.
+        OutputError: the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    source = Path(folder)
+    manifest = read_manifest(source)
+    card = source / "README.md"
+    if not card.exists():
+        card.write_text(card_of(manifest), encoding="utf-8")
+    client = HfApi(token=token)
+    try:
+        client.create_repo(repository, private=private, exist_ok=True)
+        commit = client.upload_folder(
+            repo_id=repository,
+            folder_path=source,
+            revision=revision,
+            allow_patterns=[MANIFEST, TENSORS, "README.md"],
+            commit_message=f"{manifest['task']} adapter",
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise OutputError(
+            f"{repository}: the hub refused ({str(error).splitlines()[0]}). Check the name, the connection "
+            "and the token (huggingface-cli login)."
+        ) from None
+    return str(commit.oid)
+
+
+def pull(repository: str, *, revision: str | None = None, **settings: Any) -> Any:
+    """A fitted estimator from the hub, or from its cache.
+
+    Args:
+        repository: ``OWNER/NAME``, with or without ``hf-hub:``.
+        revision: commit, tag or branch.
+        settings: as :func:`retina_fm.adapters.load` takes them.
+    """
+    name = repository if repository.startswith(HUB_PREFIX) else HUB_PREFIX + repository
+    return load(name, revision=revision, **settings)
+
+
+def card_of(manifest: dict[str, Any]) -> str:
+    """A model card: licence, encoders with theirs, purpose."""
+    licence = manifest["licence"]
+    encoders = "\n".join(
+        f"- `{one['name']}`, licence {one['card']['licence']}, weights `{one['weights_sha256'][:16]}`"
+        for one in manifest["encoders"]
+    )
+    head = f"license: {_SPDX.get(licence, 'other')}\n"
+    if licence not in _SPDX:
+        head += f"license_name: {licence!r}\n"
+    return (
+        f"---\n{head}library_name: retina-fm\n---\n\n# {manifest['task'].capitalize()} adapter\n\n"
+        f"Licence: {licence}. It needs these encoders, which are not part of it and keep "
+        "their own licences:\n\n"
+        f"{encoders}\n\n{manifest['intended_use']}\n"
+    )

@@ -1,0 +1,154 @@
+"""Encoders trained along with a head: which part of them, and the loop for pooled features."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retina_fm.adapters.augmentation import recoloured
+from retina_fm.adapters.mlp_training import Protocol, seeded
+from retina_fm.adapters.views import scaled
+from retina_fm.encoding.progress import progress_bar
+from retina_fm.errors import ConfigError
+from retina_fm.network import Encoder
+from retina_fm.network.layers import TRUNK_LAYERS
+
+_ENCODER_SHARE = 0.1
+_TOGETHER = 4
+"""Views that go through the encoder at once; a step adds up the gradients of its batch."""
+
+
+def tunable_copy(encoder: Any, tune: str) -> tuple[Any, list[nn.Parameter]]:
+    """A float32 copy of an encoder and the parameters of it that are trained.
+
+    Args:
+        encoder: stays as it is.
+        tune: ``last`` for the residual blocks (the last block or stage of other models), ``all``.
+
+    Raises:
+        ConfigError: the last blocks of this model are not known.
+    """
+    tuned = copy.deepcopy(encoder).float().requires_grad_(False)
+    parts = [tuned] if tune == "all" else _last_parts(tuned)
+    parameters = [p for part in parts for p in part.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    return tuned, parameters
+
+
+def changed_tensors(encoder: Any) -> dict[str, np.ndarray]:
+    """The tensors of a tuned encoder that may differ from what it was copied from."""
+    return {name: p.detach().cpu().numpy() for name, p in encoder.named_parameters() if p.requires_grad}
+
+
+def with_tensors(encoder: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The encoder as it was tuned: a float32 copy with these tensors in place of its own."""
+    tuned = copy.deepcopy(encoder).float().requires_grad_(False)
+    own = dict(tuned.named_parameters())
+    with torch.no_grad():
+        for name, value in arrays.items():
+            own[name].copy_(torch.from_numpy(value)).requires_grad_(True)
+    return tuned.eval()
+
+
+def finetune(
+    encoder: Any,
+    parameters: list[nn.Parameter],
+    module: nn.Module,
+    views: Sequence[np.ndarray],
+    others: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    score: Callable[[], float] | None,
+    protocol: Protocol,
+    *,
+    seed: int,
+    progress: bool | None,
+) -> None:
+    """Train a head and its encoder together, in place, starting from a head fitted on frozen features.
+
+    Fitting the head first keeps its random start from tearing the features apart (Kumar et al., ICLR 2022).
+
+    Args:
+        encoder: a tunable copy.
+        parameters: of the encoder that are trained, at a tenth of the head's rate.
+        module: the head's module.
+        views: ``uint8 (S, S, 3)`` of the photos.
+        others: embeddings ``(N, R)`` of further, frozen encoders to put beside; R may be 0.
+        loss: of logits and rows.
+        score: of encoder and head as they are, higher is better; the best state is kept, the first included.
+        protocol: schedule and batch.
+        seed: of order, augmentation and dropout.
+        progress: a bar; None shows it on a terminal.
+    """
+    device = next(encoder.parameters()).device
+    module.to(device)
+    random = np.random.Generator(np.random.PCG64([seed, 4]))
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": list(module.parameters()), "share": 1.0},
+            {"params": parameters, "share": _ENCODER_SHARE},
+        ],
+        lr=protocol.peak,
+        weight_decay=protocol.weight_decay,
+    )
+    each = max(1, -(-len(views) // protocol.batch_size))
+    best = (score(), _states(encoder, module)) if score is not None else None
+    with seeded(seed), progress_bar(progress, protocol.epochs * each, "fine-tune") as bar:
+        bar.unit = "step"
+        for step in range(protocol.epochs * each):
+            if step % each == 0:
+                order = random.permutation(len(views))
+            rows = order[(step % each) * protocol.batch_size :][: protocol.batch_size]
+            for group in optimiser.param_groups:
+                group["lr"] = protocol.rate((step + 1) / (protocol.epochs * each)) * group["share"]
+            module.train()
+            optimiser.zero_grad()
+            for start in range(0, len(rows), _TOGETHER):
+                few = torch.from_numpy(rows[start : start + _TOGETHER])
+                pixels = torch.stack([_turned(views[row], random) for row in few.tolist()])
+                pooled = encoder.embed(scaled(pixels, encoder.transform).to(device))
+                logits = module(torch.cat([pooled, others[few].to(device)], dim=1)).cpu()
+                (loss(logits, few) * len(few) / len(rows)).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 5.0)
+            optimiser.step()
+            bar.update(1)
+            if score is not None and best is not None and (step + 1) % each == 0:
+                module.eval()
+                found = score()
+                if found > best[0]:
+                    best = (found, _states(encoder, module))
+    if best is not None:
+        encoder.load_state_dict(best[1][0])
+        module.load_state_dict(best[1][1])
+    module.cpu().eval()
+
+
+def _states(encoder: nn.Module, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return copy.deepcopy(encoder.state_dict()), copy.deepcopy(module.state_dict())
+
+
+def _turned(view: np.ndarray, random: np.random.Generator) -> Tensor:
+    """A view flipped, turned by right angles and recoloured; what is outside stays black."""
+    pixels = torch.from_numpy(view).permute(2, 0, 1).float() / 255
+    outside = (pixels == 0).all(0, keepdim=True)
+    pixels = recoloured(pixels, random).masked_fill(outside, 0.0)
+    pixels = torch.rot90(pixels, int(random.integers(4)), (1, 2))
+    return pixels.flip(2) if random.random() < 0.5 else pixels
+
+
+def _last_parts(encoder: Any) -> list[nn.Module]:
+    if isinstance(encoder, Encoder):
+        return list(encoder.model.children())[TRUNK_LAYERS:]
+    backbone = encoder.backbone
+    for name in ("blocks", "stages", "layer4"):
+        found = getattr(backbone, name, None)
+        if isinstance(found, nn.Module):
+            last = found if name == "layer4" else list(found.children())[-1]
+            norm = getattr(backbone, "norm", None)
+            return [last, norm] if isinstance(norm, nn.Module) else [last]
+    raise ConfigError(f"{encoder.name}: its last block is not known; use tune='all' or tune='head'.")

@@ -1,0 +1,136 @@
+"""``retina-fm adapt``: labelled photos to an adapter."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from retina_fm.cli.encode import add_model_arguments
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "adapt",
+        help="labelled photos to an adapter",
+        description="Fit a head or a decoder on an encoder; 'retina-fm predict' uses the folder written.",
+    )
+    parser.add_argument("task", choices=("segmentation", "classification", "regression"))
+    parser.add_argument("--images", help="folder or quoted glob of photos; base of the paths in --labels")
+    parser.add_argument("--masks", help="folder of masks named as the photos (segmentation)")
+    parser.add_argument("--labels", help="CSV with path, a label, and patient_id and split if there are any")
+    parser.add_argument("--column", default="label", help="of the labels (default: label)")
+    parser.add_argument("--multi-label", action="store_true", help="labels are joined by |")
+    parser.add_argument("--out", required=True, help="adapter folder to write")
+    parser.add_argument("--shots", type=int, help="examples a class, or photos, to draw")
+    parser.add_argument("--head", help="mlp, linear, neighbours, nearest-mean")
+    parser.add_argument("--fuse-with", nargs="+", help="further encoders, fused by soft attention")
+    parser.add_argument("--tune", choices=("head", "last", "all"), default="head", help="what is trained")
+    parser.add_argument("--class-weight", choices=("balanced",), help="for classes of unequal size")
+    parser.add_argument("--mask-threshold", type=float, help="mask values above it are foreground")
+    parser.add_argument("--view-size", type=int, help="working size; larger than the encoder's gives tiles")
+    parser.add_argument("--steps", type=int, help="of a decoder's training, at most")
+    parser.add_argument("--max-seconds", type=float, help="of a decoder's training")
+    parser.add_argument("--licence", help="of the adapter; what follows from the encoders without it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+    add_model_arguments(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit, save and report."""
+    from retina_fm.adapters import adapt
+    from retina_fm.cli.main import print_json
+    from retina_fm.errors import ConfigError
+
+    settings = {
+        "head": arguments.head,
+        "fuse_with": arguments.fuse_with,
+        "class_weight": arguments.class_weight,
+        "mask_threshold": arguments.mask_threshold,
+        "view_size": arguments.view_size,
+        "steps": arguments.steps,
+        "max_seconds": arguments.max_seconds,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+    }
+    estimator = adapt(
+        arguments.task,
+        arguments.shots,
+        model=arguments.model,
+        tune=arguments.tune,
+        seed=arguments.seed,
+        **{key: value for key, value in settings.items() if value is not None},
+    )
+    if arguments.shots == 0:
+        raise ConfigError(
+            "shots=0 needs no adapter: retina-fm predict vessels PHOTOS --out DIR reads the model."
+        )
+    if arguments.task == "segmentation":
+        if not arguments.images or not arguments.masks:
+            raise ConfigError("Segmentation needs --images DIR and --masks DIR.")
+        estimator.fit(arguments.images, arguments.masks)
+    else:
+        _fit_labels(estimator, arguments)
+    folder = estimator.save(arguments.out, licence=arguments.licence)
+    report = _report(estimator, folder)
+    if arguments.json:
+        print_json(report)
+        return 0
+    for key, value in report.items():
+        print(f"{key}: {value}")
+    return 0
+
+
+def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> None:
+    from retina_fm.adapters.labels import regression_targets
+    from retina_fm.adapters.prediction_files import read_labels
+    from retina_fm.errors import ConfigError
+
+    if not arguments.labels:
+        raise ConfigError(f"{arguments.task.capitalize()} needs --labels labels.csv.")
+    images = Path(arguments.images) if arguments.images else None
+    rows = read_labels(Path(arguments.labels), arguments.column, images=images, several=arguments.multi_label)
+    count = len(rows["path"])
+    used = [i for i in range(count) if rows.get("use", ["yes"] * count)[i] != "no"]
+    split = rows.get("split", ["train"] * count)
+    train = [i for i in used if split[i] in ("train", "")]
+    held = [i for i in used if split[i] == "val"]
+    if not train:
+        raise ConfigError(
+            f"{arguments.labels}: no row has split=train. Leave the column out to train on all."
+        )
+    labels = rows["label"]
+    if arguments.task == "regression":
+        labels = regression_targets(labels).tolist()
+    patients = rows.get("patient_id")
+
+    def part(positions: list[int]) -> tuple[Any, ...]:
+        groups = [patients[i] for i in positions] if patients else None
+        return [rows["path"][i] for i in positions], [labels[i] for i in positions], groups
+
+    photos, y, groups = part(train)
+    estimator.fit(photos, y, groups=groups, val=part(held) if held else None)
+
+
+def _report(estimator: Any, folder: Path) -> dict[str, Any]:
+    from retina_fm.adapters.saving import read_manifest
+
+    manifest = read_manifest(folder)
+    report: dict[str, Any] = {
+        "adapter": str(folder),
+        "task": manifest["task"],
+        "encoders": ", ".join(one["name"] for one in manifest["encoders"]),
+        "licence": manifest["licence"],
+        "trained on": f"{len(manifest['drawn'])} photos",
+    }
+    if hasattr(estimator, "classes_"):
+        report["classes"] = ", ".join(map(str, estimator.classes_))
+    if hasattr(estimator, "threshold_"):
+        report["threshold"] = round(estimator.threshold_, 3)
+    found = getattr(getattr(estimator, "head_", None), "validation_auroc_", None)
+    if found is not None:
+        report["validation AUROC"] = round(found, 3)
+    return report

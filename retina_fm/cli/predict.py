@@ -1,0 +1,47 @@
+"""``retina-fm predict``: an adapter, or the model itself, over photos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from retina_fm.cli.encode import collect
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="an adapter over photos: masks with overlays, or a table",
+        description="Predict with an adapter; or name 'vessels' or a lesion type to read the model itself.",
+    )
+    parser.add_argument("adapter", help="folder, hf-hub:OWNER/NAME, 'vessels' or a lesion type")
+    parser.add_argument("photos", nargs="+", help="folders, quoted globs, or files")
+    parser.add_argument("--out", required=True, help="folder; for classification also FILE.csv")
+    parser.add_argument("--probabilities", action="store_true", help="probability maps as PNG too")
+    parser.add_argument("--model", help="where the encoder is, if not under the name the adapter remembers")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict and say where."""
+    from retina_fm.adapters import adapt, load
+    from retina_fm.adapters.prediction_files import write_masks, write_table
+    from retina_fm.adapters.zero_shot import TARGETS
+    from retina_fm.pictures import expand
+
+    if arguments.adapter in TARGETS and not Path(arguments.adapter).exists():
+        model = arguments.model or "fundus2video"
+        estimator = adapt("segmentation", 0, model=model, target=arguments.adapter, device=arguments.device)
+    else:
+        estimator = load(arguments.adapter, model=arguments.model, device=arguments.device)
+    photos = list(expand(collect(arguments.photos)))
+    out = Path(arguments.out)
+    if hasattr(estimator, "head_"):
+        print(f"{write_table(estimator, photos, out)}: {len(photos)} photos")
+        return 0
+    written = write_masks(estimator, photos, out, probabilities=arguments.probabilities)
+    print(f"{out}: {len(written)} masks, overlays in {out / 'overlays'}")
+    return 0
