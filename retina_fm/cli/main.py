@@ -25,6 +25,8 @@ COMMANDS = (
     "pretrain",
     "export",
     "generate",
+    "index",
+    "search",
     "evaluate",
     "manifest",
     "adapt",
