@@ -28,7 +28,20 @@ FLOORS = {
     "adapters": {"errors", "_files", "_vision", "pictures", "network", "models", "encoding", "generation"},
     "indexes": {"errors", "_files", "pictures", "models", "encoding"},
     "training": {"errors", "_files", "_processes", "_vision", "pictures", "network", "models", "generation"},
-    "evaluation": {"errors", "_files", "pictures", "models", "encoding", "generation", "adapters", "indexes"},
+    "evaluation": {
+        *(
+            "errors",
+            "_files",
+            "_vision",
+            "pictures",
+            "models",
+            "encoding",
+            "generation",
+            "adapters",
+            "indexes",
+        ),
+        "training",  # its metrics of videos; training never looks back
+    },
 }
 TOP = {"cli", "demo", "doctor", "__init__"}
 
