@@ -21,6 +21,8 @@ _HOMES = {
     "recall_at_k": "retina_fm.indexes.recall",
     "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
+    "save_gallery": "retina_fm.indexes.gallery",
+    "Shown": "retina_fm.indexes.gallery",
     "verify": "retina_fm.indexes.repair",
 }
 
@@ -29,6 +31,8 @@ __all__ = sorted(_HOMES)
 if TYPE_CHECKING:
     from retina_fm.indexes.duplicates import Duplicate as Duplicate
     from retina_fm.indexes.exact import nearest_rows as nearest_rows
+    from retina_fm.indexes.gallery import Shown as Shown
+    from retina_fm.indexes.gallery import save_gallery as save_gallery
     from retina_fm.indexes.hits import Hit as Hit
     from retina_fm.indexes.image_index import ImageIndex as ImageIndex
     from retina_fm.indexes.opening import index as index

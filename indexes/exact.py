@@ -87,8 +87,10 @@ def nearest_rows(
         # an inner product of length n errs by less than n units of the product of the norms
         bound = longest or float(np.sqrt(np.einsum("ij,ij->i", block, block).max()))
         margins = 1.05 * block.shape[1] * _UNIT * lengths * bound
-        for query, best, line, margin in zip(queries, found, scores, margins, strict=True):
-            best.offer(query, line, rows, block, float(margin))
+        highest = scores.max(axis=1)
+        for query, best, line, top, margin in zip(queries, found, scores, highest, margins, strict=True):
+            if top >= best.floor - margin:
+                best.offer(query, line, rows, block, float(margin))
     results = [best.finish() for best in found]
     if not results:
         return Neighbours(np.empty((0, k), np.int64), np.empty((0, k), np.float32))

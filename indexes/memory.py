@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retina_fm.indexes.rows import COLUMNS, Rows
-from retina_fm.indexes.snapshot import Snapshot
+from retina_fm.indexes.snapshot import Snapshot, columns_of
 
 
 def extended(snapshot: Snapshot, rows: Rows, removed: NDArray[np.int64], dtype: str) -> Snapshot:
@@ -24,7 +24,7 @@ def extended(snapshot: Snapshot, rows: Rows, removed: NDArray[np.int64], dtype: 
         np.concatenate([snapshot.ids, np.arange(first, first + len(rows))]),
         np.concatenate([live, np.ones(len(rows), np.bool_)]),
         chunks,
-        lambda: table,
+        columns_of(table),
         snapshot.metadata,
         snapshot.dimension or rows.embeddings.shape[1],
     )
@@ -33,5 +33,5 @@ def extended(snapshot: Snapshot, rows: Rows, removed: NDArray[np.int64], dtype: 
 def with_metadata(snapshot: Snapshot, metadata: pa.Table | None) -> Snapshot:
     """The same rows with other metadata."""
     return Snapshot(
-        snapshot.ids, snapshot.live, snapshot.chunks, lambda: snapshot.rows, metadata, snapshot.dimension
+        snapshot.ids, snapshot.live, snapshot.chunks, columns_of(snapshot.rows), metadata, snapshot.dimension
     )

@@ -142,6 +142,12 @@ def default_store(folder: str | os.PathLike[str]) -> Path:
     return Path(folder) / DEFAULT_STORE
 
 
+def find_store(place: str | os.PathLike[str]) -> Path:
+    """The index meant by its own folder, or by the folder of photos that it lies in."""
+    inside = default_store(place)
+    return inside if not (Path(place) / FILE).exists() and (inside / FILE).exists() else Path(place)
+
+
 def _place(photos: Any, store: str | Path | None, plain: bool) -> Path | None:
     if store is not None:
         return Path(store)
@@ -154,4 +160,4 @@ def _model_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: settings[name] for name in ("device", "dtype") if name in settings}
 
 
-__all__ = ["METRICS", "default_store", "index"]
+__all__ = ["METRICS", "default_store", "find_store", "index"]

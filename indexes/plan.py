@@ -1,9 +1,9 @@
 """Which FAISS index suits how many vectors: one rule.
 
 * Up to 200 000 vectors: ``IDMap2,Flat``, exact.
-* Beyond: ``PCAR<d>,IVF<lists>,SQ8``, approximate, with exact re-ranking. ``lists`` is the power of two at or
-  below twice the square root of the number of vectors. ``d`` is the least of 64, 128, 256, 512 and D that
-  keeps 90 % of the variance of a training sample.
+* Beyond: ``PCAR<d>,IVF<lists>,SQ8``, approximate, with exact re-ranking. ``lists`` is the power of two
+  nearest to three times the square root of the number of vectors. ``d`` is the least of 64, 128, 256, 512
+  and D that keeps 90 % of the variance of a training sample.
 * Where these codes exceed the memory allowed (a quarter of the machine's without ``memory=``), the product
   quantiser ``PQ<d/2>`` takes the place of ``SQ8``, then ``PQ<d/4>``, then ``PQ<d/8>``.
 """
@@ -48,7 +48,7 @@ def plan_exact(dimension: int) -> Plan:
 
 def list_count(vectors: int) -> int:
     """Inverted lists for so many vectors."""
-    return int(2 ** max(4, math.floor(math.log2(2 * math.sqrt(vectors)))))
+    return int(2 ** max(4, round(math.log2(3 * math.sqrt(vectors)))))
 
 
 def plan_approximate(vectors: int, sample: NDArray[np.float32], memory: int) -> Plan:

@@ -64,9 +64,12 @@ class Searcher:
         """
         points = self.space.points(queries)
         live = self.snapshot.live if allowed is None else self.snapshot.live & allowed
-        k_found = max(1, min(k, int(live.sum())))
-        if self.approximate and not exact and k_found <= _MOST_CANDIDATES:
-            return _widened(self._approximate(points, k_found, live, allowed is not None, excluded), k)
+        count = len(self.snapshot) if allowed is None else int(live.sum())
+        k_found = max(1, min(k, count))
+        filtered = allowed is not None
+        few = filtered and count <= EXACT_UP_TO
+        if self.approximate and not exact and not few and k_found <= _MOST_CANDIDATES:
+            return _widened(self._approximate(points, k_found, live, filtered, excluded), k)
         return _widened(self._exact(points, k_found, live, excluded), k)
 
     def points_of(self, positions: Positions) -> NDArray[np.float32]:
@@ -130,8 +133,6 @@ class Searcher:
         filtered: bool,
         excluded: list[Positions] | None,
     ) -> Neighbours:
-        if filtered and int(live.sum()) <= EXACT_UP_TO:
-            return self._exact(points, k, live, excluded)
         assert self.cache is not None and self.cache.about.setting is not None
         setting, covered = self.cache.about.setting, self.cache.about.count
         depth = max(setting.depth, 4 * k)
@@ -140,7 +141,7 @@ class Searcher:
         if depth > _MOST_CANDIDATES:
             return self._exact(points, k, live, excluded)
         selector, probes = None, setting.probes
-        share = float(live[:covered].mean())
+        share = float(live[:covered].mean()) if filtered or len(self.snapshot) < self.snapshot.total else 1.0
         if share < _FEW_LEFT:
             selector = _selector(self.snapshot.ids[:covered][live[:covered]])
             probes = int(min(self.lists, np.ceil(probes / max(share, 1e-9))))

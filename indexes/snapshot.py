@@ -31,7 +31,7 @@ class Snapshot:
         ids: Positions,
         live: NDArray[np.bool_],
         chunks: list[NDArray[np.floating]],
-        rows: Callable[[], pa.Table],
+        rows: Callable[[list[str] | None], pa.Table],
         metadata: pa.Table | None,
         dimension: int,
     ) -> None:
@@ -44,6 +44,10 @@ class Snapshot:
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
 
     def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def _count(self) -> int:
         return int(self.live.sum())
 
     @property
@@ -54,12 +58,12 @@ class Snapshot:
     @cached_property
     def rows(self) -> pa.Table:
         """Columns of :data:`retina_fm.indexes.rows.COLUMNS`, by position; read when first asked for."""
-        return self._rows()
+        return self._rows(None)
 
     @cached_property
     def paths(self) -> pa.Array:
         """Stored paths by position."""
-        return combined(self.rows.column("path"))
+        return combined(self._rows(["path"]).column("path"))
 
     def blocks(self, first: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.floating]]]:
         """Embeddings from a position on, as (first position, block) pairs in their stored type."""
@@ -99,9 +103,15 @@ def combined(column: pa.ChunkedArray) -> pa.Array:
     return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
 
 
+def columns_of(table: pa.Table) -> Callable[[list[str] | None], pa.Table]:
+    """A table as what hands out its columns."""
+    return lambda names: table.select(names) if names else table
+
+
 def empty_snapshot(dimension: int = 0) -> Snapshot:
     """A state without rows."""
     from retina_fm.indexes.rows import COLUMNS
 
     nothing = np.empty(0, np.int64)
-    return Snapshot(nothing, nothing.astype(np.bool_), [], COLUMNS.empty_table, None, dimension)
+    rows = COLUMNS.empty_table()
+    return Snapshot(nothing, nothing.astype(np.bool_), [], columns_of(rows), None, dimension)

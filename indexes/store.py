@@ -25,7 +25,7 @@ from retina_fm.errors import IndexDamagedError, OutputError
 from retina_fm.indexes.manifest import FILE, Manifest, read_manifest, write_manifest
 from retina_fm.indexes.parts import FOLDER, Part, open_vectors, read_rows, write_part
 from retina_fm.indexes.rows import COLUMNS, Rows
-from retina_fm.indexes.snapshot import Snapshot
+from retina_fm.indexes.snapshot import Snapshot, columns_of
 from retina_fm.models.whitening import Whitening
 
 logger = logging.getLogger("retina_fm")
@@ -270,15 +270,14 @@ def _load(store: Path, manifest: Manifest) -> Snapshot:
     if manifest.metadata:
         metadata = pq.read_table(BytesIO(read_checked(store, manifest, manifest.metadata)))
 
-    def rows() -> pa.Table:
+    def rows(names: list[str] | None) -> pa.Table:
         if not manifest.parts:
             return COLUMNS.empty_table()
-        return pa.concat_tables([read_rows(store, part) for part in manifest.parts])
+        return pa.concat_tables([read_rows(store, part, names) for part in manifest.parts])
 
     # rows are read late where there are many; a small index reads them now and needs its files no more
     if len(ids) <= PART_ROWS:
-        table = rows()
-        return Snapshot(ids, live, chunks, lambda: table, metadata, manifest.dimension)
+        return Snapshot(ids, live, chunks, columns_of(rows(None)), metadata, manifest.dimension)
     return Snapshot(ids, live, chunks, rows, metadata, manifest.dimension)
 
 

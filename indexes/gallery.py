@@ -1,0 +1,177 @@
+"""Queries and what was found, to look at: one HTML page or one PNG that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from retina_fm._files import write_bytes
+from retina_fm.errors import ConfigError, OutputError, PictureError
+from retina_fm.indexes.hits import Hit
+from retina_fm.pictures import read_picture
+
+_THUMB = 200
+_LINE = 14
+_GAP = 12
+_INK, _FAINT, _SAME = (32, 36, 44), (96, 104, 120), (22, 133, 84)
+_NOTE = "Research use; not a medical device."
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A query and its hits.
+
+    Attributes:
+        photo: the query, in any form that can be read; None where it was an embedding.
+        name: of the query.
+        metadata: of the query, where it is known.
+        hits: what was found.
+    """
+
+    photo: Any
+    name: str
+    metadata: Mapping[str, Any]
+    hits: Sequence[Hit]
+
+
+def save_gallery(
+    shown: Sequence[Shown], path: str | Path, *, title: str = "Search", same: str = "patient_id"
+) -> Path:
+    """Write a gallery; the suffix decides the form.
+
+    Args:
+        shown: queries with their hits, a row each.
+        path: ``.html`` or ``.png``.
+        title: above all.
+        same: metadata column in which a hit that agrees with its query is marked green.
+
+    Raises:
+        ConfigError: another suffix.
+        OutputError: the file cannot be written.
+    """
+    target = Path(path)
+    kind = target.suffix.lower()
+    if kind not in (".html", ".htm", ".png"):
+        raise ConfigError(f"{target}: a gallery is an .html or a .png file.")
+    data = _sheet(shown, title, same) if kind == ".png" else _page(shown, title, same).encode()
+    try:
+        write_bytes(target, data)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror or error}).") from error
+    return target
+
+
+def _thumbnail(photo: Any) -> Image.Image:
+    """At most 200 pixels a side; a grey card where the picture cannot be read any more."""
+    if photo is None:
+        return _card("embedding")
+    try:
+        image = Image.fromarray(read_picture(photo))
+    except (PictureError, OSError):
+        return _card("no picture")
+    image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
+    return image
+
+
+def _card(text: str) -> Image.Image:
+    card = Image.new("RGB", (_THUMB, _THUMB), (230, 232, 236))
+    ImageDraw.Draw(card).text((_THUMB / 2, _THUMB / 2), text, fill=_FAINT, anchor="mm", font=_font())
+    return card
+
+
+def _agree(query: Mapping[str, Any], hit: Hit, same: str) -> bool:
+    return query.get(same) is not None and query.get(same) == hit.metadata.get(same)
+
+
+def _words(metadata: Mapping[str, Any]) -> list[str]:
+    return [f"{key}: {value}" for key, value in metadata.items() if value not in (None, "")]
+
+
+def _page(shown: Sequence[Shown], title: str, same: str) -> str:
+    rows = []
+    for entry in shown:
+        figures = [_figure(entry.photo, entry.name, "query", "query", _words(entry.metadata))]
+        for hit in entry.hits:
+            kind = "hit same" if _agree(entry.metadata, hit, same) else "hit"
+            heading = f"{hit.rank}. score {hit.score:.4f}"
+            figures.append(_figure(hit.path, Path(hit.path).name, kind, heading, _words(hit.metadata)))
+        rows.append(f"<section>{''.join(figures)}</section>")
+    marked = any(_agree(entry.metadata, hit, same) for entry in shown for hit in entry.hits)
+    key = f" A green frame marks the query's own {html.escape(same)}." if marked else ""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width"><style>'
+        "body{font:14px/1.4 system-ui,sans-serif;margin:1.5rem;color:#20242c;background:#fff}"
+        "section{display:flex;flex-wrap:wrap;gap:12px;padding:12px 0;border-top:1px solid #d8dce4}"
+        "figure{margin:0;width:208px;padding:4px;border-radius:8px;border:2px solid transparent}"
+        "img{display:block;width:200px;height:200px;object-fit:contain;background:#000;border-radius:4px}"
+        "figcaption{font-size:12px;overflow-wrap:anywhere}b{font-weight:600}"
+        "small{display:block;color:#606878}.query{background:#eef1f6}.same{border-color:#168554}</style>"
+        f"<h1>{html.escape(title)}</h1>"
+        f"<p>Left the query, then what was found, nearest first.{key} {_NOTE}</p>"
+        f"{''.join(rows)}</html>\n"
+    )
+
+
+def _figure(photo: Any, name: str, kind: str, heading: str, words: list[str]) -> str:
+    buffer = io.BytesIO()
+    _thumbnail(photo).save(buffer, "JPEG", quality=88)
+    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    notes = "".join(f"<small>{html.escape(word)}</small>" for word in words)
+    return (
+        f'<figure class="{kind}"><img src="{source}" alt="{html.escape(name, quote=True)}">'
+        f"<figcaption><b>{html.escape(heading)}</b><br>{html.escape(name)}{notes}</figcaption></figure>"
+    )
+
+
+def _sheet(shown: Sequence[Shown], title: str, same: str) -> bytes:
+    columns = 1 + max((len(entry.hits) for entry in shown), default=0)
+    texts = [_captions(entry) for entry in shown]
+    heights = [_THUMB + _LINE * max(map(len, captions)) + 2 * _GAP for captions in texts]
+    width = columns * (_THUMB + _GAP) + _GAP
+    sheet = Image.new("RGB", (max(width, 420), 48 + sum(heights)), "white")
+    draw, font = ImageDraw.Draw(sheet), _font()
+    draw.text((_GAP, 10), title, fill=_INK, font=_font(16))
+    draw.text(
+        (_GAP, 30), f"Left the query, then what was found, nearest first. {_NOTE}", fill=_FAINT, font=font
+    )
+    top = 48
+    for entry, captions, height in zip(shown, texts, heights, strict=True):
+        for column, lines in enumerate(captions):
+            hit = entry.hits[column - 1] if column else None
+            left, line = _GAP + column * (_THUMB + _GAP), top + _THUMB + _GAP
+            image = _thumbnail(hit.path if hit else entry.photo)
+            draw.rectangle((left, top + 6, left + _THUMB - 1, top + 5 + _THUMB), fill="black")
+            sheet.paste(image, (left + (_THUMB - image.width) // 2, top + 6 + (_THUMB - image.height) // 2))
+            if hit and _agree(entry.metadata, hit, same):
+                draw.rectangle(
+                    (left - 3, top + 3, left + _THUMB + 2, top + 8 + _THUMB), outline=_SAME, width=3
+                )
+            for number, text in enumerate(lines):
+                draw.text((left, line + number * _LINE), text, fill=_FAINT if number else _INK, font=font)
+        top += height
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _captions(entry: Shown) -> list[list[str]]:
+    """Lines under each picture of a row."""
+    texts = [["query", entry.name, *_words(entry.metadata)]]
+    texts += [
+        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_words(hit.metadata)]
+        for hit in entry.hits
+    ]
+    return [[line for text in lines for line in textwrap.wrap(text, 32) or [""]] for lines in texts]
+
+
+def _font(size: int = 12) -> Any:
+    return ImageFont.load_default(size)

@@ -1,0 +1,170 @@
+"""``retina-fm index``: photos to an index that can be searched, and the care of one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    from retina_fm.cli.encode import add_model_arguments
+
+    parser = subparsers.add_parser(
+        "index",
+        help="photos to an index that finds similar eyes",
+        description="Build an index of photos, or bring it up to date: only new and changed photos are "
+        "encoded. A killed run continues where it was.",
+    )
+    parser.add_argument("photos", nargs="*", help="a folder; or quoted globs, files and folders with --store")
+    parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
+    parser.add_argument(
+        "--metadata", help="CSV or Parquet with a column path, relative to it or to the photos"
+    )
+    parser.add_argument(
+        "--metric", default="cosine", choices=("cosine", "dot"), help="how embeddings compare"
+    )
+    parser.add_argument(
+        "--no-whiten", action="store_true", help="leave out the whitening that the model ships"
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
+    parser.add_argument("--workers", type=int, help="decoding processes (chosen for the device)")
+    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="unreadable photos")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for another writer")
+    care = parser.add_mutually_exclusive_group()
+    care.add_argument("--verify", action="store_true", help="read every byte and say what is wrong")
+    care.add_argument("--rebuild", action="store_true", help="save what can be read, make index.faiss anew")
+    care.add_argument("--compact", action="store_true", help="delete what was removed for good")
+    care.add_argument("--duplicates", action="store_true", help="list pictures that occur twice, or nearly")
+    parser.add_argument("--threshold", type=float, default=0.999, help="cosine of --duplicates (0.999)")
+    parser.add_argument("--gallery", help="page or sheet (.html, .png) of the duplicates found")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, or do what was asked with an index that is there."""
+    from retina_fm.errors import ConfigError
+    from retina_fm.indexes.opening import default_store
+
+    if not arguments.store and len(arguments.photos) != 1:
+        raise ConfigError("Name one folder of photos, or the index with --store.")
+    store = arguments.store or default_store(arguments.photos[0])
+    if arguments.verify:
+        return _verify(arguments, store)
+    if arguments.rebuild:
+        return _rebuild(arguments, store)
+    if arguments.compact:
+        return _compact(arguments, store)
+    if arguments.photos:
+        _build(arguments, store)
+    elif not arguments.duplicates:
+        raise ConfigError("Name photos to index, or say --verify, --rebuild, --compact or --duplicates.")
+    return _duplicates(arguments, store) if arguments.duplicates else 0
+
+
+def _build(arguments: argparse.Namespace, store: Any) -> None:
+    from retina_fm.cli.encode import collect
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import index
+
+    found = index(
+        collect(arguments.photos),
+        arguments.model,
+        metric=arguments.metric,
+        store=store,
+        metadata=arguments.metadata,
+        whiten=False if arguments.no_whiten else None,
+        on_error=arguments.on_error,
+        wait=arguments.wait,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+    )
+    report = found.report
+    if arguments.duplicates:
+        return
+    if arguments.json:
+        print_json({"store": str(store), **report.__dict__, "recall": found.manifest.recall})
+        return
+    print(
+        f"{store}: {report.total} pictures ({report.unchanged} unchanged, {report.encoded} encoded, "
+        f"{report.copied} known by content, {report.replaced} replaced, {report.removed} removed, "
+        f"{len(report.skipped)} skipped)"
+    )
+    for name, reason in report.skipped:
+        print(f"skipped {name}: {reason}")
+    if found.manifest.recall:
+        print(f"approximate search: recall@10 {found.manifest.recall['recall']:.3f} against exact search")
+
+
+def _verify(arguments: argparse.Namespace, store: Any) -> int:
+    from pathlib import Path
+
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import verify
+
+    faults = verify(Path(store))
+    if arguments.json:
+        print_json({"store": str(store), "faults": faults})
+    else:
+        print("\n".join(faults) if faults else f"{store}: every byte is as it was written")
+    return 1 if faults else 0
+
+
+def _rebuild(arguments: argparse.Namespace, store: Any) -> int:
+    from pathlib import Path
+
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import rebuild
+
+    report = rebuild(Path(store), arguments.wait)
+    if arguments.json:
+        print_json({"store": str(store), **report.__dict__})
+        return 0
+    print(f"{store}: {report.rows} pictures, {report.lost} lost; index.faiss was made anew")
+    for name in report.dropped:
+        print(f"dropped {name}: it was damaged; give metadata again with --metadata")
+    if report.lost:
+        print("run retina-fm index with the photos again: those that were lost are encoded anew")
+    return 0
+
+
+def _compact(arguments: argparse.Namespace, store: Any) -> int:
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import ImageIndex
+
+    found = ImageIndex.open(store)
+    found.compact(arguments.wait)
+    if arguments.json:
+        print_json({"store": str(store), "total": len(found)})
+    else:
+        print(f"{store}: {len(found)} pictures, what was removed is gone for good")
+    return 0
+
+
+def _duplicates(arguments: argparse.Namespace, store: Any) -> int:
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import ImageIndex
+    from retina_fm.indexes.gallery import Shown, save_gallery
+    from retina_fm.indexes.hits import Hit
+
+    pairs = ImageIndex.open(store).duplicates(arguments.threshold)
+    if arguments.gallery:
+        shown = [
+            Shown(p.first, p.first, p.first_metadata, [Hit(p.second, p.score, 1, p.second_metadata)])
+            for p in pairs
+        ]
+        save_gallery(shown, arguments.gallery, title=f"Duplicates in {store}")
+    if arguments.json:
+        print_json([pair.__dict__ for pair in pairs])
+        return 0
+    for pair in pairs:
+        kind = "same file" if pair.same_file else f"cosine {pair.score:.5f}"
+        crossing = [name for name in ("split", "patient_id", "label") if pair.differs_in(name)]
+        note = f"  (another {', another '.join(crossing)})" if crossing else ""
+        print(f"{kind}  {pair.first}  {pair.second}{note}")
+    print(f"{len(pairs)} pairs")
+    return 0
