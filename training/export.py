@@ -206,3 +206,15 @@ def principal_directions(centred: Tensor, count: int, seed: int = 0) -> Tensor:
     signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
     directions: Tensor = (basis * signs).t().float()
     return directions
+
+
+def even_rotation(directions: Tensor, seed: int = 0) -> Tensor:
+    """The same subspace by directions of like variance: rows ``(D, F)`` turned by a random rotation.
+
+    Distances stay. Principal directions hold ever less variance, and a probe that standardises its columns,
+    as most do, would blow the last ones up to the size of the first.
+    """
+    random = np.random.Generator(np.random.PCG64(seed)).standard_normal((len(directions), len(directions)))
+    basis, triangle = torch.linalg.qr(torch.from_numpy(random))
+    turned: Tensor = (basis * triangle.diagonal().sign()) @ directions.double()
+    return turned.float()
