@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import re
 from dataclasses import dataclass
@@ -11,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from retina_fm._files import write_bytes
-from retina_fm.errors import PictureError, WeightsNotFoundError
+from retina_fm.demo_page import Shown, demo_page
+from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
 from retina_fm.models import resolve
-from retina_fm.pictures import Geometry, expand, read_picture
+from retina_fm.pictures import expand
 
 PATIENTS = 6
-_THUMB = 160
+VIDEOS = 3
+"""Photos whose angiogram is generated: some seconds each."""
 _SHOWN = 24
 
 
@@ -76,6 +76,8 @@ def draw_photos(folder: Path, patients: int = PATIENTS, size: int = 512) -> Path
 def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool | None = None) -> DemoReport:
     """Encode photos and write a page with each one's field of view and its nearest others.
 
+    A model with a generator also shows the vessels and the synthetic angiogram of the first photos.
+
     Args:
         photos: any collection that ``encode`` takes, or None to draw some.
         out: folder for the page, the table and the drawn photos.
@@ -104,10 +106,18 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
     shown = [(out / path).resolve() for path in columns["path"]]
     nearest, similarity = neighbours(embeddings, k=min(3, len(shown) - 1))
     fellow = fellow_eye_share(shown, nearest) if drawn else None
-    page = out / "index.html"
-    write_bytes(
-        page, _page(name, shown[:_SHOWN], shown, nearest, similarity, fellow, len(report.skipped)).encode()
+    shown_now = Shown(
+        model=name,
+        paths=shown,
+        queries=_SHOWN,
+        nearest=nearest,
+        similarity=similarity,
+        fellow_eyes=fellow,
+        skipped=len(report.skipped),
+        videos=videos_of(name, shown[:VIDEOS]),
     )
+    page = out / "index.html"
+    write_bytes(page, demo_page(shown_now).encode())
     return DemoReport(page, report.path, report.rows, name, fellow, report.seconds)
 
 
@@ -127,60 +137,28 @@ def fellow_eye_share(paths: list[Path], nearest: np.ndarray) -> float:
     return float(np.mean([patients[row[0]] == patients[i] for i, row in enumerate(nearest)]))
 
 
-def _thumbnail(path: Path, outline: bool) -> str:
-    from retina_fm.pictures import Transform
+def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.ndarray]]:
+    """Of each photo its path, vessel map ``(S, S)`` in [0, 1] and generated frames ``uint8 (12, S, S)``.
 
-    picture = read_picture(path)
-    geometry: Geometry = Transform().locate(picture)
-    scale = _THUMB / max(picture.shape[:2])
-    image = Image.fromarray(picture).resize(
-        (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-    )
-    if outline and geometry.circle:
-        y, x, r = geometry.centre_y * scale, geometry.centre_x * scale, geometry.radius * scale - 1
-        ImageDraw.Draw(image).ellipse((x - r, y - r, x + r, y + r), outline="#39d98a", width=2)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    Empty for a model without a generator.
+    """
+    import torch
 
+    from retina_fm.adapters.zero_shot import vessel_score
+    from retina_fm.generation import generate_frames
+    from retina_fm.models import load_generator, read_config
+    from retina_fm.network.masks import field_of_view
 
-def _page(
-    model: str,
-    queries: list[Path],
-    paths: list[Path],
-    nearest: np.ndarray,
-    similarity: np.ndarray,
-    fellow: float | None,
-    skipped: int,
-) -> str:
-    rows = []
-    for index, query in enumerate(queries):
-        hits = "".join(
-            f'<figure><img src="{_thumbnail(paths[j], False)}" alt=""><figcaption>'
-            f"{html.escape(paths[j].name)}<br>{similarity[index, rank]:.2f}</figcaption></figure>"
-            for rank, j in enumerate(nearest[index])
-        )
-        rows.append(
-            f'<section><figure class="query"><img src="{_thumbnail(query, True)}" alt="">'
-            f"<figcaption>{html.escape(query.name)}</figcaption></figure>{hits}</section>"
-        )
-    notes = [f"{len(paths)} photos, model {html.escape(model)}."]
-    if model == "fundus2video-random":
-        notes.append("Random weights: a baseline to try the plumbing with, not a trained model.")
-    if fellow is not None:
-        notes.append(f"Nearest photo is the same patient's other eye for {fellow:.0%} of the drawn eyes.")
-    if skipped:
-        notes.append(f"{skipped} photos could not be read and were left out.")
-    if len(paths) > len(queries):
-        notes.append(f"The first {len(queries)} are shown.")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>retina_fm demo</title><style>'
-        "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
-        "section{display:flex;gap:1rem;margin:0 0 1.2rem;flex-wrap:wrap}"
-        "figure{margin:0;width:160px}img{width:160px;border-radius:6px;background:#000}"
-        "figcaption{font-size:12px;color:#566;overflow-wrap:anywhere}"
-        ".query{border-right:1px solid #ccd;padding-right:1rem}</style>"
-        f"<h1>retina_fm demo</h1><p>{' '.join(notes)}</p>"
-        "<p>Left: photo with the field of view that was found. Right: its nearest others, with similarity. "
-        "Research use; not a medical device.</p>" + "".join(rows) + "</html>"
-    )
+    try:
+        generator = load_generator(model)
+    except ConfigError:
+        return []
+    transform = read_config(resolve(model)).transform
+    found = []
+    for path in paths:
+        view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
+        frames = generate_frames(generator, view)
+        vessels = vessel_score(frames, field_of_view(view))[0].float().numpy()
+        grey = ((frames[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        found.append((path, vessels, grey))
+    return found

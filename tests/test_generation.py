@@ -127,3 +127,17 @@ def test_the_command_writes_and_reports(weights, photo, tmp_path, capsys):
     assert arguments.handler(arguments) == 0
     assert "12 synthetic frames, 220 x 150" in capsys.readouterr().out
     assert (tmp_path / "v.gif").is_file()
+
+
+def test_the_demo_shows_vessels_and_frames_of_models_that_generate(weights, tmp_path):
+    from retina_fm.demo import run_demo
+
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(40, 200, (72, 72, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"eye{seed}.png")
+    paths = sorted(str(path) for path in tmp_path.glob("*.png"))
+    page = run_demo(paths, tmp_path / "out", model=str(weights), progress=False).page.read_text()
+    assert page.count("<section>") == 6, "three angiograms, three rows of neighbours"
+    assert page.count(">vessels<") == 3
+    assert page.count("synthetic<") == 18
+    assert "http" not in page

@@ -43,7 +43,7 @@ FLOORS = {
         "training",  # its metrics of videos; training never looks back
     },
 }
-TOP = {"cli", "demo", "doctor", "__init__"}
+TOP = {"cli", "demo", "demo_page", "doctor", "__init__"}
 
 
 def module_of(path: Path) -> tuple[str, ...]:
