@@ -28,8 +28,10 @@ _HOMES = {
     "load": "retina_fm.adapters.saving",
     "save": "retina_fm.adapters.saving",
     "overlay": "retina_fm.adapters.overlays",
+    "pair_by_name": "retina_fm.adapters.masks",
     "pull": "retina_fm.adapters.hub",
     "push": "retina_fm.adapters.hub",
+    "read_manifest": "retina_fm.adapters.saving",
     "vessel_maps": "retina_fm.adapters.zero_shot",
 }
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters.hub import push as push
     from retina_fm.adapters.linear import LinearClassifier as LinearClassifier
     from retina_fm.adapters.linear import LinearRegressor as LinearRegressor
+    from retina_fm.adapters.masks import pair_by_name as pair_by_name
     from retina_fm.adapters.mlp import MLPClassifier as MLPClassifier
     from retina_fm.adapters.mlp import MLPRegressor as MLPRegressor
     from retina_fm.adapters.neighbours import NearestMeanClassifier as NearestMeanClassifier
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters.overlays import overlay as overlay
     from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
     from retina_fm.adapters.saving import load as load
+    from retina_fm.adapters.saving import read_manifest as read_manifest
     from retina_fm.adapters.saving import save as save
     from retina_fm.adapters.segmenter import FundusSegmenter as FundusSegmenter
     from retina_fm.adapters.zero_shot import lesion_maps as lesion_maps

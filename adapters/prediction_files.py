@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from retina_fm._files import write_bytes, write_json
+from retina_fm._files import write_bytes, write_json, written_beside
 from retina_fm.adapters.overlays import overlay
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.pictures import describe

@@ -241,7 +241,12 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         validate = None
         if views_held:
             validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
-        plan = Plan(steps=self.steps, max_seconds=self.max_seconds, memory=int(self.memory_gb * 1e9))
+        plan = Plan(
+            steps=self.steps,
+            max_seconds=self.max_seconds,
+            memory=int(self.memory_gb * 1e9),
+            side=min(128, self._tile() // 2),
+        )
         self.module_, self.history_ = train_decoder(
             module, maker, plan, tuned=tuned, validate=validate, seed=self.seed, progress=self.progress
         )

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import retina_fm
+from conftest import disc_picture
+from retina_fm import adapters
+from retina_fm.adapters.mlp_training import seeded
+from retina_fm.adapters.zero_shot import vessel_score
+from retina_fm.errors import ConfigError
+from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.network import Architecture, Generator
+from retina_fm.network.encoder import Encoder
+from retina_fm.pictures import Transform
+
+TINY = "fundus2video-tiny"
+
+
+@pytest.fixture(scope="session")
+def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny generator with random weights: it has everything that a trained one has."""
+    folder = tmp_path_factory.mktemp("generator") / "tiny-generator"
+    architecture = Architecture(width=4, encoder_blocks=1, embedding=16)
+    with seeded(0):
+        generator = Generator(architecture)
+    pooling = Encoder(architecture).pooling.state_dict()
+    config = WeightsConfig(
+        name="tiny-generator",
+        kind="fundus2video",
+        transform=Transform(size=64),
+        card=ModelCard("Apache-2.0", "none"),
+        network=architecture.as_dict(),
+    )
+    tensors = {**generator.state_dict(), **{f"pooling.{key}": value for key, value in pooling.items()}}
+    save_folder(folder, config, tensors)
+    return folder
+
+
+def test_vessels_come_without_fit_in_the_photos_pixels(generator_folder: Path) -> None:
+    photos = [disc_picture(1, 96), disc_picture(2, 128)]
+    estimator = retina_fm.adapt("segmentation", 0, model=str(generator_folder))
+    assert estimator.fit(photos) is estimator
+    probabilities, labels = estimator.predict_proba(photos), estimator.predict(photos)
+    assert [one.shape for one in probabilities] == [(96, 96), (128, 128)]
+    assert all(one.dtype == np.float32 and one.min() >= 0 and one.max() <= 1 for one in probabilities)
+    assert all(set(np.unique(one)) == {0, 1} for one in labels)
+    assert probabilities[0][0, 0] == 0
+    share = labels[1].sum() / (probabilities[1] > 0).sum()
+    assert 0.1 < share < 0.14
+
+
+def test_bright_lines_score_above_what_surrounds_them() -> None:
+    frames = torch.full((1, 12, 64, 64), -0.5)
+    frames += torch.linspace(-0.3, 0.3, 64)  # uneven light
+    frames[:, 2:9, 30:33] += 0.4
+    score = vessel_score(frames, torch.ones(1, 64, 64, dtype=torch.bool))[0]
+    assert score[30:33].min() > score[:26].max()
+
+
+def test_lesion_maps_are_named_and_lie_in_the_photo() -> None:
+    maps = adapters.lesion_maps([disc_picture(3, 100)], TINY)[0]
+    assert set(maps) == set(retina_fm.load(TINY).architecture.lesions)
+    assert all(layer.shape == (100, 100) and layer.dtype == np.float32 for layer in maps.values())
+    estimator = retina_fm.adapt("segmentation", 0, model=TINY, target="haemorrhage")
+    np.testing.assert_array_equal(estimator.predict_proba([disc_picture(3, 100)])[0], maps["haemorrhage"])
+
+
+def test_readings_are_one_number_a_photo() -> None:
+    readings = adapters.lesion_readings([disc_picture(1), disc_picture(2)], TINY)
+    assert readings["drusen"].shape == (2,)
+    assert (readings["diabetic_retinopathy"] >= readings["haemorrhage"]).all()
+
+
+def test_models_that_cannot_show_it_say_so() -> None:
+    photo = [disc_picture(0)]
+    with pytest.raises(ConfigError, match="without a generator"):
+        retina_fm.adapt("segmentation", 0, model=TINY).predict(photo)
+    with pytest.raises(ConfigError, match="Did you mean 'drusen'"):
+        retina_fm.adapt("segmentation", 0, model=TINY, target="drusn").predict(photo)
+    with pytest.raises(ConfigError, match="by name or folder"):
+        retina_fm.adapt("segmentation", 0, model=retina_fm.load(TINY)).predict(photo)
