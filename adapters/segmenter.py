@@ -236,7 +236,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             device=compute.torch_device,
         )
         with seeded(self.seed):
-            module = MapDecoder(source, 1 if count == 2 else count, self.decoder)
+            module = self._new_module(source, 1 if count == 2 else count)
         module = module.to(compute.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         validate = None
         if views_held:
@@ -254,6 +254,9 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         if count == 2:
             support = (views_held, labels_held) if views_held else (views[:8], labels[:8])
             self._choose_threshold(source, *support)
+
+    def _new_module(self, source: MapSource, outputs: int) -> Any:
+        return MapDecoder(source, outputs, self.decoder)
 
     def _choose_threshold(self, source: MapSource, views: Any, labels: Any) -> None:
         found, wanted = [], []
