@@ -34,6 +34,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--out", required=True, help="folder for results and report")
     parser.add_argument("--cache", help="folder of embeddings that several runs share (OUT/cache)")
     parser.add_argument("--size", type=int, help="views of this many pixels instead of the models' own")
+    parser.add_argument("--readme", metavar="FILE", help="put the table of results into this README")
     parser.add_argument("--json", action="store_true", help="results on standard output")
     parser.set_defaults(handler=run)
     _add_manifest_arguments(parser.add_argument_group("a manifest's question"))
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate and report."""
     from retina_fm.cli.main import print_json
     from retina_fm.evaluation.contenders import make_contender
+    from retina_fm.evaluation.report.readme import summary, write_readme
     from retina_fm.evaluation.report.tables import text_tables
     from retina_fm.evaluation.running import evaluate
 
@@ -81,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         cache=arguments.cache,
         say=_quiet if arguments.json else print,
     )
+    if arguments.readme:
+        write_readme(arguments.readme, summary(results))
     if arguments.json:
         print_json(results)
     else:

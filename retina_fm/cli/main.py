@@ -29,6 +29,7 @@ COMMANDS = (
     "search",
     "evaluate",
     "manifest",
+    "ratings",
     "adapt",
     "predict",
 )

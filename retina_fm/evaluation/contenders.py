@@ -15,6 +15,7 @@ from retina_fm.errors import ConfigError
 from retina_fm.evaluation.baselines.features import BASELINES
 from retina_fm.evaluation.manifest import Manifest
 from retina_fm.evaluation.metrics import Floats
+from retina_fm.evaluation.video_sources import OTHERS
 
 
 class Contender(Protocol):
@@ -191,15 +192,34 @@ class VesselsOnly:
 
     name: str
 
+    def identity(self) -> dict[str, Any]:
+        """What it is."""
+        return {"kind": "vessels only"}
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Videos that another method left in a folder; it gives no features."""
+
+    name: str
+    folder: str
+
+    def identity(self) -> dict[str, Any]:
+        """Where they are from."""
+        return {"kind": "videos", "about": f"videos of {self.name}"}
+
 
 VESSELS_ONLY = ("frangi", "unet-scratch")
 
 
-def make_contender(text: str, tables: Sequence[str] = (), size: int | None = None) -> Contender | VesselsOnly:
+def make_contender(
+    text: str, tables: Sequence[str] = (), size: int | None = None
+) -> Contender | VesselsOnly | Videos:
     """A contender from what was written on the command line.
 
     Args:
-        text: a registered name, a folder, ``NAME=FOLDER`` to call it so, a baseline, or ``A+B`` to fuse.
+        text: a registered name, a folder, ``NAME=FOLDER`` to call it so, a baseline, ``A+B`` to fuse, or
+            ``seg2vid=FOLDER`` and its like for videos.
         tables: ``NAME=FILE`` of tables whose embeddings are used instead of the model's.
         size: of views instead of the models' own.
 
@@ -212,10 +232,12 @@ def make_contender(text: str, tables: Sequence[str] = (), size: int | None = Non
         return Table(name, files)
     if not source and "+" in name:
         parts = [make_contender(part, tables, size) for part in name.split("+")]
-        able = [part for part in parts if not isinstance(part, VesselsOnly)]
+        able = [part for part in parts if not isinstance(part, VesselsOnly | Videos)]
         if len(able) < len(parts):
             raise ConfigError(f"{name}: {', '.join(VESSELS_ONLY)} give no features to fuse.")
         return Fused(name, able)
+    if name in OTHERS and source:
+        return Videos(name, source)
     if name in VESSELS_ONLY:
         return VesselsOnly(name)
     if name in BASELINES:

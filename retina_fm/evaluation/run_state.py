@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import retina_fm
 from retina_fm.evaluation.cells import Cell, CellStore
-from retina_fm.evaluation.contenders import Contender, VesselsOnly
+from retina_fm.evaluation.contenders import Contender, VesselsOnly, Videos
 from retina_fm.evaluation.leaks import Repeat, find_repeats, joined_patients, read_prints, refuse_leaks
 from retina_fm.evaluation.names import CLASSIFYING
 from retina_fm.evaluation.suite import Suite
@@ -48,7 +48,7 @@ class Run:
     """
 
     suite: Suite
-    contenders: Sequence[Contender | VesselsOnly]
+    contenders: Sequence[Contender | VesselsOnly | Videos]
     out: Path
     cache: Path
     say: Say = logger.info
@@ -66,7 +66,7 @@ class Run:
     @property
     def feature_contenders(self) -> list[Contender]:
         """Those that give features."""
-        return [c for c in self.contenders if not isinstance(c, VesselsOnly)]
+        return [c for c in self.contenders if not isinstance(c, VesselsOnly | Videos)]
 
     def patients_of(self, task: Task) -> NDArray[np.str_]:
         """Patients of a task's rows, repeats joined; refuses leaks across official parts.

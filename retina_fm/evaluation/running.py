@@ -9,32 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._files import write_json
+from retina_fm._files import write_bytes, write_json
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.classifying import run_cell, settings_of
-from retina_fm.evaluation.contenders import Contender, VesselsOnly
+from retina_fm.evaluation.contenders import Contender, VesselsOnly, Videos
 from retina_fm.evaluation.leaks import (
     fingerprint_id,
 )
 from retina_fm.evaluation.outcomes import compare
+from retina_fm.evaluation.report.assets import write_assets
+from retina_fm.evaluation.report.markdown import markdown
+from retina_fm.evaluation.report.page import page
+from retina_fm.evaluation.report.readme import summary
 from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, FORMAT, Run, Say, logger, record, versions
 from retina_fm.evaluation.statistics import sign_flip_test
 from retina_fm.evaluation.suite import Asked, Suite
 from retina_fm.evaluation.tasks import Task
 from retina_fm.evaluation.vessel_running import run_vessels
+from retina_fm.evaluation.video_running import run_videos
 
 
 def evaluate(
     suite: Suite,
-    contenders: Sequence[Contender | VesselsOnly],
+    contenders: Sequence[Contender | VesselsOnly | Videos],
     out: str | Path,
     *,
     protocols: Iterable[str] | None = None,
     cache: str | Path | None = None,
     say: Say = logger.info,
 ) -> dict[str, Any]:
-    """Run a suite and write ``results.json``; finished cells are kept in ``out/cells`` and used again.
+    """Run a suite and write results and report; finished cells are kept in ``out/cells`` and used again.
 
     Args:
         suite: what is asked.
@@ -69,8 +74,13 @@ def evaluate(
             run.patients_of(one.task)
     _features_part(run, asked)
     run_vessels(run, asked)
+    run_videos(run, asked)
     results = _assembled(run)
     write_json(folder / "results.json", results)
+    write_json(folder / "summary.json", summary(results))
+    assets = write_assets(run, {one.task.name: one.task for one in asked})
+    write_bytes(folder / "report.md", markdown(results).encode())
+    write_bytes(folder / "report.html", page(results, assets, folder).encode())
     return results
 
 
@@ -170,18 +180,13 @@ def _drawn_ids(task: Task, cell: Cell) -> dict[str, Any]:
 
 
 def _assembled(run: Run) -> dict[str, Any]:
-    models: dict[str, Any] = {}
-    for contender in run.contenders:
-        models[contender.name] = (
-            {"kind": "vessels only"} if isinstance(contender, VesselsOnly) else contender.identity()
-        )
     return {
         "format": FORMAT,
         "suite": run.suite.name,
         "settings": run.suite.settings.as_dict(),
         "leaks": {"across official parts": run.suite.leaks, "fingerprints": fingerprint_id()},
         "versions": versions(),
-        "models": models,
+        "models": {contender.name: contender.identity() for contender in run.contenders},
         "tasks": run.tasks,
         "results": run.results,
         "comparisons": run.comparisons,

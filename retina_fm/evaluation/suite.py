@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm.errors import ConfigError, nearest
-from retina_fm.evaluation.manifest import Manifest, folder_manifest, read_manifest
+from retina_fm.evaluation.manifest import Manifest, Row, folder_manifest, read_manifest
 from retina_fm.evaluation.names import CLASSIFYING, PROTOCOLS
 from retina_fm.evaluation.tasks import Task, classification_task, retrieval_task
 
@@ -32,6 +33,10 @@ class Settings:
         vessel_shots: pictures that vessels are learnt from.
         vessel_seeds: of these draws.
         vessel_steps: of training a draw.
+        vessel_size: of the views that vessels are learnt on.
+        video_size: of the views that videos are compared in.
+        lpips: file with torchvision's AlexNet.
+        fvd: file of the I3D network, and its SHA-256.
         vessel_tests: pictures judged a draw at most, the first of the set that were not drawn.
     """
 
@@ -47,7 +52,11 @@ class Settings:
     vessel_shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
     vessel_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     vessel_steps: int = 400
+    vessel_size: int = 512
     vessel_tests: int | None = None
+    video_size: int = 256
+    lpips: str | None = None
+    fvd: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -103,7 +112,9 @@ class Suite:
             raise ConfigError(f"The suite has no set {name!r}. {nearest(name, self.sets)}")
         if name not in self._manifests:
             said = self.sets[name]
-            if "table" in said:
+            if "pairs" in said:
+                found = _videos(self.root / said["pairs"], name)
+            elif "table" in said:
                 found = read_manifest(
                     self.root / said["table"], name=name, images=said.get("images", ""), keep=said.get("keep")
                 )
@@ -115,9 +126,15 @@ class Suite:
                     name=name,
                     fields=self.root / inside if inside else "",
                 )
+            if "cohort" in said:
+                found = cohort_manifest(found, **said["cohort"])
             limit = said.get("limit")
             self._manifests[name] = replace(found, rows=found.rows[:limit]) if limit else found
         return self._manifests[name]
+
+    def pairs_of(self, name: str) -> Path:
+        """Where a set of videos has its ``pairs.csv``."""
+        return self.root / str(self.sets[name]["pairs"])
 
     @cached_property
     def asked(self) -> list[Asked]:
@@ -146,6 +163,22 @@ class Suite:
             official_split=said.get("split") == "official",
             unlabelled=said.get("unlabelled", "raise"),
         )
+
+
+def cohort_manifest(manifest: Manifest, **cohort: Any) -> Manifest:
+    """The rows of a cohort of UK Biobank, labelled; see :func:`systemic_cohort` for what ``cohort`` holds."""
+    from retina_fm.evaluation.datasets.uk_biobank import systemic_cohort
+
+    label = {
+        row["path"]: row["label"] for row in systemic_cohort([r.columns for r in manifest.rows], **cohort)
+    }
+    rows = tuple(
+        replace(row, label=label[row.name], columns={**row.columns, "label": label[row.name]})
+        for row in manifest.rows
+        if row.name in label
+    )
+    digest = hashlib.sha256(repr((manifest.sha256, sorted(cohort.items()))).encode()).hexdigest()
+    return replace(manifest, rows=rows, sha256=digest)
 
 
 def read_suite(path: str | Path, root: str | Path | None = None) -> Suite:
@@ -200,6 +233,14 @@ def manifest_suite(
         wanted={name: {"set": name, "protocols": list(protocols), **said}},
         leaks=leaks,
     )
+
+
+def _videos(pairs: Path, name: str) -> Manifest:
+    from retina_fm.training.pairs import read_pairs
+
+    rows = tuple(Row(s.name, Path(s.photo), s.patient_id or s.name) for s in read_pairs(pairs))
+    table = pairs / "pairs.csv" if pairs.is_dir() else pairs
+    return Manifest(name, rows, True, hashlib.sha256(table.read_bytes()).hexdigest())
 
 
 def _all_rows(manifest: Manifest, name: str) -> Task:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError
-from retina_fm.evaluation.contenders import Contender, Encoder, VesselsOnly
+from retina_fm.evaluation.contenders import Contender, Encoder, VesselsOnly, Videos
 from retina_fm.evaluation.suite import Settings
 
 Mask = NDArray[np.bool_]
@@ -44,7 +44,7 @@ class VesselMethod(NamedTuple):
     fit: Callable[[Sequence[Path], Sequence[Mask], Sequence[Mask], int], Fitted | str]
 
 
-def vessel_method(contender: Contender | VesselsOnly, settings: Settings) -> VesselMethod | None:
+def vessel_method(contender: Contender | VesselsOnly | Videos, settings: Settings) -> VesselMethod | None:
     """How a contender segments vessels; None for features without maps."""
     if isinstance(contender, VesselsOnly):
         return {"frangi": _frangi, "unet-scratch": _scratch}[contender.name](settings)
@@ -100,10 +100,14 @@ def _adapter(contender: Encoder, settings: Settings) -> VesselMethod:
                 return str(error)
             return Fitted(lambda path: vessel_maps([path], contender.source)[0], None)
         segmenter = FundusSegmenter(
-            model=contender.encoder, steps=settings.vessel_steps, seed=seed, progress=False
+            model=contender.encoder,
+            steps=settings.vessel_steps,
+            view_size=settings.vessel_size,
+            seed=seed,
+            progress=False,
         )
         segmenter.fit(list(photos), [mask.astype(np.uint8) for mask in masks])
         return Fitted(lambda path: segmenter.predict_proba([path])[0], float(segmenter.threshold_))
 
-    identity = {**contender.identity(), "decoder": "light", "steps": settings.vessel_steps}
+    identity = {**contender.identity(), "decoder": "light"}
     return VesselMethod(contender.name, identity, fit)

@@ -11,10 +11,12 @@ from PIL import Image
 
 from retina_fm.cli.main import main
 from retina_fm.errors import ConfigError
+from retina_fm.evaluation.classifying import run_cell, settings_of
 from retina_fm.evaluation.datasets import READERS, LayoutError, make_manifest
 from retina_fm.evaluation.datasets.sheets import sheet_rows
 from retina_fm.evaluation.datasets.uk_biobank import systemic_cohort
 from retina_fm.evaluation.manifest import Manifest, ManifestError, read_manifest
+from retina_fm.evaluation.suite import read_suite
 
 
 def pictures(folder: Path, *names: str) -> None:
@@ -272,6 +274,26 @@ def test_uk_biobank_and_its_cohort(tmp_path: Path) -> None:
         systemic_cohort(rows, "gout", end="2020-01-01")
     with pytest.raises(ManifestError, match="No age band"):
         systemic_cohort(rows, "dementia", end="2020-01-01")
+
+
+def test_the_systemic_protocol_runs_on_a_cohort(tmp_path: Path) -> None:
+    biobank(tmp_path)
+    make_manifest("uk-biobank", tmp_path)
+    (tmp_path / "suite.toml").write_text(
+        '[settings]\nseeds = [0]\nshots = [1]\nhead = "nearest-mean"\nbootstrap = 20\npermutations = 0\n'
+        '[sets.stroke]\ntable = "manifest.csv"\ncohort = { outcome = "stroke", end = "2020-01-01" }\n'
+        '[tasks.stroke]\nset = "stroke"\nprotocols = ["systemic"]\n'
+    )
+    suite = read_suite(tmp_path / "suite.toml")
+    (asked,) = suite.asked
+    assert asked.task.classes == ("disease", "healthy")
+    assert len(asked.task.rows) == 2 * int((asked.task.truth == 0).sum())
+    rows = asked.task.rows
+    features = np.random.default_rng(0).normal(size=(len(rows), 4))
+    for setting in settings_of("systemic", suite.settings):
+        patients = asked.task.patients
+        cell = run_cell("systemic", setting, features, asked.task, patients, suite.settings, None)
+        assert cell.figures["auroc"]["mean"] is not None
 
 
 @pytest.mark.parametrize("name", sorted(READERS))

@@ -168,4 +168,4 @@ def test_fused_features_stand_side_by_side(suite_file: Path, tmp_path: Path) -> 
     fused = make_contender("thumbnail+colour-texture")
     features = fused.features(suite.manifest("eyes"), tmp_path)
     assert features.shape == (24, sum(fused.widths or ()))
-    assert fused.widths == (3072, 418)
+    assert fused.widths == (3072, 536)

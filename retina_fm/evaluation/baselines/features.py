@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from retina_fm.pictures import Transform
 
 Vector = NDArray[np.float32]
-_SIZE = 256
+_SIZE = 512
 _COLOURS = (16, 8, 8)
 
 
 def colour_texture(path: Path) -> Vector:
-    """Histograms of hue, saturation, value and of uniform local binary patterns at radii 1, 2, 4: ``(418,)``.
+    """Histograms of hue, saturation, value and of uniform local binary patterns at radii 1 to 8: ``(536,)``.
 
     Both are taken over the inner half of the field of view's area and over the outer half, and enter as
     square roots of shares (Hellinger), so that rare colours and patterns count.
@@ -34,7 +34,7 @@ def colour_texture(path: Path) -> Vector:
     for region in (inside & inner, inside & ~inner):
         for channel, bins in enumerate(_COLOURS):
             parts.append(_shares(np.minimum((hsv[..., channel] * bins).astype(int), bins - 1), region, bins))
-        parts += [_shares(_patterns(green, radius), region, 59) for radius in (1, 2, 4)]
+        parts += [_shares(_patterns(green, radius), region, 59) for radius in (1, 2, 4, 8)]
     return np.asarray(np.sqrt(np.concatenate(parts)), np.float32)
 
 
@@ -45,7 +45,7 @@ def thumbnail(path: Path) -> Vector:
 
 
 BASELINES: dict[str, tuple[Callable[[Path], Vector], int, str]] = {
-    "colour-texture": (colour_texture, 1, "colour histogram and local binary patterns"),
+    "colour-texture": (colour_texture, 2, "colour histogram and local binary patterns"),
     "thumbnail": (thumbnail, 1, "pixels of a 32 x 32 view"),
 }
 """By name: the function, its version, what it is."""

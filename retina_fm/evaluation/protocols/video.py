@@ -1,0 +1,109 @@
+"""Generated videos against real ones: PSNR in both conventions, SSIM, LPIPS and FVD from users' files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retina_fm.evaluation.statistics import finite, mean_interval, patient_weights, percentile_interval
+from retina_fm.evaluation.video_sources import VideoSource, in_view
+
+SHOWN = (0, 3, 5, 7, 9, 11)
+
+
+class VideoScores(NamedTuple):
+    """Figures of every sequence, and those of all together.
+
+    Attributes:
+        names: of the sequences.
+        patients: of the sequences.
+        columns: by metric, a value a sequence.
+        together: by metric, one value of the whole set (FVD).
+    """
+
+    names: list[str]
+    patients: list[str]
+    columns: dict[str, list[float]]
+    together: dict[str, float]
+
+
+def score_videos(
+    source: VideoSource,
+    sequences: Sequence[Any],
+    *,
+    size: int = 256,
+    lpips: str | Path | None = None,
+    fvd: tuple[str | Path, str] | None = None,
+    sheet: Path | None = None,
+) -> VideoScores:
+    """Score a source on real sequences; frames are compared in the photo's view, black outside the field.
+
+    Args:
+        source: of the videos.
+        sequences: of :func:`retina_fm.training.pairs.read_pairs`, with twelve frames chosen as in training.
+        size: of the view.
+        lpips: file with torchvision's AlexNet; no LPIPS without it.
+        fvd: file of the I3D network and its SHA-256; no FVD without it.
+        sheet: a picture of the first sequences to write, real frames above generated ones.
+    """
+    import torch
+
+    from retina_fm.training import metrics
+    from retina_fm.training.pair_samples import load_pair, open_pair
+
+    judge = metrics.load_lpips(lpips) if lpips else None
+    network = metrics.load_fvd(*fvd) if fvd else None
+    names: list[str] = []
+    patients: list[str] = []
+    real: list[NDArray[np.float64]] = []
+    made: list[NDArray[np.float64]] = []
+    lines: list[NDArray[np.uint8]] = []
+    columns: dict[str, list[float]] = {}
+    for sequence in sequences:
+        known = open_pair(sequence, size)
+        photo, true, field = load_pair(sequence, size, known=known)
+        frames = in_view(source.frames(Path(sequence.photo), sequence.name), known.geometry) * field
+        one, two = (torch.from_numpy(f[None].astype(np.float32) / 127.5 - 1) for f in (frames, true))
+        found = {**metrics.psnr(one, two), "ssim": metrics.ssim(one, two)}
+        if judge is not None:
+            found["lpips"] = metrics.lpips(judge, one, two)
+        for metric, value in found.items():
+            columns.setdefault(metric, []).append(value)
+        names.append(sequence.name)
+        patients.append(sequence.patient_id or sequence.name)
+        if network is not None:
+            made.append(metrics.video_features(network, one))
+            real.append(metrics.video_features(network, two))
+        if sheet is not None and len(lines) < 6:
+            lines += [_line(photo, true), _line(np.zeros_like(photo), frames)]
+    together = {}
+    if len(made) > 1:
+        together["fvd"] = metrics.frechet_distance(np.concatenate(made), np.concatenate(real))
+    if sheet is not None and lines:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.concatenate(lines, 0)).save(sheet)
+    return VideoScores(names, patients, columns, together)
+
+
+def video_figures(scores: VideoScores, *, samples: int, seed: int = 0) -> dict[str, Any]:
+    """Means over sequences with 1.96 standard errors and a bootstrap over patients."""
+    weights = patient_weights(scores.patients, samples, seed) if samples else None
+    figures: dict[str, Any] = {}
+    for metric, values in scores.columns.items():
+        numbers = np.asarray(values, np.float64)
+        figures[metric] = mean_interval(numbers).as_dict()
+        if weights is not None:
+            low, high = percentile_interval(weights @ numbers / weights.sum(1))
+            figures[metric]["bootstrap"] = {"low": low, "high": high}
+    figures |= {m: {"mean": finite(v), "low": None, "high": None} for m, v in scores.together.items()}
+    return figures
+
+
+def _line(photo: NDArray[np.uint8], frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    grey = [np.repeat(frames[t][..., None], 3, 2) for t in SHOWN]
+    return np.concatenate([photo, *grey], 1)

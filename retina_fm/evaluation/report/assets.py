@@ -1,0 +1,80 @@
+"""What a report shows beside figures: curves, overlays, retrieved pictures; small files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from retina_fm._files import write_json, written_beside
+from retina_fm.evaluation.cells import Cell
+from retina_fm.evaluation.metrics import precision_recall_curve, roc_curve
+from retina_fm.evaluation.run_state import Run
+from retina_fm.evaluation.tasks import Task
+
+_GRID = np.linspace(0, 1, 51)
+_SIDE = 120
+
+
+def write_assets(run: Run, tasks: dict[str, Task]) -> dict[str, Any]:
+    """Write ``assets.json`` and the thumbnails that it names; see :mod:`retina_fm.evaluation.report.page`."""
+    found: dict[str, Any] = {"curves": [], "overlays": [], "galleries": [], "videos": []}
+    for (protocol, task, setting, model), cell in run.cells.items():
+        where = {"protocol": protocol, "task": task, "setting": setting, "model": model}
+        if cell.outcomes and len(tasks[task].classes) == 2:
+            found["curves"].append({**where, **_curves(cell, tasks[task])})
+        for overlay in cell.extra.get("overlays", ()):
+            found["overlays"].append({**where, **overlay})
+        if cell.extra.get("examples"):
+            found["galleries"].append({**where, "rows": _gallery(run.out, cell, tasks[task])})
+        found["videos"] += [{**where, **sheet} for sheet in cell.extra.get("sheets", ())]
+    write_json(run.out / "assets.json", found)
+    return found
+
+
+def _curves(cell: Cell, task: Task) -> dict[str, list[float]]:
+    """Mean curves over runs on a common grid: true positive rate, and precision."""
+    true, precise = [], []
+    for outcome in cell.outcomes:
+        truth, scores = task.truth[outcome.tested] == 1, outcome.scores[:, 1]
+        x, y = roc_curve(truth, scores)
+        true.append(np.interp(_GRID, x, np.maximum.accumulate(y)))
+        recall, precision = precision_recall_curve(truth, scores)
+        best = np.maximum.accumulate(precision[::-1])[::-1]  # no threshold with more recall is more precise
+        precise.append(np.interp(_GRID, recall, best))
+    return {
+        "grid": _GRID.round(3).tolist(),
+        "true_positives": np.mean(true, 0).round(4).tolist(),
+        "precision": np.mean(precise, 0).round(4).tolist(),
+    }
+
+
+def _gallery(out: Path, cell: Cell, task: Task) -> list[dict[str, Any]]:
+    place = {row.name: row for row in task.rows}
+    rows = []
+    for example in cell.extra["examples"]:
+        query = place[example["query"]]
+        shown = [query, *(place[name] for name in example["nearest"])]
+        rows.append(
+            {
+                "query": query.name,
+                "pictures": [_thumbnail(out, task.data, row.name, row.path) for row in shown],
+                "same": [row.patient == query.patient for row in shown],
+            }
+        )
+    return rows
+
+
+def _thumbnail(out: Path, data: str, name: str, path: Path) -> str:
+    from retina_fm.pictures import read_picture
+
+    target = out / "gallery" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', f'{data}-{name}')}.jpg"
+    if not target.is_file():
+        image = Image.fromarray(read_picture(path))
+        image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        with written_beside(target) as scratch:
+            image.save(scratch, "JPEG", quality=80)
+    return str(target.relative_to(out).as_posix())
