@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor
 
 from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
 from retina_fm.errors import ConfigError, nearest
@@ -17,13 +15,11 @@ from retina_fm.generation import generate_frames
 from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import LESIONS
 from retina_fm.network.masks import field_of_view
+from retina_fm.vessel_reading import vessel_score
 
 VESSELS = "vessels"
 TARGETS = (VESSELS, *LESIONS)
 """What can be read off a model without training."""
-ARTERIOVENOUS = slice(2, 8)
-"""Frames in which both arteries and veins hold dye: late arterial and venous ones."""
-_BACKGROUND = 12.0
 _LARGEST_SHARE = 0.12
 """Vessels cover about an eighth of a field of view (DRIVE, CHASE_DB1 and HRF labels: 0.10 to 0.13)."""
 
@@ -56,21 +52,6 @@ def vessel_maps(
         found = geometry.picture_of(score, "bilinear").astype(np.float32)
         maps.append(np.where(geometry.mask_in_picture(), found, np.float32(0)))
     return maps
-
-
-def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
-    """Frames ``(N, 12, S, S)`` in [-1, 1] to a vessel score ``(N, S, S)`` in [0, 1].
-
-    In the arteriovenous frames a vessel is brighter than what surrounds it. Each of them is compared with its
-    own local mean, in units of its local spread, and the mean over the frames is squashed.
-    """
-    scores = []
-    for picture, mask in zip(
-        frames[:, ARTERIOVENOUS].float().cpu().numpy(), inside.cpu().numpy(), strict=True
-    ):
-        contrast = np.mean([_contrast(frame, mask) for frame in picture], axis=0)
-        scores.append(np.where(mask, 1 / (1 + np.exp(-(contrast - 1.0))), 0).astype(np.float32))
-    return torch.from_numpy(np.stack(scores))
 
 
 def lesion_maps(
@@ -161,19 +142,6 @@ def threshold_of(target: str, score: NDArray[np.float32]) -> float:
         return 0.5
     inside = score[score > 0]
     return float(np.quantile(inside, 1 - _LARGEST_SHARE)) if len(inside) else 1.0
-
-
-def _contrast(frame: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A frame against its local mean, in units of its local spread; what is outside does not count."""
-    weight = inside.astype(np.float32)
-    share = np.maximum(ndimage.gaussian_filter(weight, _BACKGROUND), 1e-3)
-    mean = ndimage.gaussian_filter(frame * weight, _BACKGROUND) / share
-    off = (frame - mean) * weight
-    spread = np.sqrt(
-        ndimage.gaussian_filter(off**2, 2 * _BACKGROUND)
-        / np.maximum(ndimage.gaussian_filter(weight, 2 * _BACKGROUND), 1e-3)
-    )
-    return np.asarray(off / np.maximum(spread, 0.02))
 
 
 def _surest(layer: NDArray[np.float32]) -> float:

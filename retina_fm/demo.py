@@ -144,10 +144,10 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
     """
     import torch
 
-    from retina_fm.adapters.zero_shot import vessel_score
     from retina_fm.generation import generate_frames
     from retina_fm.models import load_generator, read_config
     from retina_fm.network.masks import field_of_view
+    from retina_fm.vessel_reading import vessel_score
 
     try:
         generator = load_generator(model)

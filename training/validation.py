@@ -18,12 +18,11 @@ from retina_fm.errors import ConfigError, NoPicturesError
 from retina_fm.generation import generate_frames
 from retina_fm.network import Generator, encoder_of
 from retina_fm.pictures import Transform, expand
-from retina_fm.training.losses import local_mean
 from retina_fm.training.metrics import FigureNetworks, video_scores
 from retina_fm.training.presets import Preset
+from retina_fm.vessel_reading import vessel_score
 
 VENOUS_STEPS = 6  # the steps that give frames 0 to 7, arterial and venous
-_BACKGROUND = 1 / 12  # of the side of the view: window of the local background
 _SHEET_FRAMES = (0, 2, 4, 6, 8, 11)
 
 
@@ -40,26 +39,6 @@ class LabelledViews:
     views: Tensor
     masks: Tensor
     inside: Tensor
-
-
-def vessel_map(frames: Tensor, inside: Tensor) -> Tensor:
-    """Vessels read off an angiogram without any training: how far frames rise above their surroundings.
-
-    Vessels are what is brighter than its local background in any arterial or venous frame. The background
-    is a mean over the field of view alone, so that its rim is no edge.
-
-    Args:
-        frames: ``(N, T, H, W)`` in [-1, 1]; the first eight are used.
-        inside: field of view, bool ``(N, H, W)``.
-
-    Returns:
-        ``(N, H, W)`` in [0, 1] or so, 0 outside.
-    """
-    weight = inside[:, None].to(frames.dtype)
-    window = 2 * round(frames.shape[-1] * _BACKGROUND / 2) + 1
-    grey = (frames[:, :8] + 1) / 2 * weight
-    background = local_mean(grey, window) / local_mean(weight, window).clamp_min(1e-3)
-    return (grey - background).amax(1) * weight[:, 0]
 
 
 def masked_auroc(scores: Tensor, labels: Tensor, inside: Tensor) -> float:
@@ -81,7 +60,7 @@ def zero_shot_vessels(generator: Generator, labelled: LabelledViews, *, batch: i
     for start in range(0, len(labelled.views), batch):
         rows = slice(start, start + batch)
         frames = generate_frames(generator, labelled.views[rows].to(device), VENOUS_STEPS).float().cpu()
-        vessels = vessel_map(frames, labelled.inside[rows])
+        vessels = vessel_score(frames, labelled.inside[rows])
         for scores, mask, inside in zip(vessels, labelled.masks[rows], labelled.inside[rows], strict=True):
             found.append(masked_auroc(scores, mask, inside))
     return float(np.nanmean(found))

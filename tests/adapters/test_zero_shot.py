@@ -10,12 +10,12 @@ import retina_fm
 from conftest import disc_picture
 from retina_fm import adapters
 from retina_fm.adapters.mlp_training import seeded
-from retina_fm.adapters.zero_shot import vessel_score
 from retina_fm.errors import ConfigError
 from retina_fm.models import ModelCard, WeightsConfig, save_folder
 from retina_fm.network import Architecture, Generator
 from retina_fm.network.encoder import Encoder
 from retina_fm.pictures import Transform
+from retina_fm.vessel_reading import vessel_score
 
 TINY = "fundus2video-tiny"
 
