@@ -28,7 +28,7 @@ def settings_of(protocol: str, settings: Settings) -> list[str]:
         "zero-shot": list(settings.readings),
         "few-shot": [f"{k} shots" for k in settings.shots],
         "supervised": [settings.head],
-        "retrieval": ["cosine"],
+        "retrieval": ["cosine", "whitened"],
         "systemic": [
             *settings.readings,
             *(f"{k} shots" for k in settings.shots),

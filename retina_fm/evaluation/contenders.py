@@ -24,10 +24,16 @@ class Contender(Protocol):
     Attributes:
         name: in every result.
         widths: of the encoders whose features are side by side; one number for one encoder.
+        whitening: that ships with the weights, for retrieval alone.
     """
 
     name: str
     widths: tuple[int, ...] | None
+
+    @property
+    def whitening(self) -> Any:
+        """With a method ``apply``, or None."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """What determines its features: hashes and versions."""
@@ -60,11 +66,23 @@ class Encoder:
             self.widths = (self._loaded.num_features,)
         return self._loaded
 
+    @property
+    def whitening(self) -> Any:
+        """Read from the weights' folder; None where it has none."""
+        from retina_fm.models import resolve
+        from retina_fm.models.whitening import read_whitening
+
+        return None if self.source.startswith("timm/") else read_whitening(resolve(self.source))
+
     def identity(self) -> dict[str, Any]:
         """Weights, transform and licence."""
+        from retina_fm.models import read_config, resolve
+
         encoder = self.encoder
+        config = None if self.source.startswith("timm/") else read_config(resolve(self.source))
         return {
             "kind": "encoder",
+            "whitening": config.whitening if config else None,
             "weights_sha256": encoder.weights_sha256,
             "transform_hash": encoder.transform.hash,
             "size": encoder.transform.size,
@@ -95,6 +113,7 @@ class Baseline:
         self.name = name
         self.function, self.version, self.about = BASELINES[name]
         self.widths: tuple[int, ...] | None = None
+        self.whitening: Any = None
 
     def identity(self) -> dict[str, Any]:
         """Name and version of the procedure."""
@@ -120,6 +139,7 @@ class Table:
         self.name, self.files = name, [Path(file) for file in files]
         self.widths: tuple[int, ...] | None = None
         self._rows: dict[Path, Any] | None = None
+        self.whitening: Any = None
 
     def identity(self) -> dict[str, Any]:
         """What the tables say about themselves, and a hash of their numbers."""
@@ -174,6 +194,7 @@ class Fused:
     def __init__(self, name: str, parts: Sequence[Contender]) -> None:
         self.name, self.parts = name, list(parts)
         self.widths: tuple[int, ...] | None = None
+        self.whitening: Any = None
 
     def identity(self) -> dict[str, Any]:
         """Of all parts."""

@@ -113,9 +113,14 @@ def _one_task(run: Run, contender: Contender, one: Asked, features: NDArray[np.f
                 task.sha256, task.names, task.truth.tolist(), patients.tolist(),
                 None if task.official is None else task.official.tolist(),
             )  # fmt: skip
+            if setting == "whitened" and contender.whitening is None:
+                continue
             cell = run.store.get(key)
             if cell is None:
-                found = run_cell(protocol, setting, features, task, patients, settings, contender.widths)
+                given = features
+                if setting == "whitened" and contender.whitening is not None:
+                    given = contender.whitening.apply(features.astype(np.float32)).astype(np.float64)
+                found = run_cell(protocol, setting, given, task, patients, settings, contender.widths)
                 if isinstance(found, str):
                     run.skip(protocol, task.name, setting, contender.name, found)
                     continue

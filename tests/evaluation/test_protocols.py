@@ -201,7 +201,21 @@ def test_shares_found_count_all_pictures_of_a_patient() -> None:
     patients = np.array(["a", "a", "a", "b"])
     features = np.array([[1, 0], [0.99, 0.01], [0, 1], [0.7, 0.3]])
     found = retrieve(features, patients, ks=(1, 2))
-    assert found.found[0].tolist() == [1.0, 0.5]
+    assert found.found[0].tolist() == [0.5, 0.5]
+
+
+def test_recall_is_that_of_the_indexes() -> None:
+    from retina_fm.indexes import recall_at_k
+
+    random = np.random.default_rng(0)
+    patients = np.repeat([f"p{n}" for n in range(30)], 3)
+    features = random.normal(size=(90, 8)) + np.repeat(random.normal(size=(30, 8)), 3, axis=0)
+    ours = retrieval_figures(retrieve(features, patients), patients, samples=0)
+    theirs = recall_at_k(features.astype(np.float32), patients.tolist())
+    for k in (1, 5, 10):
+        assert ours[f"recall@{k}"]["mean"] == pytest.approx(theirs.any_hit[k].mean)
+        assert ours[f"found@{k}"]["mean"] == pytest.approx(theirs.share_found[k].mean)
+    assert ours["recall_mean"]["mean"] == pytest.approx(theirs.average.mean)
 
 
 def test_recall_by_pairs_of_modalities() -> None:

@@ -20,7 +20,7 @@ class Retrieved(NamedTuple):
     Attributes:
         queries: positions of pictures whose patient has another one.
         hits: bool ``(Q, len(ks))``: a picture of the same patient is among the K nearest, the query left out.
-        found: ``(Q, len(ks))``: share of the patient's other pictures among them (of K at most).
+        found: ``(Q, len(ks))``: share of the patient's other pictures among them.
         order: ``(Q, max(ks))`` positions of the nearest.
     """
 
@@ -46,7 +46,7 @@ def retrieve(features: Floats, patients: NDArray[np.str_], *, ks: Sequence[int] 
     same = member[order] == member[queries][:, None]
     others = counts[member[queries]] - 1
     hits = np.stack([same[:, :k].any(1) for k in ks], 1)
-    found = np.stack([same[:, :k].sum(1) / np.minimum(others, k) for k in ks], 1)
+    found = np.stack([same[:, :k].sum(1) / others for k in ks], 1)
     return Retrieved(queries, hits, found, order)
 
 
