@@ -66,7 +66,9 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
         "licence": checked_licence(licence, cards),
         "intended_use": RESEARCH_USE,
         "drawn": estimator.drawn_.tolist(),
-        "drawn_names": estimator.drawn_names_,
+        # file names alone: folders of a clinic are nobody else's business
+        "drawn_names": [Path(name).name for name in estimator.drawn_names_],
+        "metrics": _metrics_of(estimator),
         "files": {TENSORS: hashlib.sha256(data).hexdigest()},
     }
     try:
@@ -188,6 +190,15 @@ def _settings_of(estimator: Any) -> dict[str, Any]:
     if isinstance(settings.get("class_weight"), dict):
         settings["class_weight"] = None  # it has done its work, and its keys need not be JSON
     return settings
+
+
+def _metrics_of(estimator: Any) -> dict[str, float]:
+    """What the validation part said, where there was one."""
+    head = getattr(estimator, "head_", None)
+    found = {name: getattr(head, f"{name}_", None) for name in ("validation_auroc", "validation_error")}
+    looks = [record["dice"] for record in getattr(estimator, "history_", []) if "dice" in record]
+    found["validation_dice"] = max(looks, default=None)
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _names(model: Any) -> Any:

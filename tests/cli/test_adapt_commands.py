@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import disc_picture
+from retina_fm.cli.main import main
+
+TINY = "fundus2video-tiny"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos with masks and a labels.csv: six patients with two eyes, the even ones tinted."""
+    root = tmp_path_factory.mktemp("clinic")
+    rows = []
+    for number in range(12):
+        picture = disc_picture(number, 96)
+        if number % 2 == 0:
+            picture = (picture * (0.3, 0.5, 1.0)).astype(np.uint8)
+        for part in ("images", "masks"):
+            (root / part).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(root / "images" / f"eye{number}.png")
+        mask = np.zeros((96, 96), np.uint8)
+        mask[30:60, 30:60] = 255
+        Image.fromarray(mask).save(root / "masks" / f"eye{number}.png")
+        split = "test" if number > 9 else "train"
+        rows.append(
+            (f"eye{number}.png", "tint" if number % 2 == 0 else "plain", f"p{number // 2}", number, split)
+        )
+    with (root / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "patient_id", "age", "split"), *rows])
+    return root
+
+
+def test_segmentation_from_folders_to_masks_and_overlays(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = tmp_path / "adapter"
+    command = ["adapt", "segmentation", "--images", str(folder / "images"), "--masks", str(folder / "masks")]
+    command += ["--shots", "1", "--steps", "3", "--model", TINY, "--out", str(adapter), "--json"]
+    assert main(command) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["trained on"] == "1 photos"
+    assert {path.name for path in adapter.iterdir()} == {"adapter.json", "adapter.safetensors"}
+    photos = [str(folder / "images" / f"eye{number}.png") for number in (1, 2)]
+    assert main(["predict", str(adapter), *photos, "--out", str(tmp_path / "out"), "--probabilities"]) == 0
+    for place in (".", "overlays", "probabilities"):
+        assert (tmp_path / "out" / place / "eye1.png").is_file()
+    mask = np.asarray(Image.open(tmp_path / "out" / "eye1.png"))
+    assert mask.shape == (96, 96)
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_classification_from_a_table_to_a_table(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter, out = tmp_path / "adapter", tmp_path / "out.csv"
+    command = ["adapt", "classification", "--labels", str(folder / "labels.csv"), "--head", "linear"]
+    assert main([*command, "--model", TINY, "--out", str(adapter)]) == 0
+    assert "trained on: 10 photos" in capsys.readouterr().out
+    assert main(["predict", str(adapter), str(folder / "images"), "--out", str(out)]) == 0
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12
+    assert set(rows[0]) == {"path", "prediction", "p_plain", "p_tint"}
+    assert float(rows[0]["p_plain"]) + float(rows[0]["p_tint"]) == pytest.approx(1, abs=1e-5)
+    assert [row["prediction"] for row in rows] == ["tint", "plain"] * 6
+
+
+def test_regression_writes_a_value_a_photo(folder: Path, tmp_path: Path) -> None:
+    command = ["adapt", "regression", "--labels", str(folder / "labels.csv"), "--column", "age"]
+    assert main([*command, "--head", "linear", "--model", TINY, "--out", str(tmp_path / "a")]) == 0
+    assert main(["predict", str(tmp_path / "a"), str(folder / "images"), "--out", str(tmp_path / "o")]) == 0
+    lines = (tmp_path / "o" / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "path,value"
+    assert len(lines) == 13
+
+
+def test_lesions_are_read_without_an_adapter(folder: Path, tmp_path: Path) -> None:
+    photo = str(folder / "images" / "eye1.png")
+    assert main(["predict", "haemorrhage", photo, "--model", TINY, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "overlays" / "eye1.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adapt", "segmentation", "--images", "x"], "needs --images DIR and --masks DIR"),
+        (["adapt", "classification"], "needs --labels"),
+        (["adapt", "classification", "--labels", "nowhere.csv"], "cannot be read as CSV"),
+        (["adapt", "segmentation", "--shots", "0"], "needs no adapter"),
+        (["predict", "nowhere", "x.png"], "it is no adapter"),
+    ],
+)
+def test_wrong_use_ends_with_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", TINY] if arguments[0] == "adapt" else []
+    assert main([*arguments, *model, "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_table_without_the_column_names_those_there(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["adapt", "classification", "--labels", str(folder / "labels.csv"), "--column", "grade"]
+    assert main([*command, "--model", TINY, "--out", str(tmp_path)]) == 1
+    assert "no column 'grade'; it has path, label" in capsys.readouterr().err
+
+
+def test_photos_of_one_name_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = str(folder / "images" / "eye1.png")
+    command = ["predict", "drusen", photo, photo, "--model", TINY, "--out", str(tmp_path)]
+    assert main(command) == 1
+    assert "share a name (eye1)" in capsys.readouterr().err
