@@ -237,7 +237,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         )
         with seeded(self.seed):
             module = self._new_module(source, 1 if count == 2 else count)
-        module = module.to(compute.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = module.to(compute.torch_device).to(memory_format=torch.channels_last)
         validate = None
         if views_held:
             validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
