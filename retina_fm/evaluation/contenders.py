@@ -209,9 +209,10 @@ class Fused:
 
 @dataclass(frozen=True)
 class VesselsOnly:
-    """A method that segments and gives no features: ``frangi`` or ``unet-scratch``."""
+    """A method that segments and gives no features: ``frangi``, ``unet-scratch`` or ``medical-sam2``."""
 
     name: str
+    folder: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What it is."""
@@ -231,6 +232,8 @@ class Videos:
 
 
 VESSELS_ONLY = ("frangi", "unet-scratch")
+SAM2 = "medical-sam2"
+"""Written ``medical-sam2=FOLDER``."""
 
 
 def make_contender(
@@ -259,6 +262,8 @@ def make_contender(
         return Fused(name, able)
     if name in OTHERS and source:
         return Videos(name, source)
+    if name == SAM2 and source:
+        return VesselsOnly(name, source)
     if name in VESSELS_ONLY:
         return VesselsOnly(name)
     if name in BASELINES:

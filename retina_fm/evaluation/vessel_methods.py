@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm._files import sha256_of
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.contenders import Contender, Encoder, VesselsOnly, Videos
 from retina_fm.evaluation.suite import Settings
@@ -47,6 +48,8 @@ class VesselMethod(NamedTuple):
 def vessel_method(contender: Contender | VesselsOnly | Videos, settings: Settings) -> VesselMethod | None:
     """How a contender segments vessels; None for features without maps."""
     if isinstance(contender, VesselsOnly):
+        if contender.folder:
+            return _sam2(contender, settings)
         return {"frangi": _frangi, "unet-scratch": _scratch}[contender.name](settings)
     return _adapter(contender, settings) if isinstance(contender, Encoder) else None
 
@@ -87,6 +90,20 @@ def _scratch(settings: Settings) -> VesselMethod:
 
     identity = {"kind": "unet-scratch", "version": 1, "steps": settings.vessel_steps}
     return VesselMethod("unet-scratch", identity, fit)
+
+
+def _sam2(contender: VesselsOnly, settings: Settings) -> VesselMethod:
+    def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted:
+        from retina_fm.evaluation.baselines.sam2 import Sam2Vessels
+
+        network = Sam2Vessels(contender.folder, steps=settings.vessel_steps, seed=seed)
+        if photos:
+            network.fit(photos, masks)
+        return Fitted(network.predict_proba, network.threshold_ if photos else None)
+
+    files = sorted(Path(contender.folder).glob("*.safetensors"))
+    identity = {"kind": "sam2", "steps": settings.vessel_steps, "files": [sha256_of(file) for file in files]}
+    return VesselMethod(contender.name, identity, fit)
 
 
 def _adapter(contender: Encoder, settings: Settings) -> VesselMethod:
