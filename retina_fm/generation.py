@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retina_fm._files import write_bytes, write_json, written_beside
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
-from retina_fm.network import Generated
+from retina_fm.network import Generated, Generator
 from retina_fm.network.masks import OUTSIDE, field_of_view
 
 if TYPE_CHECKING:
@@ -66,6 +66,17 @@ def unroll(generator: Step, photo: Tensor, steps: int = STEPS_A_VIDEO) -> Iterat
         counts = [predictions(frame, step) for frame in range(step, step + 3)]
         last = total[:, step : step + 3] / total.new_tensor(counts).view(1, 3, 1, 1)
         yield step, last
+
+
+def step_in(generator: Generator, dtype: torch.dtype) -> Step:
+    """A generator that computes in ``dtype`` and is fed with float32, so that means of frames stay exact."""
+    narrow = generator.to(dtype)
+
+    def step(photo: Tensor, last: Tensor | None) -> Generated:
+        made: Generated = narrow(photo.to(dtype), None if last is None else last.to(dtype))
+        return made
+
+    return step
 
 
 def generate_frames(generator: Step, photo: Tensor, steps: int = STEPS_A_VIDEO) -> Tensor:
