@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--no-exact", action="store_true", help="leave out exact search in memory")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--reuse", action="store_true", help="the store was written by an earlier run")
     arguments = parser.parse_args()
     memory, rows = Memory(), arguments.rows
     result: dict[str, object] = {"rows": rows, "width": WIDTH, "vectors": arguments.vectors}
@@ -99,7 +100,9 @@ def main() -> None:
     queries = queries + 0.02 * random.standard_normal(queries.shape, dtype=np.float32)
 
     found, building, generating = None, 0.0, 0.0
-    blocks = made_blocks(rows)
+    blocks = made_blocks(0 if arguments.reuse else rows)
+    if arguments.reuse:
+        found = ImageIndex.open(arguments.store)
     while True:
         started = time.perf_counter()
         block = next(blocks, None)

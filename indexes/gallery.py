@@ -165,7 +165,7 @@ def _sheet(shown: Sequence[Shown], title: str, same: str) -> bytes:
 
 def _captions(entry: Shown) -> list[list[str]]:
     """Lines under each picture of a row."""
-    texts = [["query", entry.name, *_words(entry.metadata)]]
+    texts = [["query", Path(entry.name).name, *_words(entry.metadata)]]
     texts += [
         [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_words(hit.metadata)]
         for hit in entry.hits
