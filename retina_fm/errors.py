@@ -65,6 +65,22 @@ class IndexDamagedError(RetinaError, RuntimeError):
     """Files of an index that are cut, changed or missing; the message says what remains."""
 
 
+class ManifestError(RetinaError, ValueError):
+    """A manifest that cannot be evaluated on; the message names the rows and the remedy."""
+
+
+class LeakError(ManifestError):
+    """Pictures of one patient, or one picture twice, in parts that must not share any."""
+
+
+class LayoutError(ManifestError):
+    """A folder that is not the official download of the data set named."""
+
+
+class ManifestWarning(UserWarning):
+    """Something about a manifest that the reader of a result should know."""
+
+
 class SkippedPictures(UserWarning):
     """Photos left out by ``on_error="skip"``.
 

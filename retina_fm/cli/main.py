@@ -12,7 +12,7 @@ import warnings
 from typing import TextIO
 
 import retina_fm
-from retina_fm.errors import LicenceNotice, RetinaError, SkippedPictures
+from retina_fm.errors import LicenceNotice, ManifestWarning, RetinaError, SkippedPictures
 
 COMMANDS = (
     "encode",
@@ -94,7 +94,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    if issubclass(category, LicenceNotice | SkippedPictures):
+    if issubclass(category, LicenceNotice | ManifestWarning | SkippedPictures):
         print(f"retina-fm: {message}", file=file or sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm._files import sha256_of, written_beside
-from retina_fm.evaluation.manifest import ManifestError
+from retina_fm.errors import LeakError
 from retina_fm.pictures import Transform
 
 PRINT_SIZE = 96
@@ -25,10 +25,6 @@ ALIKE = 0.75
 
 Measured on 1,416 photographs of three public sets: repeats 0.87 to 1, different eyes 0.4 or less, and up to
 0.69 where a smear on the lens shows in both."""
-
-
-class LeakError(ManifestError):
-    """Pictures of one patient, or one picture twice, in parts that must not share any."""
 
 
 class Repeat(NamedTuple):

@@ -12,20 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retina_fm._files import write_bytes
-from retina_fm.errors import RetinaError
+from retina_fm.errors import ManifestError, ManifestWarning
 
 COLUMNS = ("path", "label", "mask", "patient_id", "eye", "split", "modality")
 """Columns with a meaning; paths are relative to the table. Others are kept and may serve as labels."""
 SPLITS = ("train", "val", "test")
 EYES = ("left", "right")
-
-
-class ManifestWarning(UserWarning):
-    """Something about a manifest that the reader of a result should know."""
-
-
-class ManifestError(RetinaError, ValueError):
-    """A manifest that cannot be evaluated on; the message names the rows and the remedy."""
 
 
 @dataclass(frozen=True)

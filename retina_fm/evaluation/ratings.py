@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._files import write_bytes, write_json
+from retina_fm.errors import ManifestError
 from retina_fm.evaluation.agreement import SCALE, weighted_kappa
-from retina_fm.evaluation.manifest import ManifestError
 
 CRITERIA = {
     1: ("Excellent", "Similar morphology and fluorescent changes of retinal vessels and lesions"),

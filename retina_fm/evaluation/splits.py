@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.manifest import ManifestError
+from retina_fm.errors import ManifestError
 
 Positions = NDArray[np.int64]
 SHARES = (0.55, 0.15, 0.30)

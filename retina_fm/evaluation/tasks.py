@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.manifest import Manifest, ManifestError, Row, warn
+from retina_fm.errors import ManifestError
+from retina_fm.evaluation.manifest import Manifest, Row, warn
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,9 @@ from pictures.drawn import fundus
 from PIL import Image, ImageEnhance
 
 from conftest import disc_picture
-from retina_fm.evaluation.leaks import LeakError, find_repeats, joined_patients, read_prints, refuse_leaks
-from retina_fm.evaluation.manifest import (
-    ManifestError,
-    ManifestWarning,
-    folder_manifest,
-    read_manifest,
-    write_manifest,
-)
+from retina_fm.errors import LeakError, ManifestError, ManifestWarning
+from retina_fm.evaluation.leaks import find_repeats, joined_patients, read_prints, refuse_leaks
+from retina_fm.evaluation.manifest import folder_manifest, read_manifest, write_manifest
 from retina_fm.evaluation.splits import official_split, patient_folds, patient_split
 from retina_fm.evaluation.tasks import classification_task, retrieval_task
 

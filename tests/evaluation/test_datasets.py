@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from retina_fm.cli.main import main
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, LayoutError, ManifestError
 from retina_fm.evaluation.classifying import run_cell, settings_of
-from retina_fm.evaluation.datasets import READERS, LayoutError, make_manifest
+from retina_fm.evaluation.datasets import READERS, make_manifest
 from retina_fm.evaluation.datasets.sheets import sheet_rows
 from retina_fm.evaluation.datasets.uk_biobank import systemic_cohort
-from retina_fm.evaluation.manifest import Manifest, ManifestError, read_manifest
+from retina_fm.evaluation.manifest import Manifest, read_manifest
 from retina_fm.evaluation.suite import read_suite
 
 

@@ -94,6 +94,14 @@ def test_the_page_is_self_contained_and_well_formed(results: dict[str, Any], tmp
     assert page(results, {}, tmp_path) == page(results, {}, tmp_path)
 
 
+def test_perfect_and_constant_figures_can_be_drawn(results: dict[str, Any], tmp_path: Path) -> None:
+    for mean in (1.0, 0.0, -3.0):
+        for one in results["results"]:
+            one["figures"] = {name: {"mean": mean, "low": None, "high": None} for name in one["figures"]}
+            one["figures"].pop("absent", None)
+        assert "<svg" in page(results, {}, tmp_path)
+
+
 def test_names_from_data_cannot_become_markup(results: dict[str, Any], tmp_path: Path) -> None:
     for one in results["results"]:
         one["task"] = "<script>x</script>"

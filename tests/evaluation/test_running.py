@@ -15,10 +15,9 @@ from PIL import Image
 
 from conftest import disc_picture
 from retina_fm.cli.main import main
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, LeakError
 from retina_fm.evaluation import running
 from retina_fm.evaluation.contenders import Table, make_contender
-from retina_fm.evaluation.leaks import LeakError
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import manifest_suite, read_suite
 

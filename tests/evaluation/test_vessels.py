@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, ManifestError
 from retina_fm.evaluation.baselines.frangi import frangi_vessels
 from retina_fm.evaluation.baselines.unet import ScratchUNet
 from retina_fm.evaluation.contenders import VesselsOnly, make_contender
-from retina_fm.evaluation.manifest import Manifest, ManifestError, folder_manifest
+from retina_fm.evaluation.manifest import Manifest, folder_manifest
 from retina_fm.evaluation.metrics import auroc
 from retina_fm.evaluation.protocols.vessels import read_labels, vessel_figures, vessel_runs
 from retina_fm.evaluation.running import evaluate

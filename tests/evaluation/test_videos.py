@@ -12,9 +12,8 @@ from PIL import Image
 
 from conftest import disc_picture
 from retina_fm.cli.main import main
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, ManifestError
 from retina_fm.evaluation.contenders import make_contender
-from retina_fm.evaluation.manifest import ManifestError
 from retina_fm.evaluation.protocols.video import score_videos, video_figures
 from retina_fm.evaluation.ratings import assess, read_ratings, write_sheet
 from retina_fm.evaluation.running import evaluate

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from retina_fm.errors import ConfigError, nearest
+from retina_fm.errors import ConfigError, LayoutError, nearest
 from retina_fm.evaluation.datasets import grading, modalities, uk_biobank, vessel_sets
-from retina_fm.evaluation.datasets.layout import LayoutError, Rows
+from retina_fm.evaluation.datasets.layout import Rows
 from retina_fm.evaluation.manifest import write_manifest
 
 READERS: dict[str, Callable[[Path], Rows]] = {

@@ -8,16 +8,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from retina_fm.evaluation.manifest import ManifestError
+from retina_fm.errors import LayoutError
 
 Rows = list[dict[str, str]]
 Raw = dict[str, str | Path]
 """A row whose paths are not yet text."""
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".ppm"})
-
-
-class LayoutError(ManifestError):
-    """A folder that is not the official download of the data set named."""
 
 
 def one(folder: Path, pattern: str, what: str) -> Path:

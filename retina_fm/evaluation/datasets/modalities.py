@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from retina_fm.errors import LayoutError
 from retina_fm.evaluation.datasets.layout import (
-    LayoutError,
     Raw,
     Rows,
     column,

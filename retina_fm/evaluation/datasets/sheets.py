@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from retina_fm.evaluation.datasets.layout import LayoutError
+from retina_fm.errors import LayoutError
 
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 

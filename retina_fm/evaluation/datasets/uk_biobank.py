@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retina_fm.evaluation.datasets.layout import LayoutError, Raw, Rows, pictures, relative, table
-from retina_fm.evaluation.manifest import ManifestError
+from retina_fm.errors import LayoutError, ManifestError
+from retina_fm.evaluation.datasets.layout import Raw, Rows, pictures, relative, table
 
 FIELDS = {"21015": "left", "21016": "right"}
 """Fundus photographs; files are named ``eid_field_instance_array``."""

@@ -5,16 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from retina_fm.evaluation.datasets.layout import (
-    LayoutError,
-    Raw,
-    Rows,
-    by_stem,
-    maybe,
-    one,
-    pictures,
-    relative,
-)
+from retina_fm.errors import LayoutError
+from retina_fm.evaluation.datasets.layout import Raw, Rows, by_stem, maybe, one, pictures, relative
 
 
 def drive(folder: Path) -> Rows:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retina_fm.evaluation.manifest import ManifestError, Row
+from retina_fm.errors import ManifestError
+from retina_fm.evaluation.manifest import Row
 from retina_fm.evaluation.metrics import auroc, average_precision, dice
 from retina_fm.evaluation.statistics import mean_interval, patient_weights, percentile_interval
 from retina_fm.evaluation.vessel_methods import Fitted, Mask, VesselMethod, call_vessels

@@ -60,7 +60,7 @@ def plot(table: Table) -> str:
     edges += [v for f in known for v in f.get("values", ()) if v is not None]
     unit = all(0 <= v <= 1.0001 for v in edges)
     low = _floor(min(edges, default=0)) if unit else min(0.0, *edges)
-    high = 1.0 if unit else max(edges) * 1.05
+    high = 1.0 if unit else max(max(edges) * 1.05, low + 1e-3)
     title = f"{table.protocol}: {NAMES.get(table.metric, table.metric)}"
     chance = 0.5 if table.metric == "auroc" and low < 0.5 else None
     settings = dict.fromkeys(setting for _, setting, _ in table.rows)
@@ -103,7 +103,7 @@ def _bar(model: str, figure: Mapping[str, Any]) -> Bar:
 
 
 def _floor(value: float) -> float:
-    return max(0.0, int(value * 10) / 10)
+    return min(0.9, max(0.0, int(value * 10) / 10))  # a plot needs some height
 
 
 def _curves(assets: Mapping[str, Any], protocol: str) -> list[str]:
