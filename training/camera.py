@@ -46,6 +46,14 @@ def soften(image: Tensor, amount: Tensor) -> Tensor:
     return torch.lerp(image, mean_of_nine(image), amount.view(_ONE))
 
 
+def _coarse_noise(seed: Tensor, height: int, width: int) -> Tensor:
+    """Grain of unit variance, coarser than a pixel as in real frames."""
+    noise = gaussian_noise(seed, height + 1, width + 1)
+    rows = noise[..., :-1, :] + noise[..., 1:, :]
+    total = rows[..., :-1] + rows[..., 1:]
+    return total.mul_(0.5)
+
+
 def expose(
     light: Tensor, index: Tensor, opened: Tensor, field: Tensor, shade: Tensor, parameters: Parameters
 ) -> Tensor:
@@ -65,12 +73,12 @@ def expose(
     # The shoulder of the sensor: bright vessels crowd below white instead of all reaching it.
     grey = grey.div_((grey * 0.8).square_().square_().add_(1).sqrt_().sqrt_())
     grey = grey.pow_(parameters["gamma"].view(_ONE)).add_(parameters["offset"].view(_ONE))
-    noise = gaussian_noise(parameters["noise_seed"] + 7919 * (index + 1), height, width)
-    # Photon noise grows with the root of the light; the camera adds its own (gain is higher where it is dim).
-    level = parameters["noise"].view(_ONE) * gain.sqrt() * 1.5
+    noise = _coarse_noise(parameters["noise_seed"] + 7919 * (index + 1), height, width)
+    # Photon noise grows with the root of the light; the camera adds its own, and gain lifts both.
+    level = parameters["noise"].view(_ONE) * gain * 1.3
     noise *= grey.sqrt().mul_(1.1 * level).add_(0.5 * level)
-    # Focus blurs picture and grain alike: the grain of real frames is coarser than a pixel.
-    grey = soften(noise.add_(grey), 0.25 + 0.55 * parameters["blur"])
+    # Focus blurs picture and grain alike.
+    grey = soften(noise.add_(grey), 0.5 * parameters["blur"])
     return grey.clamp_(0, 1).mul_(field)
 
 

@@ -111,6 +111,17 @@ def _geometry(draw: _Drawer, crop: int | None, size: int, augment: bool) -> dict
     }
 
 
+def _light(draw: _Drawer) -> Tensor:
+    """Log of the light on a grid of the view, (B, 1, 6, 6): mottled, and brighter towards one side.
+
+    Seldom do camera and pupil share an axis.
+    """
+    across = torch.linspace(-1, 1, 6)
+    slope = draw.normal(0.28, 1, 2, 1, 1)
+    plane = slope[:, :, 0] * across.view(1, 1, 6, 1) + slope[:, :, 1] * across.view(1, 1, 1, 6)
+    return draw.normal(1.0, 1, 6, 6) * draw.uniform(0.06, 0.28, 1, 1, 1) + plane
+
+
 def _dye(draw: _Drawer) -> dict[str, Tensor]:
     """Speeds, transit times and concentrations."""
     return {
@@ -131,7 +142,7 @@ def _dye(draw: _Drawer) -> dict[str, Tensor]:
         "calibre_half": draw.uniform(0.002, 0.0045),
         "late_stain": draw.uniform(0.03, 0.2),
         "disc_stain": draw.uniform(0.15, 0.75),
-        "light_field": draw.normal(1.0, 1, 6, 6) * draw.uniform(0.06, 0.28, 1, 1, 1),
+        "light_field": _light(draw),
         "patch_field": draw.normal(1.0, 1, 14, 14),
         "patchy_field": draw.normal(1.0, 1, 44, 44),
     }
@@ -140,13 +151,13 @@ def _dye(draw: _Drawer) -> dict[str, Tensor]:
 def _camera(draw: _Drawer) -> dict[str, Tensor]:
     """What the angiography camera and the colour camera do to their pictures."""
     # Photographers expose each phase for itself; the levels are those of real frames.
-    level = (1.4, 1.1, 1.3)
+    level = (1.5, 1.12, 1.3)
     phase_gain = torch.cat([k * draw.log_uniform(0.84, 1.22, 1).expand(-1, 4) for k in level], 1)
     return {
         "gain": draw.log_uniform(0.85, 1.25, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES)),
         "gamma": draw.uniform(0.8, 1.15),
         "offset": draw.uniform(0.015, 0.07),
-        "noise": draw.log_uniform(0.016, 0.075),
+        "noise": draw.log_uniform(0.014, 0.044),
         "vignette": draw.uniform(0.2, 0.85),
         "vignette_centre": draw.normal(0.25, 2),
         "blur": draw.uniform(0.0, 1.0),

@@ -89,11 +89,12 @@ class _Scene:
         yellow = 1 - p["xanthophyll"].view(_ONE) * maps["macula"]
         self.choroid = p["choroid_level"].view(_ONE) * mottle.clamp_(0.2, 2.0) * yellow
         disc = maps["disc"]
-        rim = disc * (1 - _spread(disc, 4)).clamp(0, 1) * 2
+        soft = _spread(disc, 3)  # no margin of a real disc is as sharp as its map
+        rim = disc * (1 - soft).clamp(0, 1) * 2
         vessels = (maps["artery"] + maps["vein"]).clamp_(0, 1)
-        self.disc_stain = p["disc_stain"].view(_ONE) * (0.26 + 0.06 * rim) * disc * (1 - 0.5 * vessels)
+        self.disc_stain = p["disc_stain"].view(_ONE) * (0.26 * soft + 0.06 * rim) * (1 - 0.5 * vessels)
         # The disc has no choroid behind it; vessels hide what lies under them.
-        self.uncovered = (1 - 0.72 * vessels) * (1 - 0.55 * disc)
+        self.uncovered = (1 - 0.72 * vessels) * (1 - 0.55 * soft)
         self.leak_near = self.leak_far = self.leak_wide = torch.zeros_like(self.field)
         self.perfused = torch.ones_like(self.field)
         if with_lesions:
@@ -137,12 +138,15 @@ class _Scene:
     def _nonperfusion(self, height: int, width: int) -> Tensor:
         """Areas without capillaries: dark from the first frame on (ETDRS report 11, 1991)."""
         amount = self.p["nonperfusion"].view(_ONE)
+        # Three scales: closed arterioles leave angular areas with ragged margins, not round ones.
         field = paint.fine_field(self.p["nonperfusion_field"], height, width)
+        ragged = paint.fine_field(self.p["leak_field"], height, width)
         away = 1 - self.maps["macula"].clamp(0, 1)
         return (
             amount
             * torch.sigmoid(
-                (field + 0.25 * paint.fine_field(self.p["patchy_field"], height, width) - 1.0) * 14
+                (field + 0.4 * ragged + 0.35 * paint.fine_field(self.p["patchy_field"], height, width) - 1.1)
+                * 16
             )
             * away
             * (1 - self.maps["disc"])
