@@ -180,11 +180,11 @@ def idrid() -> tuple[list[Path], dict[str, Task]]:
 def rahim() -> tuple[list[Path], dict[str, Task]]:
     root, rows = read("rahim_dev")
     patients = np.array([row["patient_id"] for row in rows])
-    everything = np.arange(len(rows))
-    tasks: dict[str, Task] = {
-        "any DR": (everything, np.array([int(int(row["dr_grade"]) > 0) for row in rows]), patients, None),
-        "maculopathy": (everything, np.array([int(row["maculopathy"]) for row in rows]), patients, None),
-    }
+    tasks: dict[str, Task] = {}
+    for name, column in (("any DR", "dr_grade"), ("maculopathy", "maculopathy")):
+        graded = np.flatnonzero([row[column] != "" for row in rows])
+        y = np.array([int(int(rows[i][column]) > 0) for i in graded])
+        tasks[name] = (graded, y, patients[graded], None)
     return [root / "images" / row["path"] for row in rows], tasks
 
 
