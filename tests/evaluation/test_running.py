@@ -90,7 +90,8 @@ def test_pictures_that_a_table_lacks_are_named(suite_file: Path, tmp_path: Path)
 def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
     suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contenders = [make_contender("thumbnail"), make_contender("colour-texture")]
+    table = table_of(tmp_path, tmp_path / "emb" / "all.parquet")
+    contenders = [Table("mine", [table]), make_contender("thumbnail")]
     evaluate(read_suite(suite_file), contenders, tmp_path / "whole")
     done = 0
     run_cell = running.run_cell
