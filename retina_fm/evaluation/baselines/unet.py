@@ -16,8 +16,6 @@ from torch import Tensor
 from retina_fm._vision import import_vision
 from retina_fm.pictures import Transform
 
-_TRANSFORM = Transform(size=512)
-
 
 class ScratchUNet:
     """A ResNet-18 U-Net with random weights, trained on crops of a few views with Dice and cross-entropy.
@@ -26,6 +24,7 @@ class ScratchUNet:
         steps: of training.
         crops: a step.
         side: of a crop.
+        size: of the views that crops are taken from.
         rate: peak learning rate, warmed up and brought down along a cosine.
         seed: of weights, crops and their order.
 
@@ -34,14 +33,22 @@ class ScratchUNet:
     """
 
     def __init__(
-        self, *, steps: int = 400, crops: int = 4, side: int = 128, rate: float = 2e-3, seed: int = 0
+        self,
+        *,
+        steps: int = 400,
+        crops: int = 4,
+        side: int = 128,
+        size: int = 512,
+        rate: float = 2e-3,
+        seed: int = 0,
     ) -> None:
         self.steps, self.crops, self.side, self.rate, self.seed = steps, crops, side, rate, seed
+        self.transform = Transform(size=size)
         self.threshold_ = 0.5
 
     def fit(self, photos: Sequence[Path], masks: Sequence[NDArray[np.bool_]]) -> ScratchUNet:
         """Train on photos and their masks ``(H, W)``."""
-        examples = [_example(path, mask) for path, mask in zip(photos, masks, strict=True)]
+        examples = [_example(self.transform, path, mask) for path, mask in zip(photos, masks, strict=True)]
         with _seeded(self.seed):
             self.module_ = _network()
         random = np.random.Generator(np.random.PCG64([self.seed, 5]))
@@ -71,8 +78,8 @@ class ScratchUNet:
 
     def predict_proba(self, path: Path) -> NDArray[np.float32]:
         """Probability of a vessel in the photo's own pixels, ``float32 (H, W)``, 0 outside."""
-        view, geometry = _TRANSFORM.view(path)
-        tensor = torch.from_numpy(_TRANSFORM.normalise(view))
+        view, geometry = self.transform.view(path)
+        tensor = torch.from_numpy(self.transform.normalise(view))
         found = geometry.picture_of(self._in_view(tensor).numpy(), "bilinear").astype(np.float32)
         return np.asarray(np.where(geometry.mask_in_picture(), found, np.float32(0)))
 
@@ -89,11 +96,11 @@ def _network() -> Any:
     return smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=1)
 
 
-def _example(path: Path, mask: NDArray[np.bool_]) -> _Example:
-    view, geometry = _TRANSFORM.view(path)
+def _example(transform: Transform, path: Path, mask: NDArray[np.bool_]) -> _Example:
+    view, geometry = transform.view(path)
     target = geometry.view_of(mask.astype(np.float32), "area") > 0.5
     return (
-        torch.from_numpy(_TRANSFORM.normalise(view)),
+        torch.from_numpy(transform.normalise(view)),
         torch.from_numpy(np.ascontiguousarray(target)),
         torch.from_numpy(geometry.mask_in_view()),
     )
