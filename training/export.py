@@ -188,7 +188,8 @@ def fit_pooling(encoder: Encoder, views: list[Tensor]) -> Tensor:
     pooling.fit_scale(statistics)
     standard = ((statistics - pooling.offset.cpu()) / pooling.scale.cpu()).double()
     pooling.projection.copy_(principal_directions(standard, pooling.projection.shape[0]))
-    return pooling(statistics.to(device)).cpu()
+    embeddings: Tensor = pooling(statistics.to(device))
+    return embeddings.cpu()
 
 
 def principal_directions(centred: Tensor, count: int, seed: int = 0) -> Tensor:

@@ -20,10 +20,11 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
         ConfigError: the two differ in more than a doubled width.
     """
     have = source.architecture
-    same = {"embedding": wanted.embedding, "spacing": wanted.spacing}  # fitted or fixed, not trained
-    if dataclasses.replace(have, **same) == wanted:
+    # What is fitted or fixed and not trained may differ.
+    like = dataclasses.replace(have, embedding=wanted.embedding, spacing=wanted.spacing)
+    if like == wanted:
         return source.state_dict()
-    if dataclasses.replace(have, **same, width=2 * have.width) == wanted:
+    if dataclasses.replace(like, width=2 * have.width) == wanted:
         return widened(source, seed=seed).state_dict()
     raise ConfigError(
         f"These weights are of {have}, the run is of {wanted}. Start from weights of the same architecture, "
