@@ -59,7 +59,8 @@ def test_the_truth_scores_best_and_noise_worse(pairs: Path, tmp_path: Path) -> N
     assert figures["ssim"]["mean"] < 0.5
     assert figures["psnr"]["mean"] == pytest.approx(figures["psnr_public_code"]["mean"] + 6.0206, abs=1e-3)
     assert figures["psnr"]["bootstrap"]["low"] <= figures["psnr"]["mean"]
-    assert Image.open(tmp_path / "s.png").size == (64 * 7, 64 * 6)
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.size == (64 * 7, 64 * 6)
 
 
 def test_a_folder_of_another_method_is_scored_by_the_command(pairs: Path, tmp_path: Path) -> None:
