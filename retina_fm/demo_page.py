@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from retina_fm.pictures import Transform, read_picture
 
 _THUMB = 160
-_FRAMES = (1, 3, 5, 7, 9, 11)
+_FRAMES = (1, 3, 5, 7, 11)
 _PHASES = ("arterial", "venous", "late")
 
 
@@ -48,7 +48,7 @@ def demo_page(shown: Shown) -> str:
     parts = [_style(), f"<h1>retina_fm demo</h1><p>{' '.join(_notes(shown))}</p>"]
     if shown.videos:
         parts.append(
-            "<h2>Synthetic angiograms</h2><p>Photo, vessels read off the generated frames, and six of the "
+            "<h2>Synthetic angiograms</h2><p>Photo, vessels read off the generated frames, and five of the "
             "twelve frames. Generated from the photo alone: no angiography was done.</p>"
         )
         parts += [_video(*one) for one in shown.videos]
