@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ Validation = tuple[np.ndarray, Any]
 """Embeddings and labels of a validation part."""
 
 
-class ClassifierHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A classifier of embeddings ``(N, D)``: binary, multi-class or multi-label.
 
     Attributes:
@@ -70,13 +71,13 @@ class ClassifierHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return (probabilities >= 0.5).astype(np.int64)
         return np.asarray(self.classes_[probabilities.argmax(1)])
 
+    @abstractmethod
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What was learnt, as named arrays and JSON values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
         """The inverse of :meth:`state`."""
-        raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -94,14 +95,14 @@ class ClassifierHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         _same_length(len(X), len(targets.onehot))
         return X, targets
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None: ...
 
-    def _probabilities(self, X: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _probabilities(self, X: np.ndarray) -> np.ndarray: ...
 
 
-class RegressorHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class RegressorHead(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A regressor of embeddings ``(N, D)`` for one measurement or several.
 
     Attributes:
@@ -149,13 +150,13 @@ class RegressorHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         values = standard * self.target_scale_ + self.target_mean_
         return np.asarray(values[:, 0] if self.one_target_ else values)
 
+    @abstractmethod
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What was learnt, as named arrays and JSON values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
         """The inverse of :meth:`state`."""
-        raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -165,11 +166,11 @@ class RegressorHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _standard(self, values: np.ndarray) -> np.ndarray:
         return np.asarray((values - self.target_mean_) / self.target_scale_)
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None: ...
 
-    def _predicted(self, X: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _predicted(self, X: np.ndarray) -> np.ndarray: ...
 
 
 def shrunk_scale(X: np.ndarray, prior: float = 16.0) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 TUNES = ("head", "last", "all")
 
 
-class PhotoEstimator(BaseEstimator):  # type: ignore[misc]
+class PhotoEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     """Base of :class:`FundusClassifier` and :class:`FundusRegressor`.
 
     Attributes:
@@ -213,14 +214,14 @@ class PhotoEstimator(BaseEstimator):  # type: ignore[misc]
             refuse_shared_patients(patients, check_groups(val[2], len(photos)))
         return photos, labels
 
-    def _check_labels(self, y: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _check_labels(self, y: Any) -> None: ...
 
-    def _strata(self, y: Any) -> np.ndarray | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _strata(self, y: Any) -> np.ndarray | None: ...
 
-    def _draw(self, y: Any, patients: np.ndarray | None) -> Draw:
-        raise NotImplementedError
+    @abstractmethod
+    def _draw(self, y: Any, patients: np.ndarray | None) -> Draw: ...
 
 
 def _as_labels(y: Any) -> Any:
