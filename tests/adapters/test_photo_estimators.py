@@ -105,9 +105,11 @@ def test_photos_may_come_from_a_folder_and_names_are_kept(eyes: Eyes, tmp_path: 
 def test_class_weights_lift_the_rare_class(eyes: Eyes) -> None:
     photos, kinds = eyes
     rows = [*range(0, 20, 2), 1]  # ten plain, one tinted
-    plain = classifier().fit([photos[r] for r in rows], kinds[rows])
-    fair = classifier(class_weight="balanced").fit([photos[r] for r in rows], kinds[rows])
-    assert fair.predict_proba(photos)[:, 1].mean() > plain.predict_proba(photos)[:, 1].mean() + 0.03
+    # A weak head, or the two kinds are told apart so surely that weights have nothing left to lift.
+    plain = classifier(head_settings={"C": 0.01}).fit([photos[r] for r in rows], kinds[rows])
+    fair = classifier(class_weight="balanced", head_settings={"C": 0.01})
+    fair.fit([photos[r] for r in rows], kinds[rows])
+    assert fair.predict_proba(photos)[:, 1].mean() > plain.predict_proba(photos)[:, 1].mean() + 0.1
 
 
 def test_the_encoder_may_be_trained_along(eyes: Eyes, tmp_path: Path) -> None:
