@@ -18,12 +18,12 @@ from retina_fm.indexes.space import Space
 
 logger = logging.getLogger("retina_fm")
 
-TARGET_RECALL = 0.95
+TARGET_RECALL = 0.98
 MEASURED_K = 10
-MEASURED_QUERIES = 200
+MEASURED_QUERIES = 500
 DEPTHS = (20, 50, 100, 200, 400, 800)
 """Candidates that are scored again with whole vectors."""
-_SAFETY = 0.01  # of recall, since the sample errs
+_ERRORS = 2.0  # standard errors of the measured recall that the target keeps away from it
 _RANDOM_READ = 4.0  # cost of a byte read at random, in bytes read in order
 
 
@@ -93,6 +93,7 @@ def tune(
     Re-ranking is exact, so a true neighbour is found if and only if it is among the candidates.
     """
     best = Setting(0, 0, -1.0)
+    asked = max(1, len(truth))
     cheapest: tuple[float, Setting] | None = None
     per_list = plan.code_bytes * snapshot.total / plan.lists
     probes = 1
@@ -110,7 +111,8 @@ def tune(
             cost = probes * per_list + depth * 4 * snapshot.dimension * _RANDOM_READ
             if setting.recall > best.recall:
                 best = setting
-            if setting.recall >= target + _SAFETY and (cheapest is None or cost < cheapest[0]):
+            doubt = _ERRORS * float(np.std(hit)) / asked**0.5
+            if setting.recall - doubt >= target and (cheapest is None or cost < cheapest[0]):
                 cheapest = cost, setting
         if probes >= plan.lists or (cheapest is not None and probes * per_list > cheapest[0]):
             break

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from retina_fm.indexes.faiss_library import load_faiss
 
 _PIECE_BYTES = 8 << 20
+_PRODUCT_BYTES = 16 << 20
 _FEW_BYTES = 4 << 20
 
 
 def inner_products(queries: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``(Q, D)`` and ``(N, D)`` to ``(Q, N)``, float32, C order; errs by BLAS's usual rounding."""
+    """``(Q, D)`` and ``(N, D)`` to ``(Q, N)``, float32, in either order; errs by BLAS's usual rounding."""
     if len(queries) > 1 or block.nbytes < _FEW_BYTES:
-        # this way round the wide matrix is the one that is streamed, which BLAS does faster
-        return np.ascontiguousarray((block @ queries.T).T)
+        return _matrix_product(queries, block)
     scores = np.empty(len(block), np.float32)
     faiss, query = load_faiss(), np.ascontiguousarray(queries[0])
     step = max(1, _PIECE_BYTES // (4 * block.shape[1]))
@@ -39,6 +39,16 @@ def inner_products(queries: NDArray[np.float32], block: NDArray[np.float32]) -> 
     # small pieces, taken as threads become free, so that a core that is busy elsewhere holds nothing up
     list(_threads().map(piece, range(0, len(block), step)))
     return scores[None]
+
+
+def _matrix_product(queries: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Piece by piece, since BLAS is a seventh faster on 16 MB than on 64 MB; turned by its strides alone."""
+    scores = np.empty((len(block), len(queries)), np.float32)
+    step = max(1, _PRODUCT_BYTES // (4 * block.shape[1]))
+    for start in range(0, len(block), step):
+        # this way round the wide matrix is the one that is streamed, which BLAS does faster
+        np.matmul(block[start : start + step], queries.T, out=scores[start : start + step])
+    return scores.T
 
 
 @cache

@@ -104,7 +104,7 @@ class Learner(nn.Module):
             terms["correlation"] = losses.correlation_loss(frames.float(), target, inside)
         if weights.lesions > 0 and made.lesions and samples.lesions is not None:
             terms["lesions"] = losses.dense_lesions(
-                made.lesions, samples.lesions, inside, samples.lesion_known
+                made.lesions, samples.lesions, inside, samples.lesion_known, vessels=samples.vessels
             )
         if weights.attention > 0 and made.attention is not None:
             terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)

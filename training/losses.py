@@ -6,7 +6,7 @@ loop beside it in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -150,49 +150,81 @@ def dense_lesions(
     inside: Tensor,
     known: Tensor | None = None,
     *,
-    left_out: float = 0.005,
+    vessels: Tensor | None = None,
+    left_out: float = 0.03,
 ) -> Tensor:
     """Prediction of lesion maps at several strides, summed.
 
-    A stride's term is ``0.5 BCE on lesion pixels + 1.5 BCE on the others + 0.5 Dice``, targets dilated 3 x 3
-    pixels of that stride. Real photographs have real lesions that nobody marked: where absence is not
-    certain, the most confident ``left_out`` of the pixels without a lesion are no negatives.
+    A stride's term is ``0.5 BCE on lesion pixels + 1.5 BCE on the others + 0.5 Dice``, each the mean over the
+    types that are there, targets dilated 3 x 3 pixels of that stride. Lesions of 300 pixels and of 10 stand
+    beside each other, so a lesion's pixels weigh less the more of their neighbourhood is of that lesion.
+    Vessels and the rim of the field of view look most like blood: they weigh three times as much as other
+    places without a lesion.
+
+    Real photographs have real lesions that nobody marked: where absence is not certain, the most confident
+    ``left_out`` of the pixels without a lesion, off vessels and rim, are no negatives.
 
     Args:
         logits: ``(B, L, H / s, W / s)`` for strides s that divide H and W.
         lesions: coverage ``(B, L, H, W)`` in [0, 1].
         inside: field of view ``(B, 1, H, W)``.
         known: bool ``(B,)``, True where pixels without a lesion are certainly without; False without it.
+        vessels: coverage ``(B, 1, H, W)`` in [0, 1].
         left_out: share of pixels that are no negatives where absence is not certain.
     """
     unsure = torch.ones(len(lesions), dtype=torch.bool, device=lesions.device)
     if known is not None:
         unsure = ~known
-    return torch.stack([_lesion_term(one, lesions, inside, unsure, left_out) for one in logits]).sum()
+    if vessels is None:
+        vessels = torch.zeros_like(inside)
+    return torch.stack(
+        [_lesion_term(one, lesions, inside, vessels, unsure, left_out) for one in logits]
+    ).sum()
 
 
-def _lesion_term(logits: Tensor, lesions: Tensor, inside: Tensor, unsure: Tensor, left_out: float) -> Tensor:
+def _lesion_term(
+    logits: Tensor, lesions: Tensor, inside: Tensor, vessels: Tensor, unsure: Tensor, left_out: float
+) -> Tensor:
     logits = logits.float()
     stride = lesions.shape[-1] // logits.shape[-1]
-    target = F.max_pool2d((lesions > 0.3).float(), stride) if stride > 1 else (lesions > 0.3).float()
-    target = F.max_pool2d(target, 3, stride=1, padding=1)
-    seen = (F.avg_pool2d(inside, stride) if stride > 1 else inside) > 0.99
-    positive = (target * seen).detach()
-    negative = ((1 - target) * seen).detach()
+
+    def reduced(maps: Tensor, kind: Callable[[Tensor, int], Tensor]) -> Tensor:
+        return kind(maps, stride) if stride > 1 else maps
+
+    target = F.max_pool2d(reduced((lesions > 0.3).float(), F.max_pool2d), 3, stride=1, padding=1)
+    seen = (reduced(inside, F.avg_pool2d) > 0.99).float()
+    positive = target * seen
+    negative = (1 - target) * seen
+    rim = F.max_pool2d(1 - seen, 5, stride=1, padding=2)
+    lookalike = torch.maximum(rim, (reduced(vessels, F.max_pool2d) > 0.3).float())
     if left_out > 0 and bool(unsure.any()):
-        negative = negative * _not_suspect(logits.detach(), negative, unsure, left_out)
-    ratio = [_ratio(F.softplus(sign * logits), part) for sign, part in ((-1.0, positive), (1.0, negative))]
-    valid = positive + negative
-    probability = logits.sigmoid() * valid
+        off_lookalikes = negative * (1 - lookalike)
+        negative = negative * _not_suspect(logits.detach(), off_lookalikes, unsure, left_out)
+    side = 2 * (16 // stride) + 1
+    crowd = _window_mean(_window_mean(positive, (side, 1)), (1, side))
+    errors = (
+        _mean_of_types(F.softplus(-logits), positive / crowd.clamp_min(1 / side**2)),
+        _mean_of_types(F.softplus(logits), negative * (1 + 2 * lookalike)),
+    )
+    probability = logits.sigmoid() * (positive + negative)
     overlap = (probability * positive).sum((0, 2, 3))
     sums = probability.sum((0, 2, 3)) + positive.sum((0, 2, 3))
     there = (positive.sum((0, 2, 3)) > 0).float()
     dice = ((1 - 2 * overlap / sums.clamp_min(_EPS)) * there).sum() / there.sum().clamp_min(1.0)
-    return 0.5 * ratio[0] + 1.5 * ratio[1] + 0.5 * dice
+    return 0.5 * errors[0] + 1.5 * errors[1] + 0.5 * dice
 
 
-def _ratio(values: Tensor, part: Tensor) -> Tensor:
-    return (values * part).sum() / part.sum().clamp_min(1.0)
+def _window_mean(maps: Tensor, window: tuple[int, int]) -> Tensor:
+    """Mean over a window of odd sides; one side at a time is a square's at a fraction of its cost."""
+    margin = (window[0] // 2, window[1] // 2)
+    return F.avg_pool2d(maps, window, stride=1, padding=margin, count_include_pad=False)
+
+
+def _mean_of_types(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean over the pixels of each type (axis 1), then over the types that have any."""
+    total = weights.sum((0, 2, 3))
+    there = (total > 0).float()
+    return ((values * weights).sum((0, 2, 3)) / total.clamp_min(_EPS)).sum() / there.sum().clamp_min(1.0)
 
 
 def _not_suspect(logits: Tensor, negative: Tensor, unsure: Tensor, share: float) -> Tensor:

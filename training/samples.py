@@ -34,6 +34,7 @@ class Samples:
         lesions: float32 (B, L, H, W) in [0, 1], or None for pairs without lesion maps.
         lesion_known: bool (B,), True where pixels without a lesion are certainly without; or None.
         step: int64 (B,), 0 to 9.
+        vessels: coverage, float32 (B, 1, H, W) in [0, 1], or None for pairs without vessel maps.
     """
 
     photo: Tensor
@@ -44,6 +45,7 @@ class Samples:
     lesions: Tensor | None
     lesion_known: Tensor | None
     step: Tensor
+    vessels: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.photo.shape[0])
@@ -72,6 +74,7 @@ def _assemble(
     mask: Tensor,
     lesions: Tensor | None,
     lesion_known: Tensor | None,
+    vessels: Tensor | None = None,
 ) -> Samples:
     inside = field > 0.5
     last, target = (torch.where(inside, grey * 2 - 1, -1.0) for grey in (last, target))
@@ -85,6 +88,7 @@ def _assemble(
         lesions=lesions,
         lesion_known=lesion_known,
         step=step,
+        vessels=vessels,
     )
 
 
@@ -138,6 +142,7 @@ def samples_of(rendered: Rendered, step: Tensor) -> Samples:
         step,
         lesions=rendered.lesions,
         lesion_known=rendered.lesion_known.all(1),
+        vessels=(rendered.compartments["artery"] + rendered.compartments["vein"]).clamp(0, 1),
     )
 
 
@@ -149,12 +154,13 @@ def view_samples(
     *,
     lesions: Tensor | None = None,
     lesion_known: Tensor | None = None,
+    vessels: Tensor | None = None,
 ) -> Samples:
     """Samples from the six frames (B, 6, H, W) that ``needed_frames(step)`` names."""
     mask = ((frames[:, :1] - frames[:, 5:]).abs() > MASK_THRESHOLD).float() * field_of_view
     # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
     last, target = frames[:, 1:4], frames[:, 2:5]
-    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known)
+    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known, vessels)
 
 
 def needed_frames(step: Tensor) -> Tensor:

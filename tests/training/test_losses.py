@@ -147,18 +147,37 @@ def test_gradient_variance_is_its_definition():
     assert float(losses.gradient_variance(first, second)) == pytest.approx(np.mean(found), rel=1e-3)
 
 
-def _slow_lesions(logits, target, inside):
+def _slow_lesions(logits, target, inside, vessels, stride):
+    """Loops over pixels; the weights of each are built up from what its neighbourhood holds."""
+    pictures, types, size, _ = logits.shape
+    reach = 16 // stride
     probability = 1 / (1 + np.exp(-logits))
-    on, off = (target > 0) & inside, (target == 0) & inside
-    bce_on = -np.log(probability[on]).mean()
-    bce_off = -np.log(1 - probability[off]).mean()
-    dice = []
-    for kind in range(logits.shape[1]):
-        here = inside[:, kind]
-        p, t = probability[:, kind][here], on[:, kind][here]
-        if t.any():
-            dice.append(1 - 2 * (p * t).sum() / (p.sum() + t.sum()))
-    return 0.5 * bce_on + 1.5 * bce_off + 0.5 * np.mean(dice)
+    on, off, dice = [], [], []
+    for kind in range(types):
+        errors = {True: [0.0, 0.0], False: [0.0, 0.0]}
+        overlap, sums = 0.0, 0.0
+        for b in range(pictures):
+            hit = (target[b, kind] > 0) & inside[b, kind]
+            for y in range(size):
+                for x in range(size):
+                    if not inside[b, kind, y, x]:
+                        continue
+                    p, is_on = probability[b, kind, y, x], bool(hit[y, x])
+                    if is_on:
+                        near = hit[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+                        weight = 1 / near.mean()
+                    else:
+                        edge = ~inside[b, kind, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+                        weight = 3.0 if edge.any() or vessels[b, y, x] else 1.0
+                    errors[is_on][0] -= weight * np.log(p if is_on else 1 - p)
+                    errors[is_on][1] += weight
+                    overlap += p * is_on
+                    sums += p + is_on
+        if errors[True][1]:
+            on.append(errors[True][0] / errors[True][1])
+            dice.append(1 - 2 * overlap / sums)
+        off.append(errors[False][0] / errors[False][1])
+    return 0.5 * np.mean(on) + 1.5 * np.mean(off) + 0.5 * np.mean(dice)
 
 
 def test_dense_lesions_are_their_definition_at_two_strides():
@@ -169,6 +188,9 @@ def test_dense_lesions_are_their_definition_at_two_strides():
     lesions[1, 2, 0, 0] = 1
     inside = torch.ones(2, 1, 16, 16)
     inside[0, :, :, 12:] = 0
+    vessels = torch.zeros(2, 1, 16, 16)
+    vessels[:, :, :, 7] = 0.9
+    vessels[1, :, 9] = 0.1
     fine, coarse = (
         torch.randn(2, 3, 16, 16, generator=generator),
         torch.randn(2, 3, 4, 4, generator=generator),
@@ -187,8 +209,10 @@ def test_dense_lesions_are_their_definition_at_two_strides():
         for y in range(size):
             for x in range(size):
                 target[:, :, y, x] = reduced[:, :, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max((2, 3))
-        slow += _slow_lesions(logits.double().numpy(), target, seen)
-    found = losses.dense_lesions((fine, coarse), lesions, inside, torch.tensor([True, True]))
+        on_vessel = vessels[:, 0].numpy().reshape(2, size, stride, size, stride).max((2, 4)) > 0.3
+        slow += _slow_lesions(logits.double().numpy(), target, seen, on_vessel, stride)
+    known = torch.tensor([True, True])
+    found = losses.dense_lesions((fine, coarse), lesions, inside, known, vessels=vessels)
     assert float(found) == pytest.approx(slow, rel=1e-4)
 
 
@@ -202,6 +226,31 @@ def test_the_most_confident_unpainted_pixels_are_no_negatives_where_absence_is_u
     logits.grad = None
     losses.dense_lesions((logits,), lesions, inside, torch.tensor([True]), left_out=1 / 400).backward()
     assert logits.grad[0, 0, 7, 7] > 0
+
+
+def test_vessels_and_rim_are_negatives_however_confident():
+    lesions, inside, vessels = torch.zeros(1, 1, 20, 20), torch.ones(1, 1, 20, 20), torch.zeros(1, 1, 20, 20)
+    vessels[..., 7] = 1
+    inside[..., :3] = 0
+    logits = torch.linspace(-3.01, -3.0, 400).view(1, 1, 20, 20)
+    logits[0, 0, 7, 7] = logits[0, 0, 12, 3] = 6.0
+    logits.requires_grad_()
+    unsure = torch.tensor([False])
+    losses.dense_lesions((logits,), lesions, inside, unsure, vessels=vessels, left_out=1 / 400).backward()
+    plain = logits.grad[0, 0][logits.grad[0, 0] > 0].min()
+    assert logits.grad[0, 0, 7, 7] > 50 * plain and logits.grad[0, 0, 12, 3] > 50 * plain
+
+
+def test_a_small_lesion_counts_beside_a_large_one():
+    """A spot of one pixel far from a lesion of a hundred: missing it costs more than a hundredth."""
+    lesions, inside = torch.zeros(1, 1, 96, 96), torch.ones(1, 1, 96, 96)
+    lesions[0, 0, 10:40, 10:40] = 1
+    lesions[0, 0, 80, 80] = 1
+    logits = torch.zeros(1, 1, 96, 96, requires_grad=True)
+    losses.dense_lesions((logits,), lesions, inside, torch.tensor([True])).backward()
+    pull = -logits.grad[0, 0].clamp(max=0)
+    spot, large = pull[70:, 70:].sum(), pull[:50, :50].sum()
+    assert spot > 0.2 * large  # by area it would be 9 of 1024
 
 
 def test_no_lesions_at_all_is_a_loss_of_negatives_alone():
