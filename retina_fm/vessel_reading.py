@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from retina_fm.line_filter import line_strength, strength_to_coverage
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -14,16 +16,17 @@ if TYPE_CHECKING:
 ARTERIOVENOUS = slice(2, 8)
 """Frames in which both arteries and veins hold dye: late arterial and venous ones."""
 _SURROUNDINGS = 0.035  # of the view's side: standard deviation of the local mean, some times a vessel's width
-_GRAIN = 0.002  # of the side: generated frames have grain finer than the thinnest vessel
 _LEAST_SPREAD = 0.02
+_ROUNDING = 1e-3  # less is no contrast: the filter measures against the noise, however faint
 
 
 def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
     """Frames ``(N, T >= 8, S, S)`` in [-1, 1] to a vessel score ``(N, S, S)`` in [0, 1], 0 outside.
 
-    In the arteriovenous frames a vessel is brighter than what surrounds it. Each of them is compared with its
-    own local mean, in units of its local spread; the mean over the frames is freed of grain and squashed. The
-    widths were chosen on CHASE_DB1, which no released weights were trained on.
+    In the arteriovenous frames a vessel is a bright line. Each of them is compared with its own local mean,
+    in units of its local spread; the line filter reads the mean over the frames, and 0.5 lies where the
+    surest eighth begins. AUROC on six photographs of CHASE_DB1 with the first released weights: contrast
+    alone 0.895, through the line filter 0.932.
 
     Args:
         frames: of an angiogram, real or generated.
@@ -34,9 +37,11 @@ def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
     scores = []
     pictures = frames[:, ARTERIOVENOUS].float().cpu().numpy()
     for picture, mask in zip(pictures, inside.cpu().numpy(), strict=True):
-        contrast = np.mean([_contrast(frame, mask) for frame in picture], axis=0)
-        contrast = ndimage.gaussian_filter(contrast, _GRAIN * len(mask))
-        scores.append(np.where(mask, 1 / (1 + np.exp(-(contrast - 1.0))), 0).astype(np.float32))
+        contrast = np.mean([_contrast(frame, mask) for frame in picture], axis=0, dtype=np.float32)
+        contrast[np.abs(contrast) < _ROUNDING] = 0
+        radius = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1)) / 2
+        strength = line_strength(contrast, mask, float(radius))
+        scores.append(strength_to_coverage(strength, mask))
     return torch.from_numpy(np.stack(scores))
 
 

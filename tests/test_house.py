@@ -20,7 +20,8 @@ FLOORS = {
     "_files": set(),
     "_vision": set(),
     "_processes": set(),
-    "vessel_reading": set(),
+    "line_filter": set(),
+    "vessel_reading": {"line_filter"},
     "pictures": {"errors", "_files"},
     "network": {"errors", "_vision"},
     "models": {"errors", "_files", "_vision", "pictures", "network"},
@@ -39,6 +40,7 @@ FLOORS = {
     },
     "indexes": {"errors", "_files", "pictures", "models", "encoding"},
     "training": {
+        "line_filter",
         "vessel_reading",
         "errors",
         "_files",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from retina_fm.training.vessels import blurred
+from retina_fm.line_filter import blurred
 
 Map = NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from retina_fm.errors import MissingDependencyError
-from retina_fm.training.vessels import blurred
+from retina_fm.line_filter import blurred
 
 Map = NDArray[np.float32]
 _EIGHT = np.ones((3, 3), bool)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from retina_fm.training.vessels import blurred
+from retina_fm.line_filter import blurred
 
 Map = NDArray[np.float32]
 

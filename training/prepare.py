@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from retina_fm.errors import ConfigError, nearest
+from retina_fm.line_filter import blurred
 from retina_fm.training.arrival import axis_and_calibre, distance_along
 from retina_fm.training.arteries_veins import split_vessels
 from retina_fm.training.landmarks import find_landmarks
 from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.prepared import ANCHOR_COUNT, ANCHORS, MAPS, UNITS, PreparedEye
-from retina_fm.training.vessels import blurred, vessel_coverage
+from retina_fm.training.vessels import vessel_coverage
 
 if TYPE_CHECKING:
     from retina_fm.training.drawn import DrawnRetina
