@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 import retina_fm
@@ -72,7 +73,8 @@ def pretrain(
         How it ended.
 
     Raises:
-        OutputError: the folder holds another run, a loss is not finite, memory or disk are full.
+        OutputError: the folder holds another run, another process trains it, a loss is not finite, memory or
+            disk are full.
         ConfigError: the preset and the stream do not fit.
         MissingDependencyError: Accelerate is not installed.
     """
@@ -87,14 +89,15 @@ def pretrain(
         validate,
         tensorboard,
     )
-    run.begin(resume, data or [], start_from, origin)
     try:
+        run.begin(resume, data or [], start_from, origin)
         with memory_advice(preset), stop_signals(run.interrupt):
             return run.go()
     finally:
         run.close()
 
 
+_LOCK = ".lock"
 _PACES, _PAUSE = 51, 20.0  # steps whose median time is a step's usual time; times that, it was a pause
 
 
@@ -123,6 +126,7 @@ class _Run:
         self.figures: dict[str, float] = {}
         self.log: RunLog | None = None
         self.feed: Feed | None = None
+        self.lock = FileLock(out / _LOCK)
         if stream.batch != preset.batch:
             raise ConfigError(
                 f"The stream gives batches of {stream.batch}, the preset asks for {preset.batch}. "
@@ -131,6 +135,8 @@ class _Run:
 
     def begin(self, resume: bool, data: list[str], start_from: Any, origin: dict[str, Any] | None) -> None:
         """Build everything, from a seed or from the last checkpoint."""
+        if self.accelerator.is_main_process:
+            self._claim()
         found = checkpoints.list_checkpoints(self.out)
         if found and not resume:
             raise OutputError(
@@ -174,6 +180,17 @@ class _Run:
             first=self.step,
             ahead=self.machine.ahead,
         )
+
+    def _claim(self) -> None:
+        """Two processes that wrote checkpoints in turn would mix two histories."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"Another process trains {self.out}. Stop it first (it saves when it is told to), "
+                "or choose another --out."
+            ) from None
 
     @property
     def step(self) -> int:
@@ -445,3 +462,4 @@ class _Run:
             self.feed.close()
         if self.log is not None:
             self.log.close()
+        self.lock.release()

@@ -148,6 +148,31 @@ def test_another_preset_is_refused_on_resume_and_named(tmp_path):
         go(tmp_path / "run", 4, preset=changed, resume=True)
 
 
+def test_a_run_that_another_process_trains_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    lock = tmp_path / "run" / ".lock"
+    held = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from filelock import FileLock\nl = FileLock({str(lock)!r})\nl.acquire()\ninput()",
+        ],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not lock.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        with pytest.raises(OutputError, match="Another process trains"):
+            go(tmp_path / "run", 2, resume=True)
+    finally:
+        held.kill()
+        held.communicate()
+    assert go(tmp_path / "run", 2, resume=True).step == 2
+    assert go(tmp_path / "run", 4, resume=True).step == 4
+
+
 def test_a_folder_with_a_run_needs_resume(tmp_path):
     go(tmp_path / "run", 1)
     with pytest.raises(OutputError, match="--resume"):
