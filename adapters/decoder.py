@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm._vision import import_vision
+from retina_fm.adapters.line_maps import line_maps
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.network import Encoder
 
@@ -20,6 +21,10 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "full": ((64, 128, 256, 512, 1024), (256, 128, 64, 32)),
 }
 """Channels that the maps are squeezed to, and channels of the decoder's blocks from coarse to fine."""
+
+
+_BESIDE = 4
+"""Channels beside the finest map: the view and its dark lines."""
 
 
 class MapSource:
@@ -39,13 +44,20 @@ class MapSource:
         self.channels = [channels[index] for index in self.picked]
 
     def maps(self, views: Tensor) -> tuple[Tensor, ...]:
-        """Distinct maps of views ``(N, 3, S, S)``, normalised as the encoder's transform says."""
+        """Distinct maps of views ``float32 (N, 3, S, S)``, normalised as the encoder's transform says.
+
+        The last one ``(N, 1, S, S)`` holds the view's dark lines.
+        """
+        given = views.to(self.encoder.dtype)
         found = (
-            self.encoder.maps(views)
+            self.encoder.maps(given)
             if isinstance(self.encoder, Encoder)
-            else self.encoder.features(views).maps
+            else self.encoder.features(given).maps
         )
-        return tuple(found[index] for index in sorted(set(self.picked)))
+        transform = self.encoder.transform
+        mean, std = (views.new_tensor(v).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
+        lines = line_maps(views * std + mean).to(found[0].dtype)
+        return (*(found[index] for index in sorted(set(self.picked))), lines)
 
     def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Distinct maps back to one a level."""
@@ -57,7 +69,7 @@ class MapDecoder(nn.Module):
     """segmentation_models_pytorch's U-Net decoder with a skip at full resolution.
 
     The maps are squeezed by 1x1 convolutions first; the library's own U-Net drops the map at full resolution,
-    where thin vessels live, and here it is given back, the view beside it.
+    where thin vessels live, and here it is given back, the view and its dark lines beside it.
     """
 
     def __init__(self, source: MapSource, classes: int, size: str = "light") -> None:
@@ -73,7 +85,7 @@ class MapDecoder(nn.Module):
             nn.Conv2d(channels, width, 1) for channels, width in zip(source.channels, squeezed, strict=True)
         )
         self.decoder = UnetDecoder(
-            encoder_channels=(3, squeezed[0] + 3, *squeezed[1:]),
+            encoder_channels=(3, squeezed[0] + _BESIDE, *squeezed[1:]),
             decoder_channels=blocks,
             n_blocks=len(blocks),
         )
@@ -88,7 +100,7 @@ class MapDecoder(nn.Module):
             if level.shape[2:] != wanted:
                 level = F.interpolate(level, size=wanted, mode="bilinear", align_corners=False)
             levels.append(level)
-        levels[0] = torch.cat([levels[0], view.to(levels[0].dtype)], dim=1)
+        levels[0] = torch.cat([levels[0], view.to(levels[0].dtype), maps[-1].to(levels[0].dtype)], dim=1)
         logits: Tensor = self.output(self.decoder([view, *levels]))
         return logits
 

@@ -62,7 +62,7 @@ class ItemMaker:
         """Memory of one item with its maps."""
         shapes = zip(self.source.channels, (1, 2, 4, 8, 16), strict=True)
         numbers = sum(channels * (self.tile // stride) ** 2 for channels, stride in shapes)
-        return int(numbers) * self.map_dtype.itemsize + 4 * 5 * self.tile**2
+        return int(numbers + self.tile**2) * self.map_dtype.itemsize + 4 * 5 * self.tile**2
 
     def next(self) -> Item:
         """The next photo's item, freshly varied."""
@@ -108,7 +108,7 @@ class ItemMaker:
 @torch.no_grad()
 def encoded(source: MapSource, views: Tensor) -> tuple[Tensor, ...]:
     """The encoder's maps without gradients."""
-    return source.maps(views.to(source.encoder.dtype))
+    return source.maps(views)
 
 
 class Crops(NamedTuple):

@@ -137,7 +137,7 @@ def _step_loss(
             torch.stack([getattr(item, name) for item in chosen]).to(device)
             for name in ("view", "target", "inside")
         )
-        maps = maker.source.maps(view.to(maker.source.encoder.dtype))
+        maps = maker.source.maps(view)
         with autocast:
             return segmentation_loss(decoder(view, maps).float(), target, inside)
     crops = crop_batch(items, plan.crops, plan.side, random)

@@ -45,6 +45,25 @@ def _enlarge(image: Map, shape: tuple[int, ...], step: int) -> Map:
     return np.asarray(ndimage.map_coordinates(image, grid, order=1, mode="nearest"), np.float32)
 
 
+def flatten(photo: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: float) -> Map:
+    """Green absorbance without illumination, in units of its local spread; 0 outside the field of view.
+
+    Args:
+        photo: uint8 (H, W, 3).
+        field_of_view: bool (H, W).
+        radius: of the field of view in pixels.
+    """
+    inside = field_of_view.astype(np.float32)
+    weights = np.array([0.12, 0.78, 0.10], np.float32)
+    light = photo.astype(np.float32) @ weights + 4.0
+    density = -np.log(light)
+    # The field's edge is a cliff: beyond it the picture goes on as its own local mean.
+    background = blurred(density, inside, 0.075 * radius)
+    flat = (density - background) * inside
+    spread = np.sqrt(blurred(np.minimum(flat**2, 0.09), inside, 0.22 * radius)) + 1e-3
+    return np.asarray(flat / spread * inside, np.float32)
+
+
 @lru_cache(maxsize=8)
 def _bank(height: int, width: int, radius: float) -> tuple[tuple[float, NDArray[np.complex64]], ...]:
     """Transfer functions of all filters, as (weight, (directions, H, W/2 + 1))."""

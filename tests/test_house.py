@@ -28,6 +28,7 @@ FLOORS = {
     "encoding": {"errors", "_files", "_processes", "pictures", "models"},
     "generation": {"errors", "_files", "pictures", "network", "models"},
     "adapters": {
+        "line_filter",
         "vessel_reading",
         "errors",
         "_files",

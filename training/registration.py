@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from retina_fm.errors import MissingDependencyError
-from retina_fm.line_filter import line_strength
+from retina_fm.line_filter import flatten, line_strength
 from retina_fm.training.pairs import PairSequence
 from retina_fm.training.prepare import lit_field
-from retina_fm.training.vessels import flatten
 
 Map = NDArray[np.float32]
 WORK = 256  # registration works on pictures of this size
