@@ -11,7 +11,7 @@ from conftest import disc_picture
 from retina_fm import adapters
 from retina_fm.adapters.mlp_training import seeded
 from retina_fm.errors import ConfigError
-from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.models import ModelCard, WeightsConfig, load_generator, save_folder
 from retina_fm.network import Architecture, Generator
 from retina_fm.network.encoder import Encoder
 from retina_fm.pictures import Transform
@@ -67,6 +67,21 @@ def test_lesion_maps_are_named_and_lie_in_the_photo() -> None:
     assert all(layer.shape == (100, 100) and layer.dtype == np.float32 for layer in maps.values())
     estimator = retina_fm.adapt("segmentation", 0, model=TINY, target="haemorrhage")
     np.testing.assert_array_equal(estimator.predict_proba([disc_picture(3, 100)])[0], maps["haemorrhage"])
+
+
+def test_lesion_maps_of_a_generator_are_its_decoders(generator_folder: Path) -> None:
+    photo = disc_picture(5, 96)
+    maps = adapters.lesion_maps([photo], str(generator_folder), dtype="float32")[0]
+    generator, transform = load_generator(str(generator_folder)), Transform(size=64)
+    view, geometry = transform.view(photo)
+    with torch.inference_mode():
+        made = generator(torch.from_numpy(transform.normalise(view))[None])
+    wanted = geometry.picture_of(made.lesions[0].sigmoid()[0, 1].numpy(), "bilinear")
+    inside = geometry.mask_in_picture()
+    np.testing.assert_allclose(maps["haemorrhage"][inside], wanted[inside], atol=1e-5)
+    assert (maps["haemorrhage"][~inside] == 0).all()
+    coarse = adapters.lesion_maps([photo], retina_fm.load(str(generator_folder)), dtype="float32")[0]
+    assert np.abs(coarse["haemorrhage"] - maps["haemorrhage"])[inside].max() > 1e-3
 
 
 def test_readings_are_one_number_a_photo() -> None:
