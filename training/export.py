@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,7 +73,8 @@ def export(
     rounded = {key: value.to(torch.bfloat16) for key, value in source.items()}
     generator = Generator(preset.architecture)
     generator.load_state_dict({key: value.float() for key, value in rounded.items()})
-    encoder = encoder_of(generator).eval()
+    architecture = dataclasses.replace(preset.architecture, lesion_decoder=bool(preset.architecture.lesions))
+    encoder = encoder_of(generator, architecture).eval()
     places = data or about["data"]
     views = list(training_views(places, preset.size, photos))
     embeddings = fit_pooling(encoder, views)
@@ -86,7 +88,7 @@ def export(
             training_data=training_data or ", ".join(sorted({Path(p).name for p in places})),
             citation=citation,
         ),
-        network=preset.architecture.as_dict(),
+        network=architecture.as_dict(),
         provenance={
             "preset": preset.name,
             "steps": checkpoint.state["step"],
@@ -171,6 +173,9 @@ def _sources_table(data: Iterable[str | Path]) -> bytes:
 def fit_pooling(encoder: Encoder, views: list[Tensor]) -> Tensor:
     """Fit an encoder's pooling: scales of the statistics, then principal directions of the photographs.
 
+    The directions are turned until all hold like variance. Distances stay, and a probe that standardises its
+    columns, as most do, leaves the blocks' weights as they are.
+
     With fewer photographs than dimensions of the embedding, the rest are random directions at right angles
     to the principal ones, so that nothing that other photographs show is lost on purpose.
 
@@ -187,7 +192,8 @@ def fit_pooling(encoder: Encoder, views: list[Tensor]) -> Tensor:
     pooling: Pooling = encoder.pooling
     pooling.fit_scale(statistics)
     standard = ((statistics - pooling.offset.cpu()) / pooling.scale.cpu()).double()
-    pooling.projection.copy_(principal_directions(standard, pooling.projection.shape[0]))
+    directions = principal_directions(standard, pooling.projection.shape[0])
+    pooling.projection.copy_(even_rotation(directions))
     embeddings: Tensor = pooling(statistics.to(device))
     return embeddings.cpu()
 

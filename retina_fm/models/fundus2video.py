@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -75,7 +76,8 @@ def build_generator(folder: Path, config: WeightsConfig) -> Generator:
         key: value for key, value in read_tensors(folder, config).items() if not key.startswith("pooling.")
     }
     check_tensors(tensors, _generator_keys(architecture), str(folder))
-    generator = Generator(architecture)
+    # the lesion decoder is the encoder's business: a generator has one anyway
+    generator = Generator(dataclasses.replace(architecture, lesion_decoder=False))
     generator.load_state_dict(tensors, strict=True)
     return generator.eval()
 

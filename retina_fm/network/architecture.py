@@ -33,6 +33,8 @@ class Architecture:
         memory: side in pixels of the squares over which the generator sees the last triple of frames averaged
             (ours: it tells the phase and leaves the rest to the photo); 0 shows it as it is.
         lesions: lesion types predicted densely; empty for converted public checkpoints.
+        lesion_decoder: whether the encoder also runs the generator's decoder, whose lesion maps are of full
+            resolution, and pools what they say; it doubles the encoder's arithmetic.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
@@ -46,6 +48,7 @@ class Architecture:
     skips: bool = False
     memory: int = 0
     lesions: tuple[str, ...] = LESIONS
+    lesion_decoder: bool = False
     embedding: int = 512
     spacing: int = 8
 
@@ -63,6 +66,8 @@ class Architecture:
                 raise ConfigError(f"architecture.{name} is {value!r}; it must be a whole number >= {lowest}.")
         if self.in_channels not in (3, 6):
             raise ConfigError(f"architecture.in_channels is {self.in_channels!r}; it must be 3 or 6.")
+        if self.lesion_decoder and not self.lesions:
+            raise ConfigError("architecture.lesion_decoder is on, but there are no lesion types to decode.")
         if self.upsample not in ("resize", "transposed"):
             raise ConfigError(f"architecture.upsample is {self.upsample!r}; use 'resize' or 'transposed'.")
 

@@ -13,6 +13,7 @@ from retina_fm.network import pooling
 from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
 from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
+from retina_fm.network.lesion_decoder import LesionDecoder
 from retina_fm.network.masks import field_of_view
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
@@ -67,6 +68,7 @@ class Encoder(TwoStepForward, nn.Module):
         architecture: the numbers that fix its shape.
         model: trunk, keyed as in the public pix2pixHD layout.
         lesion_heads: dense lesion predictors, or None.
+        lesion_decoder: the generator's decoder of lesion maps, or None.
         pooling: statistics to embeddings.
         feature_info: channels and strides of the maps, as timm gives them.
         num_features: length D of an embedding.
@@ -77,6 +79,7 @@ class Encoder(TwoStepForward, nn.Module):
         self.architecture = architecture or Architecture()
         self.model = nn.Sequential(*trunk_layers(self.architecture, in_channels=3))
         self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
+        self.lesion_decoder = LesionDecoder(self.architecture) if self.architecture.lesion_decoder else None
         self.pooling = pooling.Pooling(self.architecture)
         self.feature_info = FeatureInfo(self.architecture.channels, STRIDES)
         self.num_features = self.architecture.embedding
@@ -91,7 +94,7 @@ class Encoder(TwoStepForward, nn.Module):
 
         Returns:
             ``Features``: pooled ``(N, D)`` float32, five maps at strides 1 to 16, and lesion probabilities
-            ``(N, L, H / 4, W / 4)`` or None.
+            ``(N, L, H / 4, W / 4)`` (``(N, L, H, W)`` with a lesion decoder) or None.
 
         Raises:
             ViewError: the view or the mask has a wrong rank, type or size.
@@ -99,9 +102,7 @@ class Encoder(TwoStepForward, nn.Module):
         statistics, maps, lesions = self._run(view, mask, keep_maps=True)
         height, width = view.shape[2:]
         cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
-        dense = None
-        if lesions is not None:
-            dense = crop_to(lesion_probabilities(*lesions), pooling.LESION_STRIDES[0], height, width)
+        dense = None if lesions is None else crop_to(lesions[0], lesions[1], height, width)
         return Features(self.pooling(statistics), cropped, dense)
 
     def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
@@ -140,7 +141,8 @@ class Encoder(TwoStepForward, nn.Module):
 
     def _run(
         self, view: Tensor, mask: Tensor | None, *, keep_maps: bool
-    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor] | None]:
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None]:
+        """Statistics, maps if they are kept, lesion probabilities and their stride."""
         check_view(view, mask)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         view = view.to(self.dtype)
@@ -153,20 +155,19 @@ class Encoder(TwoStepForward, nn.Module):
                 blocks.append(pooling.raw_statistics(raw, mask, STRIDES[level], spacing))
             else:
                 blocks.append(pooling.spread(maps, mask))
-            if keep_maps:
+            if keep_maps or self.lesion_decoder is not None:
                 kept.append(maps)
             if STRIDES[level] in pooling.LESION_STRIDES:
                 heads_read.append(maps)
-        logits = None
+        lesions = None
         if self.lesion_heads is not None:
             logits = self.lesion_heads(*heads_read)
-            blocks.append(
-                torch.cat(
-                    [
-                        pooling.lesion_statistics(head, mask, stride)
-                        for head, stride in zip(logits, pooling.LESION_STRIDES, strict=True)
-                    ],
-                    dim=-1,
-                )
-            )
-        return torch.cat(blocks, dim=-1), kept, logits
+            pairs = zip(logits, pooling.LESION_STRIDES, strict=True)
+            parts = [pooling.lesion_statistics(head, mask, stride) for head, stride in pairs]
+            blocks.append(torch.cat(parts, dim=-1))
+            lesions = lesion_probabilities(*logits), pooling.LESION_STRIDES[0]
+        if self.lesion_decoder is not None:
+            decoded = self.lesion_decoder(kept)
+            blocks.append(pooling.decoded_statistics(decoded, mask))
+            lesions = decoded.float().sigmoid(), 1
+        return torch.cat(blocks, dim=-1), kept, lesions

@@ -17,8 +17,8 @@ class Features(NamedTuple):
         pooled: embeddings ``(N, D)`` float32.
         maps: feature maps from fine to coarse; for Fundus2Video five, with 64 to 1024 channels at strides
             1, 2, 4, 8, 16 (``encoder.feature_info`` tells for any model).
-        lesions: probabilities ``(N, L, H / 4, W / 4)`` of the lesion types named in the architecture, or
-            None where the model predicts none.
+        lesions: probabilities ``(N, L, H / 4, W / 4)`` of the lesion types named in the architecture,
+            ``(N, L, H, W)`` with a lesion decoder, or None where the model predicts none.
     """
 
     pooled: Tensor

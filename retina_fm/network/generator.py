@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from retina_fm.network.architecture import DOWNSAMPLINGS, FRAMES, Architecture
+from retina_fm.network.architecture import FRAMES, Architecture
 from retina_fm.network.encoder import Encoder, LesionHeads, run_trunk
-from retina_fm.network.layers import TRUNK_LAYERS, ResizeConv2d, decoder_layers, trunk_layers
+from retina_fm.network.layers import TRUNK_LAYERS, decoder_layers, trunk_layers
+from retina_fm.network.lesion_decoder import attend, attention_layer, decode, skip_layers
 from retina_fm.network.memory import remembered
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
@@ -46,15 +47,9 @@ class Generator(nn.Module):
             *trunk_layers(self.architecture, self.architecture.in_channels),
             *decoder_layers(self.architecture, FRAMES + len(self.architecture.lesions)),
         )
-        self.attention = (
-            nn.Conv2d(self.architecture.channels[-1], 1, 1) if self.architecture.attention else None
-        )
+        self.attention = attention_layer(self.architecture)
         self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
-        self.skips = (
-            nn.ModuleList(nn.Conv2d(c, c, 1, bias=False) for c in self.architecture.channels[:DOWNSAMPLINGS])
-            if self.architecture.skips
-            else None
-        )
+        self.skips = skip_layers(self.architecture)
 
     def forward(self, photo: Tensor, last: Tensor | None = None) -> Generated:
         """One step of the video.
@@ -75,33 +70,25 @@ class Generator(nn.Module):
             inputs = torch.cat([photo, shown], dim=1)
         padded, _ = pad_to_stride(inputs, inputs[:, 0] > -torch.inf)
         maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
-        attention = None if self.attention is None else self.attention(maps[-1]).sigmoid()
-        coarse = maps[-1] if attention is None else maps[-1] * (1 + attention)
-        decoded = crop_to(self._decode(coarse, maps), 1, height, width)
+        coarse, attention = attend(self.attention, maps[-1])
+        after = self.model[TRUNK_LAYERS + self.architecture.encoder_blocks :]
+        decoded = crop_to(decode(after, self.skips, coarse, maps), 1, height, width)
         lesions: tuple[Tensor, ...] = ()
         if self.lesion_heads is not None:
             lesions = (decoded[:, FRAMES:], *self.lesion_heads(maps[2], maps[3]))
         return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps)
 
-    def _decode(self, coarse: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
-        decoded = coarse
-        level = DOWNSAMPLINGS
-        for index in range(TRUNK_LAYERS + self.architecture.encoder_blocks, len(self.model)):
-            layer = self.model[index]
-            decoded = layer(decoded)
-            if isinstance(layer, ResizeConv2d | nn.ConvTranspose2d):
-                level -= 1
-                if self.skips is not None:  # before the normalisation: one convolution over both
-                    decoded = decoded + self.skips[level](maps[level])
-        return decoded
 
-
-def encoder_of(generator: Generator) -> Encoder:
+def encoder_of(generator: Generator, architecture: Architecture | None = None) -> Encoder:
     """The encoder of a photo that a generator holds, its stem folded exactly; weights are copied.
 
     The pooling stays as :class:`Pooling` makes it: it is fitted, not trained.
+
+    Args:
+        generator: whose weights are taken.
+        architecture: of the encoder where it is not the generator's, for example with ``lesion_decoder``.
     """
-    architecture = generator.architecture
+    architecture = architecture or generator.architecture
     encoder = Encoder(architecture)
     state = encoder_state(generator.state_dict(), architecture)
     missing, unexpected = encoder.load_state_dict(state, strict=False)
@@ -110,7 +97,7 @@ def encoder_of(generator: Generator) -> Encoder:
 
 
 def encoder_state(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """From a generator's state, the encoder's: trunk with folded stem, and lesion heads."""
+    """From a generator's state, the encoder's: trunk with folded stem, lesion heads, decoder of lesions."""
     last = TRUNK_LAYERS + architecture.encoder_blocks
     kept = {
         key: value
@@ -120,4 +107,25 @@ def encoder_state(state: dict[str, Tensor], architecture: Architecture) -> dict[
     stem = kept["model.1.weight"]
     if stem.shape[1] == 6:
         kept["model.1.weight"] = (stem[:, :3].double() + stem[:, 3:].double()).to(stem.dtype)
+    if architecture.lesion_decoder:
+        kept.update(_lesion_decoder_state(state, last))
     return kept
+
+
+def _lesion_decoder_state(state: dict[str, Tensor], first: int) -> dict[str, Tensor]:
+    """The decoder's part, its last convolution without the channels of the frames."""
+    numbered = [(int(key.split(".")[1]), key) for key in state if key.startswith("model.")]
+    output = max(number for number, _ in numbered)
+    found = {
+        f"lesion_decoder.{key}": value
+        for key, value in state.items()
+        if key.startswith(("skips.", "attention."))
+    }
+    for number, key in numbered:
+        if number >= first:
+            _, _, name = key.split(".", 2)
+            value = state[key]
+            found[f"lesion_decoder.layers.{number - first}.{name}"] = (
+                value[FRAMES:] if number == output else value
+            )
+    return found

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm.network.architecture import STRIDES, Architecture
@@ -23,6 +24,8 @@ LESION_QUANTILES = (0.1, 0.5, 0.9, 0.98, 0.995, 0.999)
 LESION_AREAS = (0.3, 0.6, 0.9)
 LESION_STATISTICS = len(LESION_QUANTILES) + 1 + len(LESION_AREAS)
 LESION_STRIDES = (4, 8)
+DECODED = "decoded"
+"""Name of the block of the decoder's lesion statistics."""
 RAW_LEVELS = 4
 """Levels pooled before their normalisation: stem to third downsampling."""
 
@@ -34,6 +37,8 @@ def block_sizes(architecture: Architecture) -> dict[str, int]:
     sizes["last"] = channels[-1]
     if architecture.lesions:
         sizes["lesions"] = len(LESION_STRIDES) * len(architecture.lesions) * LESION_STATISTICS
+    if architecture.lesion_decoder:
+        sizes[DECODED] = len(architecture.lesions) * LESION_STATISTICS
     return sizes
 
 
@@ -89,6 +94,12 @@ def lesion_statistics(logits: Tensor, mask: Tensor, stride: int) -> Tensor:
     return torch.cat([quantiles, torch.stack([mean, *areas], dim=-1)], dim=-1).flatten(1)
 
 
+def decoded_statistics(logits: Tensor, mask: Tensor) -> Tensor:
+    """The same of the decoder's maps ``(N, L, H, W)``: the surest of each 2 x 2 pixels counts."""
+    # four times fewer numbers to sort, and a lesion of one pixel stays
+    return lesion_statistics(F.max_pool2d(logits, 2), mask, 2)
+
+
 class Pooling(nn.Module):
     """Statistics ``(N, F)`` to embeddings ``(N, D)``: centred, scaled, then mapped linearly.
 
@@ -121,16 +132,18 @@ class Pooling(nn.Module):
     def fit_scale(self, statistics: Tensor) -> None:
         """Set offset and scale from the statistics ``(M, F)`` of M >= 2 pictures.
 
-        Each statistic gets mean 0 and variance 1, and each block the same total variance. A statistic that
-        hardly varies within its block is not blown up beyond ten times the block's typical scale.
+        Each statistic gets mean 0 and variance 1, and each block the same total variance; the decoder's
+        lesion statistics get as much as all others together, since they say most about disease. A statistic
+        that hardly varies within its block is not blown up beyond ten times the block's typical scale.
         """
         statistics = statistics.to(self.offset)
         self.offset.copy_(statistics.mean(0))
         deviations = torch.split(statistics.std(0), list(self.blocks.values()))
         scales = []
-        for deviation in deviations:
+        for name, deviation in zip(self.blocks, deviations, strict=True):
             typical = deviation.median().clamp_min(1e-6)
-            scales.append(deviation.clamp_min(0.1 * typical) * math.sqrt(len(deviation)))
+            share = len(self.blocks) - 1 if name == DECODED else 1
+            scales.append(deviation.clamp_min(0.1 * typical) * math.sqrt(len(deviation) / share))
         self.scale.copy_(torch.cat(scales) / math.sqrt(statistics.shape[1] / len(self.blocks)))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pooling:  # noqa: ARG002

@@ -1,0 +1,115 @@
+"""An encoder that also decodes lesions: the generator's own maps, pooled."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+import retina_fm
+from retina_fm.errors import ConfigError
+from retina_fm.models import ModelCard, WeightsConfig, load_generator, save_folder
+from retina_fm.network import Architecture, Encoder, Generator, encoder_of
+from retina_fm.network.pooling import LESION_STATISTICS, lesion_statistics
+from retina_fm.pictures import Transform
+
+PLAIN = Architecture(width=4, encoder_blocks=1, decoder_blocks=1, skips=True, memory=4, embedding=16)
+DECODING = dataclasses.replace(PLAIN, lesion_decoder=True)
+
+
+@pytest.fixture
+def generator() -> Generator:
+    torch.manual_seed(3)
+    return Generator(PLAIN).eval()
+
+
+def view(side: int = 64) -> torch.Tensor:
+    torch.manual_seed(5)
+    picture = torch.rand(2, 3, side, side) * 2 - 1
+    picture[:, :, : side // 8] = -1
+    return picture
+
+
+@torch.no_grad()
+def test_lesions_are_those_of_the_generators_first_step(generator: Generator) -> None:
+    encoder = encoder_of(generator, DECODING).eval()
+    features = encoder(view())
+    made = generator(view())
+    assert features.lesions is not None and features.lesions.shape == (2, 6, 64, 64)
+    torch.testing.assert_close(features.lesions, made.lesions[0].sigmoid(), atol=1e-5, rtol=0)
+    plain = encoder_of(generator).eval()(view())
+    assert plain.lesions is not None and plain.lesions.shape == (2, 6, 16, 16)
+    for one, other in zip(features.maps, plain.maps, strict=True):
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_statistics_end_with_the_surest_pixels_of_the_decoded_maps(generator: Generator) -> None:
+    encoder = encoder_of(generator, DECODING).eval()
+    found = encoder.statistics(view())
+    assert found.shape[1] == sum(encoder.pooling.blocks.values())
+    assert list(encoder.pooling.blocks)[-1] == "decoded"
+    logits = generator(view()).lesions[0]
+    surest = logits.unfold(2, 2, 2).unfold(3, 2, 2).amax((-1, -2))
+    wanted = lesion_statistics(surest, (view() != -1).any(1), 2)
+    assert wanted.shape == (2, 6 * LESION_STATISTICS)
+    torch.testing.assert_close(found[:, -wanted.shape[1] :], wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoder.embed(view()), encoder(view()).pooled)
+
+
+def test_decoded_statistics_weigh_as_much_as_all_others() -> None:
+    pooling = Encoder(DECODING).pooling
+    torch.manual_seed(1)
+    statistics = torch.randn(400, len(pooling.offset)) * torch.rand(len(pooling.offset)).add(0.5)
+    pooling.fit_scale(statistics)
+    parts = torch.split((statistics - pooling.offset) / pooling.scale, list(pooling.blocks.values()), dim=1)
+    variances = [float(part.var(0).sum()) for part in parts]
+    assert variances[-1] == pytest.approx(sum(variances[:-1]), rel=1e-3)
+    assert max(variances[:-1]) == pytest.approx(min(variances[:-1]), rel=1e-3)
+
+
+@torch.no_grad()
+def test_a_folder_gives_both_back_and_the_pooling_must_fit(generator: Generator, tmp_path: Path) -> None:
+    encoder = encoder_of(generator, DECODING).eval()
+    encoder.pooling.projection.normal_()
+    tensors = {
+        **generator.state_dict(),
+        **{f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()},
+    }
+    config = WeightsConfig(
+        name="decoding",
+        kind="fundus2video",
+        transform=Transform(size=64),
+        card=ModelCard("Apache-2.0", "none"),
+        network=DECODING.as_dict(),
+    )
+    save_folder(tmp_path / "decoding", config, tensors)
+    loaded = retina_fm.load(str(tmp_path / "decoding"))
+    torch.testing.assert_close(loaded.embed(view()), encoder.embed(view()))
+    again = load_generator(str(tmp_path / "decoding"))
+    assert again.architecture == PLAIN
+    assert torch.equal(again(view()).frames, generator(view()).frames)
+
+
+@torch.no_grad()
+def test_sizes_that_16_does_not_divide_are_cropped_back(generator: Generator) -> None:
+    encoder = encoder_of(generator, DECODING).eval()
+    features = encoder(view(72)[:, :, :70, :66])
+    assert features.lesions is not None and features.lesions.shape == (2, 6, 70, 66)
+
+
+def test_a_decoder_without_lesion_types_makes_no_sense() -> None:
+    with pytest.raises(ConfigError, match="lesion_decoder"):
+        Architecture(lesions=(), lesion_decoder=True)
+
+
+def test_the_decoder_trains_with_the_encoder() -> None:
+    encoder = Encoder(DECODING)
+    encoder.pooling.projection.normal_()
+    features = encoder(view())
+    assert features.lesions is not None
+    features.lesions.mean().backward()
+    assert encoder.lesion_decoder is not None
+    assert all(p.grad is not None for p in encoder.lesion_decoder.parameters())
