@@ -31,4 +31,4 @@ def _lines(view: np.ndarray) -> np.ndarray:
     reach = max(int(np.ptp(np.flatnonzero(inside.any(axis)))) + 1 for axis in (0, 1)) / 2
     radius = max(_ROUNDED, round(reach / _ROUNDED) * _ROUNDED)
     strength = line_strength(flatten(view, inside, radius), inside, radius)
-    return np.clip(strength / _STRONG, 0, 2).astype(np.float32)
+    return np.asarray(np.clip(strength / _STRONG, 0, 2), np.float32)

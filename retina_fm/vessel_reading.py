@@ -37,7 +37,7 @@ def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
     scores = []
     pictures = frames[:, ARTERIOVENOUS].float().cpu().numpy()
     for picture, mask in zip(pictures, inside.cpu().numpy(), strict=True):
-        contrast = np.mean([_contrast(frame, mask) for frame in picture], axis=0, dtype=np.float32)
+        contrast = np.stack([_contrast(frame, mask) for frame in picture]).mean(axis=0, dtype=np.float32)
         contrast[np.abs(contrast) < _ROUNDING] = 0
         radius = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1)) / 2
         strength = line_strength(contrast, mask, float(radius))

@@ -71,7 +71,7 @@ class Generator(nn.Module):
         padded, _ = pad_to_stride(inputs, inputs[:, 0] > -torch.inf)
         maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
         coarse, attention = attend(self.attention, maps[-1])
-        after = self.model[TRUNK_LAYERS + self.architecture.encoder_blocks :]
+        after = list(self.model)[TRUNK_LAYERS + self.architecture.encoder_blocks :]
         decoded = crop_to(decode(after, self.skips, coarse, maps), 1, height, width)
         lesions: tuple[Tensor, ...] = ()
         if self.lesion_heads is not None:
