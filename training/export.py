@@ -104,7 +104,7 @@ def export(
     try:
         save_folder(out, config, {**rounded, **pooling})
         save_whitening(out, fit_whitening(embeddings.numpy()))
-        write_bytes(out / SOURCES, _sources_table(about["data"]))
+        write_bytes(out / SOURCES, sources_table(about["data"]))
         return read_config(out)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
@@ -127,6 +127,8 @@ def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterato
             sources += [("photo", sequence.photo) for sequence in read_pairs(table, split="train")]
         else:
             sources += [("eye", path) for path in list_eyes(place)]
+    # data that a run names twice, to be seen more often, counts once
+    sources = list({(kind, Path(source).resolve()): (kind, source) for kind, source in sources}.values())
     if len(sources) < 2:
         raise NoPicturesError(
             "Pooling is fitted on two photographs or more. Name some with --data: prepared eyes or pairs.csv."
@@ -153,19 +155,21 @@ def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) ->
     return torch.where(field > 0.5, view, -1.0)[0]
 
 
-def _sources_table(data: Iterable[str | Path]) -> bytes:
+def sources_table(data: Iterable[str | Path]) -> bytes:
     """Every photograph of prepared eyes as CSV: the set it is from, its name, its SHA-256."""
     from retina_fm.training.prepared import load_eye
     from retina_fm.training.samples import list_eyes
 
-    rows = set()
+    rows: dict[tuple[str, str], tuple[str, str, str]] = {}
     for place in map(Path, data):
         for path in list_eyes(place) if place.is_dir() and not (place / "pairs.csv").is_file() else ():
             about = load_eye(path).metadata
-            rows.add((place.name, str(about.get("source", path.name)), str(about.get("photo_sha256", ""))))
+            photo, digest = str(about.get("source", path.name)), str(about.get("photo_sha256", ""))
+            # a run may name its data twice, or a part of them by another name
+            rows.setdefault((photo, digest), (place.name, photo, digest))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([("set", "photo", "sha256"), *sorted(rows)])
+    writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
     return table.getvalue().encode()
 
 

@@ -14,7 +14,7 @@ from retina_fm.errors import NoPicturesError, OutputError
 from retina_fm.models import load_generator
 from retina_fm.models.whitening import read_whitening
 from retina_fm.training import checkpoints
-from retina_fm.training.export import SOURCES, export, principal_directions, training_views
+from retina_fm.training.export import SOURCES, export, principal_directions, sources_table, training_views
 from retina_fm.training.pretraining import pretrain
 from retina_fm.training.run_settings import Limits, Machine
 
@@ -69,6 +69,17 @@ def test_whitening_and_a_list_of_every_photograph_ship_beside_the_weights(run):
     rows = list(csv.DictReader((run / "weights3" / SOURCES).read_text().splitlines()))
     assert [row["set"] for row in rows] == ["eyes"] * 4
     assert all(row["photo"] for row in rows)
+
+
+def test_data_named_twice_count_once(run, tmp_path):
+    part = tmp_path / "healthy"
+    part.mkdir()
+    first = sorted((run / "eyes").glob("*.eye.safetensors"))[0]
+    (part / first.name).symlink_to(first)
+    places = [run / "eyes", run / "eyes", part]
+    assert len(list(training_views(places, 128, 10))) == 4
+    rows = list(csv.DictReader(sources_table(places).decode().splitlines()))
+    assert [row["set"] for row in rows] == ["eyes"] * 4
 
 
 def test_directions_are_orthonormal_and_principal_ones_come_first():
