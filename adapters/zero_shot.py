@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
 from retina_fm.errors import ConfigError, nearest
@@ -79,9 +78,7 @@ def lesion_maps(
 ) -> list[dict[str, NDArray[np.float32]]]:
     """The model's own lesion maps, by lesion type.
 
-    Of a model with a generator they are its decoder's, at full resolution; a loaded encoder, or a model
-    without a generator, has only its encoder's heads at a quarter of it. On seven photographs of IDRiD the
-    first released weights found haemorrhages with an AUROC of 0.82 by the decoder and 0.63 by the heads.
+    An encoder with a lesion decoder gives them at full resolution, any other by its heads at a quarter of it.
 
     Returns:
         A photo's ``{lesion: float32 (H, W)}`` probabilities in its own pixels, 0 outside the field of view.
@@ -92,35 +89,20 @@ def lesion_maps(
     compute = Compute(device, dtype)
     encoder = encoder_of(model, compute)
     names = lesion_names(encoder)
-    dense = _decoder_lesions(model, compute) if isinstance(model, str) else None
     found = []
     for photo in photo_list(photos):
         view, geometry = encoder.transform.view(photo)
         tensor = torch.from_numpy(encoder.transform.normalise(view))[None].to(compute.torch_device)
         with torch.inference_mode():
-            maps = dense(tensor) if dense is not None else encoder.features(tensor).lesions
+            dense = encoder.features(tensor).lesions[0].float().cpu().numpy()
         inside = geometry.mask_in_picture()
         found.append(
             {
                 name: np.where(inside, geometry.picture_of(layer, "bilinear"), 0).astype(np.float32)
-                for name, layer in zip(names, maps[0].float().cpu().numpy(), strict=True)
+                for name, layer in zip(names, dense, strict=True)
             }
         )
     return found
-
-
-def _decoder_lesions(model: str, compute: Compute) -> Callable[[Tensor], Tensor] | None:
-    """View ``(1, 3, S, S)`` to lesion probabilities ``(1, L, S, S)``, where the model has a generator."""
-    try:
-        generator = load_generator(model).to(compute.torch_device, compute.torch_dtype)
-    except ConfigError:
-        return None
-
-    def read(view: Tensor) -> Tensor:
-        logits: Tensor = generator(view.to(compute.torch_dtype)).lesions[0]
-        return logits.float().sigmoid()
-
-    return read
 
 
 def lesion_readings(
