@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from retina_fm.encoding import encode, fastest_precision
+from retina_fm.encoding.embedder import load_fast
 from retina_fm.encoding.precision import choose_device, choose_precision
 from retina_fm.errors import ConfigError, PictureError
-from retina_fm.models import RetinalEncoder, load
+from retina_fm.models import RetinalEncoder
 from retina_fm.pictures import expand, is_single, read_picture
 
 _MOST_ROWS = 50_000
@@ -107,9 +108,8 @@ def encoder_of(model: Model, compute: Compute) -> Any:
         return model
     key = (model, _stamp(model), str(compute.torch_device), compute.torch_dtype)
     if key not in _encoders:
-        layout: Any = torch.contiguous_format if _exact(compute) else torch.channels_last
-        encoder: Any = load(model, device=compute.torch_device, dtype=compute.torch_dtype)
-        _encoders[key] = encoder.to(memory_format=layout).requires_grad_(False)
+        encoder, _ = load_fast(model, device=compute.torch_device, dtype=compute.torch_dtype)
+        _encoders[key] = encoder.requires_grad_(False)
     return _remember(_encoders, key, _MOST_ENCODERS)
 
 
@@ -181,10 +181,6 @@ def photo_key(photo: Any, base: tuple[Any, ...] = ()) -> Hashable | None:
 def _stamp(model: str) -> int:
     config = Path(model) / "config.json"
     return config.stat().st_mtime_ns if config.is_file() else 0
-
-
-def _exact(compute: Compute) -> bool:
-    return compute.torch_dtype == torch.float32 and compute.torch_device.type == "cpu"
 
 
 def _remember(store: OrderedDict[Hashable, Any], key: Hashable, most: int) -> Any:

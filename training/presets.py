@@ -217,7 +217,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             name="fundus2video",
-            about="the released size: reconstruction and lesion maps, then the paper's adversarial terms",
+            about="the paper's width: reconstruction and lesion maps, then the paper's adversarial terms",
             architecture=_LIGHT,
             weights=dataclasses.replace(
                 _OURS, adversarial=0.2, feature_matching=1.0, patch_nce=0.1, attention=1.0
@@ -227,7 +227,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             name="fundus2video-half",
-            about="half the width, no adversary: the trial settings, for laptops",
+            about="half the width, no adversary: the released size, for laptops",
             architecture=dataclasses.replace(_LIGHT, width=32),
             weights=_OURS,
             optimiser=Optimiser(rate=1.5e-3),

@@ -20,6 +20,31 @@ _COMPILE_FROM = {"cpu": 5000, "cuda": 3000}
 _BATCH = {"cpu": 4, "cuda": 32}
 
 
+def load_fast(
+    name: str, *, device: str | torch.device | None = None, dtype: str | torch.dtype = "auto"
+) -> tuple[Any, Precision]:
+    """An encoder by name on the first GPU or the CPU, in the fastest number type and layout for it.
+
+    Args:
+        name: as :func:`retina_fm.load` takes it.
+        device: as for :func:`retina_fm.encode`.
+        dtype: as for :func:`retina_fm.encode`.
+
+    Returns:
+        The encoder, and its number type with the reason.
+    """
+    place = choose_device(device)
+    precision = choose_precision(dtype, place)
+    encoder: Any = load(name, device=place, dtype=precision.dtype)
+    return encoder.to(memory_format=_layout(precision, place)), precision
+
+
+def _layout(precision: Precision, device: torch.device) -> torch.memory_format:
+    # channels last is faster in bfloat16; in float32 on a CPU its normalisation is slow or imprecise
+    exact = precision.dtype == torch.float32 and device.type == "cpu"
+    return torch.contiguous_format if exact else torch.channels_last
+
+
 class Embedder:
     """A loaded encoder, ready to embed batches of ``uint8`` views.
 
@@ -40,10 +65,9 @@ class Embedder:
         compile: bool | None = None,  # noqa: A002  the word that torch and its users know
     ) -> None:
         if isinstance(model, str):
-            self.device = choose_device(device)
-            self.precision = choose_precision(dtype, self.device)
-            encoder: Any = load(model, device=self.device, dtype=self.precision.dtype)
-            self.encoder: Any = encoder.to(memory_format=self._layout)
+            self.encoder: Any
+            self.encoder, self.precision = load_fast(model, device=device, dtype=dtype)
+            self.device = next(self.encoder.parameters()).device
         else:
             self.encoder = model  # a caller's own module stays on its device and in its type
             self.device = next(self.encoder.parameters()).device
@@ -60,12 +84,6 @@ class Embedder:
         self._mean = torch.tensor(transform.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(transform.std, device=self.device).view(1, 3, 1, 1)
 
-    @property
-    def _layout(self) -> torch.memory_format:
-        # channels last is faster in bfloat16; in float32 on a CPU its normalisation is slow or imprecise
-        exact = self.precision.dtype == torch.float32 and self.device.type == "cpu"
-        return torch.contiguous_format if exact else torch.channels_last
-
     @torch.inference_mode()
     def __call__(self, views: np.ndarray) -> np.ndarray:
         """``uint8 (B, S, S, 3)`` to ``float32 (B, D)``.
@@ -79,7 +97,8 @@ class Embedder:
         try:
             pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2)
             scaled = (pixels.float() / 255 - self._mean) / self._std
-            scaled = scaled.to(self.precision.dtype).contiguous(memory_format=self._layout)
+            layout = _layout(self.precision, self.device)
+            scaled = scaled.to(self.precision.dtype).contiguous(memory_format=layout)
             embeddings = self._embed(scaled)[:count].float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(

@@ -58,9 +58,9 @@ class Encoder:
         if self._loaded is None:
             from dataclasses import replace
 
-            import retina_fm
+            from retina_fm.encoding.embedder import load_fast
 
-            self._loaded = retina_fm.load(self.source)
+            self._loaded, _ = load_fast(self.source)
             if self.size is not None:
                 self._loaded.transform = replace(self._loaded.transform, size=self.size)
             self.widths = (self._loaded.num_features,)
@@ -87,6 +87,7 @@ class Encoder:
             "transform_hash": encoder.transform.hash,
             "size": encoder.transform.size,
             "dimension": encoder.num_features,
+            "precision": str(encoder.dtype).removeprefix("torch."),
             "licence": encoder.card.licence,
         }
 
@@ -98,7 +99,7 @@ class Encoder:
 
         identity = self.identity()
         digest = hashlib.sha256(
-            canonical_json([identity["weights_sha256"], identity["transform_hash"]])
+            canonical_json([identity[part] for part in ("weights_sha256", "transform_hash", "precision")])
         ).hexdigest()[:8]
         table = cache / f"{_slug(self.name)}-{digest}" / f"{_slug(manifest.name)}.parquet"
         encode_to([row.path for row in manifest.rows], table, self.encoder)

@@ -19,17 +19,17 @@ from retina_fm.network import Generator
 
 TIMM_PREFIX = "timm/"
 _TRY = (
-    "For a first try use 'fundus2video-random' (same network, random weights) or "
+    "For a first try use 'fundus2video-random' (the paper's network, random weights) or "
     "'fundus2video-tiny' (seconds on a laptop)."
 )
 _OURS = {
     "fundus2video": (
-        "the encoder of Fundus2Video, 62.9 M parameters, trained on simulated angiograms",
+        "the encoder of Fundus2Video, half width, trained on simulated angiograms",
         "Trained weights are not part of this release. Put a weights folder there or pass "
         f"weights=FOLDER. {_TRY}",
     ),
     "fundus2video-random": (
-        "the same network with random weights from a fixed seed: a baseline, not a model",
+        "the paper's width, 62.9 M parameters, random weights from a fixed seed: a baseline, not a model",
         "The installation is incomplete; install retina_fm again.",
     ),
     "fundus2video-tiny": (

@@ -15,6 +15,7 @@ from PIL import Image
 
 from conftest import disc_picture
 from retina_fm.cli.main import main
+from retina_fm.encoding.precision import choose_device, fastest_precision
 from retina_fm.errors import ConfigError, LeakError
 from retina_fm.evaluation import running
 from retina_fm.evaluation.contenders import Table, make_contender
@@ -115,6 +116,13 @@ def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
     assert done == 100 + 14 - 2
     whole, killed = ((tmp_path / name / "results.json").read_bytes() for name in ("whole", "killed"))
     assert whole == killed
+
+
+def test_encoders_run_in_the_number_type_that_encode_picks() -> None:
+    contender = make_contender("fundus2video-tiny")
+    wanted = fastest_precision(choose_device(None)).dtype
+    assert contender.encoder.dtype == wanted
+    assert contender.identity()["precision"] == str(wanted).removeprefix("torch.")
 
 
 def test_every_drawn_id_and_hash_is_in_the_results(suite_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""What makes vessels come soon: learning rate, initialisation, window and skips at equal processor time.
+
+    python benchmarks/pretraining_trials.py --data EYES [--data MORE] --vessels PHOTOS MASKS
+        [--minutes 20] [--only preset ...] [--runs FOLDER] [--out docs/results/pretraining/trials.json]
+
+Each variant is one process on one core of its own, as many at once as there are cores, so that minutes are
+processor minutes; the schedule is that long. No lesions are painted: vessels alone are asked for. Figures
+are the zero-shot AUROC of vessels on labelled photographs that no run trains on, as ``pretrain --vessels``
+reads them. A killed script goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from adapters_common import written
+
+from retina_fm.training.presets import preset_named
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "preset": {},
+    "rate 5e-4": {"optimiser.rate": 5e-4},
+    "rate 4e-3": {"optimiser.rate": 4e-3},
+    "N(0, 0.02), rate 2e-4": {"initialisation": "normal", "optimiser.rate": 2e-4},
+    "windows of 384": {"curriculum.crops": "384"},
+    "windows of 160": {"curriculum.crops": "160"},
+    "no skips": {"architecture.skips": False},
+}
+PRESET = "fundus2video-half"
+
+
+def trained(name: str, arguments: argparse.Namespace, cores: SimpleQueue[int]) -> dict[str, Any]:
+    """One variant on one core, and what its validations said."""
+    run = arguments.runs / name.replace(" ", "_").replace("(", "").replace(")", "").replace(",", "")
+    settings = {"curriculum.lesions_from": 2.0, **VARIANTS[name]}
+    crops = settings.pop("curriculum.crops", None)
+    program = str(Path(sys.executable).with_name("retina-fm"))
+    command = [program, "pretrain", "--preset", PRESET, "--out", str(run), "--resume"]
+    command += [
+        "--schedule-minutes",
+        str(arguments.minutes),
+        "--save-minutes",
+        "2",
+        "--seed",
+        str(arguments.seed),
+    ]
+    command += ["--validate-minutes", str(arguments.every), "--vessels", *map(str, arguments.vessels)]
+    command += [part for folder in arguments.data for part in ("--data", str(folder))]
+    command += ["--crop", crops] if crops else []
+    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    core = cores.get()
+    try:
+        finished = subprocess.run(
+            command,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        cores.put(core)
+    if finished.returncode:
+        raise SystemExit(f"{name}: {finished.stderr[-2000:]}")
+    row = {"variant": name, "settings": settings, "windows": crops, "curve": curve(run)}
+    print(name, row["curve"], flush=True)
+    return row
+
+
+def curve(run: Path) -> list[dict[str, float]]:
+    """Minutes, samples and AUROC of each validation."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    batch = preset_named(PRESET).batch
+    clock = {row["step"]: row["minutes"] for row in rows if "minutes" in row}
+    points = []
+    for row in rows:
+        if "validation/vessel_auroc" in row:
+            step = row["step"]
+            near = min(clock, key=lambda other: abs(other - step))
+            points.append(
+                {
+                    "minutes": round(clock[near] * step / near, 1),
+                    "samples": step * batch,
+                    "auroc": round(row["validation/vessel_auroc"], 4),
+                }
+            )
+    return points
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """AUROC by minutes, a line a variant."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        print("matplotlib is not installed: no plot")
+        return
+    figure, axis = pyplot.subplots(figsize=(6.5, 4))
+    for row in rows:
+        minutes, heights = ([p[key] for p in row["curve"]] for key in ("minutes", "auroc"))
+        axis.plot(
+            minutes, heights, marker="o", label=f"{row['variant']} ({row['curve'][-1]['samples']} samples)"
+        )
+    axis.set_xlabel("minutes of one core")
+    axis.set_ylabel("zero-shot AUROC of vessels")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--vessels", type=Path, nargs=2, required=True)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--every", type=float, default=5.0, help="minutes between validations")
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("build/trials"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/pretraining/trials.json"))
+    arguments = parser.parse_args()
+    cores: SimpleQueue[int] = SimpleQueue()
+    own = sorted(os.sched_getaffinity(0))
+    for core in own:
+        cores.put(core)
+    with ThreadPoolExecutor(len(own)) as pool:
+        rows = list(pool.map(lambda name: trained(name, arguments, cores), arguments.only))
+    written(arguments.out, {"minutes": arguments.minutes, "preset": PRESET, "rows": rows})
+    plot(rows, arguments.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
