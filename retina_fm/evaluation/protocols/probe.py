@@ -23,7 +23,7 @@ def probe(
     folds: int = 5,
     head: str = "linear",
 ) -> list[Outcome]:
-    """Logistic regression on standardised features (C = 0.01, balanced classes).
+    """Logistic regression on standardised features, classes balanced, C chosen on folds of the training part.
 
     With an official split the training and validation parts are fitted and the test part is judged, once,
     for nothing is drawn. Otherwise every row is judged in one of five folds by patient, and a seed is
