@@ -10,6 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from retina_fm.adapters.mlp_training import seeded
+from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.network import Architecture, Generator
+from retina_fm.network.encoder import Encoder
+from retina_fm.pictures import Transform
+
 torch.set_num_threads(2)
 
 
@@ -20,6 +26,26 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("RETINA_FM_TEST_DATA names no folder of real photographs")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny generator with random weights: it has everything that a trained one has."""
+    folder = tmp_path_factory.mktemp("generator") / "tiny-generator"
+    architecture = Architecture(width=4, encoder_blocks=1, embedding=16, lesion_decoder=True)
+    with seeded(0):
+        generator = Generator(architecture)
+    pooling = Encoder(architecture).pooling.state_dict()
+    config = WeightsConfig(
+        name="tiny-generator",
+        kind="fundus2video",
+        transform=Transform(size=64),
+        card=ModelCard("Apache-2.0", "none"),
+        network=architecture.as_dict(),
+    )
+    tensors = {**generator.state_dict(), **{f"pooling.{key}": value for key, value in pooling.items()}}
+    save_folder(folder, config, tensors)
+    return folder
 
 
 def disc_picture(seed: int = 0, size: int = 128) -> np.ndarray:

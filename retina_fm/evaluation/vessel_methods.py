@@ -109,10 +109,11 @@ def _sam2(contender: VesselsOnly, settings: Settings) -> VesselMethod:
 def _adapter(contender: Encoder, settings: Settings) -> VesselMethod:
     def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted | str:
         from retina_fm.adapters import FundusSegmenter, vessel_maps
+        from retina_fm.models import load_generator
 
         if not photos:
             try:
-                vessel_maps([], contender.source)
+                load_generator(contender.source)
             except ConfigError as error:
                 return str(error)
             return Fitted(lambda path: vessel_maps([path], contender.source)[0], None)

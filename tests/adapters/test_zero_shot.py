@@ -9,35 +9,12 @@ import torch
 import retina_fm
 from conftest import disc_picture
 from retina_fm import adapters
-from retina_fm.adapters.mlp_training import seeded
 from retina_fm.errors import ConfigError
-from retina_fm.models import ModelCard, WeightsConfig, load_generator, save_folder
-from retina_fm.network import Architecture, Generator
-from retina_fm.network.encoder import Encoder
+from retina_fm.models import load_generator
 from retina_fm.pictures import Transform
 from retina_fm.vessel_reading import vessel_score
 
 TINY = "fundus2video-tiny"
-
-
-@pytest.fixture(scope="session")
-def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny generator with random weights: it has everything that a trained one has."""
-    folder = tmp_path_factory.mktemp("generator") / "tiny-generator"
-    architecture = Architecture(width=4, encoder_blocks=1, embedding=16, lesion_decoder=True)
-    with seeded(0):
-        generator = Generator(architecture)
-    pooling = Encoder(architecture).pooling.state_dict()
-    config = WeightsConfig(
-        name="tiny-generator",
-        kind="fundus2video",
-        transform=Transform(size=64),
-        card=ModelCard("Apache-2.0", "none"),
-        network=architecture.as_dict(),
-    )
-    tensors = {**generator.state_dict(), **{f"pooling.{key}": value for key, value in pooling.items()}}
-    save_folder(folder, config, tensors)
-    return folder
 
 
 def test_vessels_come_without_fit_in_the_photos_pixels(generator_folder: Path) -> None:

@@ -106,6 +106,20 @@ def test_a_network_from_scratch_repeats_to_the_bit(drawn: Manifest) -> None:
     assert (maps[0] == maps[1]).all()
 
 
+def test_an_encoder_with_a_generator_reads_vessels_without_examples(
+    drawn: Manifest, generator_folder: Path
+) -> None:
+    method = vessel_method(make_contender(str(generator_folder)), Settings())
+    assert method is not None
+    fitted = method.fit([], [], [], 0)
+    assert isinstance(fitted, Fitted)
+    assert fitted.threshold is None
+    assert fitted.scores(drawn.rows[0].path).shape == (200, 200)
+    without = vessel_method(make_contender("fundus2video-tiny"), Settings())
+    assert without is not None
+    assert "without a generator" in str(without.fit([], [], [], 0))
+
+
 @pytest.mark.slow
 def test_a_network_from_scratch_learns(drawn: Manifest) -> None:
     rows = drawn.rows
