@@ -10,7 +10,7 @@ from retina_fm.evaluation.report.published import PAPER, beside
 from retina_fm.evaluation.report.tables import NAMES, Table, interval_of, tables
 
 PROTOCOL_WORDS = {
-    "probe": "Logistic regression on frozen features (C = 0.01), official test part or folds by patient.",
+    "probe": "Logistic regression, its C chosen on training folds; official test part or folds by patient.",
     "zero-shot": "No training. " + "; ".join(f"*{name}*: {words}" for name, words in READINGS.items()) + ".",
     "few-shot": "k examples a class, each of another patient; everything of other patients is judged.",
     "supervised": "55 : 15 : 30 by patient, or the official split; frozen features, best validation AUROC.",

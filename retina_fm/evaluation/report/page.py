@@ -18,6 +18,7 @@ h1{font-size:1.6rem}h2{margin-top:2.4rem;border-bottom:1px solid #ddd}h3{font-si
 table{border-collapse:collapse;font-size:12.5px;margin:.6rem 0 1.2rem;display:block;overflow-x:auto}
 td,th{padding:.25rem .6rem;border-bottom:1px solid #eee;text-align:left;white-space:nowrap}
 td.n,th.n{text-align:right}em{color:#666}.plots{display:flex;flex-wrap:wrap;gap:12px}
+.plots details{flex-basis:100%}
 .plots svg{max-width:100%;height:auto;border:1px solid #eee}figure{margin:0}
 figcaption{font-size:12px;color:#555}
 .hit{outline:3px solid #009e73}.miss{outline:3px solid #ddd}.gallery img{width:110px;margin:4px}
@@ -150,7 +151,7 @@ def _galleries(assets: Mapping[str, Any], protocol: str, folder: Path) -> str:
                 for i, (picture, same) in enumerate(zip(row["pictures"], row["same"], strict=True))
             )
             lines.append(f"<div>{shown}</div>")
-        name = f"{gallery['model']}, {gallery['task']}"
+        name = f"{gallery['model']}, {gallery['task']}, {gallery['setting']}"
         parts.append(f"<h3>{html.escape(name)}: query, then its nearest; same patient outlined</h3>")
         parts.append(f"<div class='gallery'>{''.join(lines)}</div>")
     return "".join(parts)

@@ -76,7 +76,7 @@ class Frame:
         for number, name in enumerate(names):
             self.box(x, 25, 10, 10, COLOURS[number % len(COLOURS)])
             self.text(x + 14, 34, name)
-            x += 14 + 6.2 * len(name) + 14
+            x += _legend_entry(name)
 
     def svg(self) -> str:
         """The whole picture."""
@@ -87,6 +87,15 @@ class Frame:
         )
 
 
+def legend_width(names: Sequence[str]) -> int:
+    """Pixels that a plot needs to be wide for its legend to fit."""
+    return round(16 + sum(map(_legend_entry, names)))
+
+
+def _legend_entry(name: str) -> float:
+    return 28 + 6.2 * len(name)
+
+
 def bars(
     title: str, groups: Sequence[tuple[str, Sequence[Bar]]], *, low: float, high: float, label: str,
     reference: float | None = None,
@@ -95,7 +104,7 @@ def bars(
     names = list(dict.fromkeys(bar.series for _, group in groups for bar in group))
     step = max(14, min(34, 720 // max(1, len(groups) * (len(names) + 1))))
     room = max(92, step * (len(names) + 1))
-    frame = Frame(title, max(420, 70 + room * len(groups)), 300, low, high, label=label)
+    frame = Frame(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
     frame.legend(names)
     for place, (name, group) in enumerate(groups):
         start = frame.left + place * room + (room - step * len(names)) / 2
@@ -124,7 +133,7 @@ def boxes(
     names = list(dict.fromkeys(name for _, group in groups for name, _ in group))
     step = max(14, min(30, 720 // max(1, len(groups) * (len(names) + 1))))
     room = step * (len(names) + 1)
-    frame = Frame(title, max(420, 70 + room * len(groups)), 300, low, high, label=label)
+    frame = Frame(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
     frame.legend(names)
     for place, (name, group) in enumerate(groups):
         start = frame.left + place * room + step / 2
@@ -145,8 +154,9 @@ def curves(
     diagonal: bool = False,
 ) -> str:  # fmt: skip
     """Lines over [0, 1] x [0, 1], as ROC and precision-recall curves are."""
-    frame = Frame(title, 380, 380, 0, 1, label=up)
-    frame.legend([name for name, _, _ in series])
+    names = [name for name, _, _ in series]
+    frame = Frame(title, max(380, legend_width(names)), 380, 0, 1, label=up)
+    frame.legend(names)
     span = frame.width - frame.left - frame.right
     for tick in (0, 0.25, 0.5, 0.75, 1):
         frame.text(frame.left + tick * span, frame.height - 28, f"{tick:g}", anchor="middle", colour="#666")
