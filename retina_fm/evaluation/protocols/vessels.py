@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from retina_fm.errors import ManifestError
 from retina_fm.evaluation.manifest import Row
@@ -141,6 +139,8 @@ def _some(positions: NDArray[np.int64], tests: int | None) -> NDArray[np.int64]:
 
 
 def _judge(fitted: Fitted, row: Row, *, wanted: bool) -> tuple[Judged, NDArray[np.uint8] | None]:
+    from retina_fm.adapters.overlays import comparison
+
     truth, inside = read_labels(row)
     scores = np.asarray(fitted.scores(row.path), np.float64)
     called = call_vessels(scores, inside, fitted.threshold)
@@ -149,16 +149,4 @@ def _judge(fitted: Fitted, row: Row, *, wanted: bool) -> tuple[Judged, NDArray[n
         "aupr": float(average_precision(truth[inside], scores[inside])),
         "dice": dice(called, truth, inside),
     }
-    return Judged(row.name, row.patient, figures), _overlay(row.path, called, truth) if wanted else None
-
-
-def _overlay(path: Path, called: Mask, truth: Mask) -> NDArray[np.uint8]:
-    """The photo in grey; found vessels green, missed ones red, false ones blue."""
-    from retina_fm.pictures import read_picture
-
-    grey = np.asarray(Image.fromarray(read_picture(path)).convert("L"), np.uint8) // 2
-    picture = np.repeat(grey[..., None], 3, 2)
-    picture[called & truth] = (60, 200, 90)
-    picture[~called & truth] = (230, 60, 50)
-    picture[called & ~truth] = (70, 120, 255)
-    return picture
+    return Judged(row.name, row.patient, figures), comparison(row.path, called, truth) if wanted else None

@@ -137,7 +137,7 @@ def _overlays(assets: Mapping[str, Any], protocol: str, folder: Path) -> str:
         f"{html.escape(', '.join((o['model'], o['setting'], o['picture'])))}</figcaption></figure>"
         for o in mine
     ]
-    return f"<h3>Vessels: found green, missed red, false blue</h3><div class='plots'>{''.join(figures)}</div>"
+    return f"<h3>Vessels: found green, missed blue, false red</h3><div class='plots'>{''.join(figures)}</div>"
 
 
 def _galleries(assets: Mapping[str, Any], protocol: str, folder: Path) -> str:
