@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+def default_steps(photos: int) -> int:
+    """More examples are worth more steps: 400 for one photo, 1131 for eight."""
+    return round(400 * photos**0.5)
+
+
 class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
     """Photos to masks, binary or multi-class, in scikit-learn's style; few examples are enough.
 
@@ -47,7 +52,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         classes: the mask values that are classes, background first; None takes those found.
         mask_threshold: mask values above it are foreground; None takes values as classes.
         view_size: edge of the working view; None is the encoder's own. Larger views are cut into tiles.
-        steps: of training, at most.
+        steps: of training, at most; None takes 400 times the square root of the number of photos trained on.
         max_seconds: of training; the result then depends on the machine's speed.
         validation: share of photos set aside where there are at least eight, to stop early.
         augment: vary views in training.
@@ -81,7 +86,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         classes: Any = None,
         mask_threshold: float | None = None,
         view_size: int | None = None,
-        steps: int = 400,
+        steps: int | None = None,
         max_seconds: float | None = None,
         validation: float = 0.2,
         augment: bool = True,
@@ -242,7 +247,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         if views_held:
             validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
         plan = Plan(
-            steps=self.steps,
+            steps=self.steps or default_steps(len(views)),
             max_seconds=self.max_seconds,
             memory=int(self.memory_gb * 1e9),
             side=min(128, self._tile() // 2),

@@ -1,7 +1,7 @@
 """Vessels from few examples on RITE: AUROC and Dice by shots, models side by side.
 
     python benchmarks/adapters_vessels.py --model FOLDER [--also fundus2video-random unet-resnet34-scratch]
-        [--shots 0 1 2 4 8 16] [--draws 5] [--steps 400] [--out docs/results/adapters]
+        [--shots 0 1 2 4 8 16] [--draws 5] [--steps N] [--out docs/results/adapters]
 
 $RETINA_FM_TEST_DATA/rite_train is read. Each draw trains on its pictures and tests on all others, in the
 pictures' own pixels inside the field of view. An interrupted run goes on where it was.
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--also", nargs="*", default=[])
     parser.add_argument("--shots", nargs="*", type=int, default=[0, 1, 2, 4, 8, 16])
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, help="the segmenter's own choice without it")
     parser.add_argument("--test", type=int, help="pictures tested a draw (all of the rest without it)")
     parser.add_argument("--out", type=Path, default=Path("docs/results/adapters"))
     parser.add_argument("--name", default="vessels")
@@ -92,17 +92,19 @@ def one_run(
         "pictures": {photos[i].name: f for f, i, *_ in found},
         "drawn": [] if shots == 0 else [Path(name).name for name in estimator.drawn_names_],
         "threshold": None if shots == 0 else estimator.threshold_,
+        "steps_done": 0 if shots == 0 else estimator.history_[-1]["step"],
         "seconds": round(seconds, 1),
     }
 
 
 def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a model and number of shots, intervals over draws (over pictures for 0 shots)."""
+    """A row a model, number of shots and steps; intervals over draws (over pictures for one run alone)."""
     rows = []
-    for model, shots in dict.fromkeys((run["model"], run["shots"]) for run in runs):
-        group = [run for run in runs if (run["model"], run["shots"]) == (model, shots)]
+    kinds = dict.fromkeys((run["model"], run["shots"], run["steps"]) for run in runs)
+    for model, shots, steps in kinds:
+        group = [run for run in runs if (run["model"], run["shots"], run["steps"]) == (model, shots, steps)]
         each = group if len(group) > 1 else list(group[0]["pictures"].values())
-        rows.append({"model": model, "shots": shots, "draws": len(group)})
+        rows.append({"model": model, "shots": shots, "steps": steps, "draws": len(group)})
         rows[-1].update({name: interval([one[name] for one in each]) for name in ("dice", "auroc")})
     return rows
 
@@ -116,12 +118,23 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         return
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5))
     for axis, name in zip(axes, ("dice", "auroc"), strict=True):
-        for model in dict.fromkeys(row["model"] for row in rows):
-            own = [row for row in rows if row["model"] == model]
+        for model, steps in dict.fromkeys((row["model"], row["steps"]) for row in rows):
+            own = sorted(
+                (row for row in rows if (row["model"], row["steps"]) == (model, steps)),
+                key=lambda row: row["shots"],
+            )
             middle = [row[name]["mean"] for row in own]
             error = [row[name]["mean"] - row[name]["low"] for row in own]
             shots = [row["shots"] for row in own]
-            axis.errorbar(shots, middle, yerr=error, marker="o", capsize=3, label=model)
+            label = f"{model}, {steps or 'its own number of'} steps"
+            axis.errorbar(
+                shots,
+                middle,
+                yerr=error,
+                marker="o",
+                capsize=3,
+                label=f"{model}, {steps or 'own number of'} steps",
+            )
         axis.set_xscale("symlog", base=2, linthresh=1)
         axis.set_xlabel("shots")
         axis.set_ylabel({"dice": "Dice", "auroc": "AUROC"}[name])

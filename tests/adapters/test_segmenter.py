@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 import retina_fm
 from retina_fm import adapters
+from retina_fm.adapters import segmenter as segmenter_module
 from retina_fm.adapters.masks import dice
+from retina_fm.adapters.segmentation_training import Plan
 from retina_fm.errors import ConfigError, PictureError
 
 TINY = "fundus2video-tiny"
@@ -97,6 +100,20 @@ def test_several_classes_give_a_probability_each(spots: Spots) -> None:
     assert probability.shape == (96, 96, 3)
     np.testing.assert_allclose(probability.sum(2), 1, atol=1e-5)
     assert probability[0, 0].argmax() == 0
+
+
+def test_more_examples_get_more_steps(spots: Spots, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    whole = segmenter_module.train_decoder
+
+    def short(decoder: Any, maker: Any, plan: Plan, **rest: Any) -> Any:
+        asked.append(plan.steps)
+        return whole(decoder, maker, replace(plan, steps=1), **rest)
+
+    monkeypatch.setattr(segmenter_module, "train_decoder", short)
+    for steps, photos in ((None, 1), (None, 4), (7, 4)):
+        segmenter(steps=steps).fit(spots[0][:photos], spots[1][:photos])
+    assert asked == [400, 800, 7]
 
 
 def test_larger_views_are_cut_into_tiles_and_blended(spots: Spots) -> None:
