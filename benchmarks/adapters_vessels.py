@@ -127,14 +127,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             error = [row[name]["mean"] - row[name]["low"] for row in own]
             shots = [row["shots"] for row in own]
             label = f"{model}, {steps or 'its own number of'} steps"
-            axis.errorbar(
-                shots,
-                middle,
-                yerr=error,
-                marker="o",
-                capsize=3,
-                label=f"{model}, {steps or 'own number of'} steps",
-            )
+            axis.errorbar(shots, middle, yerr=error, marker="o", capsize=3, label=label)
         axis.set_xscale("symlog", base=2, linthresh=1)
         axis.set_xlabel("shots")
         axis.set_ylabel({"dice": "Dice", "auroc": "AUROC"}[name])
