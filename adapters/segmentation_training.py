@@ -46,7 +46,7 @@ class Plan:
     memory: int = 1_500_000_000
     renew: int = 8
     check: int = 50
-    patience: int = 4
+    patience: int = 6
 
 
 def train_decoder(

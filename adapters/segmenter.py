@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 def default_steps(photos: int) -> int:
-    """More examples are worth more steps: 400 for one photo, 1131 for eight."""
-    return round(400 * photos**0.5)
+    """More examples are worth more steps: 1000 for one photo, 2000 for sixteen."""
+    return round(1000 * photos**0.25)
 
 
 class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
@@ -52,7 +52,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         classes: the mask values that are classes, background first; None takes those found.
         mask_threshold: mask values above it are foreground; None takes values as classes.
         view_size: edge of the working view; None is the encoder's own. Larger views are cut into tiles.
-        steps: of training, at most; None takes 400 times the square root of the number of photos trained on.
+        steps: of training, at most; None takes 1000 for one photo and more for more.
         max_seconds: of training; the result then depends on the machine's speed.
         validation: share of photos set aside where there are at least eight, to stop early.
         augment: vary views in training.
@@ -246,8 +246,10 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         validate = None
         if views_held:
             validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
+        steps = self.steps or default_steps(len(views))
         plan = Plan(
-            steps=self.steps or default_steps(len(views)),
+            steps=steps,
+            check=max(25, steps // 16),
             max_seconds=self.max_seconds,
             memory=int(self.memory_gb * 1e9),
             side=min(128, self._tile() // 2),

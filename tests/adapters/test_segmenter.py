@@ -113,7 +113,7 @@ def test_more_examples_get_more_steps(spots: Spots, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(segmenter_module, "train_decoder", short)
     for steps, photos in ((None, 1), (None, 4), (7, 4)):
         segmenter(steps=steps).fit(spots[0][:photos], spots[1][:photos])
-    assert asked == [400, 800, 7]
+    assert asked == [1000, 1414, 7]
 
 
 def test_larger_views_are_cut_into_tiles_and_blended(spots: Spots) -> None:
