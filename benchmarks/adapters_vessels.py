@@ -116,7 +116,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     except ImportError:
         print("matplotlib is not installed: no plot")
         return
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
     for axis, name in zip(axes, ("dice", "auroc"), strict=True):
         for model, steps in dict.fromkeys((row["model"], row["steps"]) for row in rows):
             own = sorted(
@@ -126,15 +126,15 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             middle = [row[name]["mean"] for row in own]
             error = [row[name]["mean"] - row[name]["low"] for row in own]
             shots = [row["shots"] for row in own]
-            label = f"{model}, {steps or 'its own number of'} steps"
+            told = "nothing learnt" if shots == [0] else f"{steps or 'its own number of'} steps"
+            label = f"{model}, {told}"
             axis.errorbar(shots, middle, yerr=error, marker="o", capsize=3, label=label)
         axis.set_xscale("symlog", base=2, linthresh=1)
         axis.set_xlabel("shots")
         axis.set_ylabel({"dice": "Dice", "auroc": "AUROC"}[name])
         axis.grid(alpha=0.3)
     axes[0].axhline(0.788, color="grey", linestyle=":", label="second observer (DRIVE)")
-    axes[0].legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")
 
