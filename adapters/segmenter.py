@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 def default_steps(photos: int) -> int:
     """More examples are worth more steps: 1000 for one photo, 2000 for sixteen."""
-    return round(1000 * photos**0.25)
+    return round(1000 * math.pow(photos, 0.25))
 
 
 class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
