@@ -33,6 +33,7 @@ _HOMES = {
     "push": "retina_fm.adapters.hub",
     "read_manifest": "retina_fm.adapters.saving",
     "vessel_maps": "retina_fm.adapters.zero_shot",
+    "vessel_reader": "retina_fm.adapters.zero_shot",
 }
 
 __all__ = sorted(_HOMES)
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters.zero_shot import lesion_maps as lesion_maps
     from retina_fm.adapters.zero_shot import lesion_readings as lesion_readings
     from retina_fm.adapters.zero_shot import vessel_maps as vessel_maps
+    from retina_fm.adapters.zero_shot import vessel_reader as vessel_reader
 
 
 def __getattr__(name: str) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
@@ -15,7 +16,7 @@ from retina_fm.errors import ConfigError, nearest
 from retina_fm.generation import Step, generate_frames, step_in
 from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import LESIONS
-from retina_fm.network.masks import field_of_view
+from retina_fm.network.masks import field_of_view, without_rim
 from retina_fm.pictures import Transform
 from retina_fm.vessel_reading import vessel_score
 
@@ -26,6 +27,10 @@ VESSEL_SCALES = (1.0, 0.5)
 """On six photographs of CHASE_DB1, interim weights (AUROC): 0.88 at either scale alone, 0.91 for both."""
 VESSEL_STEPS = 6
 """The steps that give frames 0 to 7, which vessels are read off."""
+_LESION_RIM = 0.01
+"""Share of the view's side along the edge of the field of view where no lesion is called: the edge looks like
+one. The smallest of four tried (0.01 to 0.05) on 20 photographs of IDRiD: average precision of haemorrhages
+0.044 without and 0.063 with it, of hard exudates 0.441 and 0.509."""
 _LARGEST_SHARE = 0.12
 """Vessels cover about an eighth of a field of view (DRIVE, CHASE_DB1 and HRF labels: 0.10 to 0.13)."""
 
@@ -54,14 +59,39 @@ def vessel_maps(
     Raises:
         ConfigError: the model has no generator (random and converted encoders).
     """
+    read = vessel_reader(model, scales=scales, device=device)
+    return [read(photo) for photo in photo_list(photos)]
+
+
+def vessel_reader(
+    model: str = "fundus2video",
+    *,
+    scales: Sequence[float] = VESSEL_SCALES,
+    device: str | None = None,
+) -> Callable[[Any], NDArray[np.float32]]:
+    """:func:`vessel_maps` for photos that come one at a time: the generator is loaded here, once.
+
+    Args:
+        model: a Fundus2Video model with a generator.
+        scales: sides of the views, as shares of the model's own.
+        device: the CPU without it.
+
+    Returns:
+        A photo to ``float32 (H, W)``.
+
+    Raises:
+        ConfigError: the model has no generator.
+    """
     transform = read_config(resolve(model)).transform
     compute = Compute(device)
     generator = step_in(load_generator(model).to(compute.torch_device), compute.torch_dtype)
     transforms = [replace(transform, size=max(32, round(transform.size * scale))) for scale in scales]
-    return [
-        np.mean([_vessels(photo, generator, one, compute) for one in transforms], axis=0, dtype=np.float32)
-        for photo in photo_list(photos)
-    ]
+
+    def read(photo: Any) -> NDArray[np.float32]:
+        found = [_vessels(photo, generator, one, compute) for one in transforms]
+        return np.asarray(np.mean(found, axis=0, dtype=np.float32))
+
+    return read
 
 
 def _vessels(photo: Any, generator: Step, transform: Transform, compute: Compute) -> NDArray[np.float32]:
@@ -81,7 +111,8 @@ def lesion_maps(
     An encoder with a lesion decoder gives them at full resolution, any other by its heads at a quarter of it.
 
     Returns:
-        A photo's ``{lesion: float32 (H, W)}`` probabilities in its own pixels, 0 outside the field of view.
+        A photo's ``{lesion: float32 (H, W)}`` probabilities in its own pixels, 0 outside the field of view
+        and along its rim.
 
     Raises:
         ConfigError: the model has no lesion heads.
@@ -94,12 +125,14 @@ def lesion_maps(
         view, geometry = encoder.transform.view(photo)
         tensor = torch.from_numpy(encoder.transform.normalise(view))[None].to(compute.torch_device)
         with torch.inference_mode():
-            dense = encoder.features(tensor).lesions[0].float().cpu().numpy()
+            dense = encoder.features(tensor).lesions.float()
+            seen = without_rim(field_of_view(tensor), max(1, round(_LESION_RIM * tensor.shape[-1])))
+            layers = (dense * F.interpolate(seen[:, None].float(), dense.shape[-2:]))[0].cpu().numpy()
         inside = geometry.mask_in_picture()
         found.append(
             {
                 name: np.where(inside, geometry.picture_of(layer, "bilinear"), 0).astype(np.float32)
-                for name, layer in zip(names, dense, strict=True)
+                for name, layer in zip(names, layers, strict=True)
             }
         )
     return found

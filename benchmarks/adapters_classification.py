@@ -24,6 +24,7 @@ import retina_fm
 from retina_fm.adapters import draw_examples
 from retina_fm.adapters.heads import CLASSIFIERS, make_head
 from retina_fm.encoding import encode_to
+from retina_fm.encoding.precision import choose_device, choose_precision
 from retina_fm.models import BackboneEncoder, WeightsConfig
 from retina_fm.models.backbones import KIND, create_backbone
 from retina_fm.models.peers import PEERS
@@ -151,7 +152,9 @@ def stand_in() -> BackboneEncoder:
         torch.manual_seed(0)
         backbone = create_backbone(network)
     config = WeightsConfig("retfound-architecture-random", KIND, peer.transform, peer.card, network, seed=0)
-    return BackboneEncoder(backbone, config).eval()
+    place = choose_device(None)
+    encoder: BackboneEncoder = BackboneEncoder(backbone, config).eval()
+    return encoder.to(place, choose_precision("auto", place).dtype)
 
 
 Task = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]

@@ -108,15 +108,13 @@ def _sam2(contender: VesselsOnly, settings: Settings) -> VesselMethod:
 
 def _adapter(contender: Encoder, settings: Settings) -> VesselMethod:
     def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted | str:
-        from retina_fm.adapters import FundusSegmenter, vessel_maps
-        from retina_fm.models import load_generator
+        from retina_fm.adapters import FundusSegmenter, vessel_reader
 
         if not photos:
             try:
-                load_generator(contender.source)
+                return Fitted(vessel_reader(contender.source), None)
             except ConfigError as error:
                 return str(error)
-            return Fitted(lambda path: vessel_maps([path], contender.source)[0], None)
         segmenter = FundusSegmenter(
             model=contender.encoder,
             steps=settings.vessel_steps,

@@ -26,6 +26,12 @@ def mask_at_stride(mask: Tensor, stride: int) -> Tensor:
     return whole_if_empty(F.max_pool2d(outside, stride)[:, 0] < 0.5)
 
 
+def without_rim(mask: Tensor, width: int) -> Tensor:
+    """Bool ``(N, H, W)`` less what lies within ``width`` rows and columns of its edge or of the picture's."""
+    outside = F.pad((~mask).to(torch.float32)[:, None], (width,) * 4, value=1.0)
+    return F.max_pool2d(outside, 2 * width + 1, 1)[:, 0] < 0.5
+
+
 def whole_if_empty(mask: Tensor) -> Tensor:
     """The mask, or all True for those of its pictures that have nothing inside."""
     return mask | ~mask.any(dim=(-2, -1), keepdim=True)
