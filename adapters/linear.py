@@ -69,6 +69,8 @@ class LinearClassifier(ClassifierHead):
             return self.C
         if np.unique(y, return_counts=True)[1].min() < _CHOOSE_FROM:
             return _FEW
+        if len(np.unique(patients)) < 3:
+            return _FEW
         folds = list(StratifiedGroupKFold(3, shuffle=True, random_state=0).split(Z, y, patients))
         if any(len(np.unique(y[train])) < len(np.unique(y)) for train, _ in folds):
             return _FEW  # patients so large that a fold would lack a class

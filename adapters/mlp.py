@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,7 +55,7 @@ class _WithModule:
     @torch.no_grad()
     def _outputs(self, X: np.ndarray) -> np.ndarray:
         # in double precision a row's result does not depend on what it is batched with
-        module = copy.deepcopy(self.module_).double().eval()
+        module = copy.deepcopy(self.module_).cpu().double().eval()
         return np.asarray(module(torch.from_numpy(X.copy())).numpy())
 
     def attention(self, X: Any) -> np.ndarray:
@@ -63,7 +65,7 @@ class _WithModule:
 
     @torch.no_grad()
     def _attention(self, X: np.ndarray) -> np.ndarray:
-        module = copy.deepcopy(self.module_).double().eval()
+        module = copy.deepcopy(self.module_).cpu().double().eval()
         return np.asarray(module.fused(torch.from_numpy(X.copy()))[1].numpy())
 
     def _module_arrays(self) -> dict[str, np.ndarray]:
@@ -145,10 +147,18 @@ class MLPClassifier(_WithModule, ClassifierHead):
         self.validation_auroc_, self.n_iter_ = train(
             self.module_, inputs, loss, self.protocol(), score, self.seed
         )
-        if held is not None and self.calibrate:
-            logits = self._outputs(held[0])
-            self.temperature_ = fit_temperature(logits, held[1].onehot, targets.multi_label)
+        if held is not None:
+            if self.validation_auroc_ is None:
+                warnings.warn(
+                    "The validation part holds one class alone: it chose no epoch, the last one is kept.",
+                    stacklevel=3,
+                )
+            self._calibrate(*held)
         self.attention_ = self._attention(X)
+
+    def _calibrate(self, X: np.ndarray, targets: ClassTargets) -> None:
+        if self.calibrate:
+            self.temperature_ = fit_temperature(self._outputs(X), targets.onehot, targets.multi_label)
 
     @torch.no_grad()
     def _start_at_prior(self, onehot: np.ndarray, weights: np.ndarray, multi_label: bool) -> None:
@@ -169,12 +179,17 @@ class MLPClassifier(_WithModule, ClassifierHead):
         if embed is None:
             return loss, None
         held = class_targets(val[1], self.classes_)
+        return loss, lambda: auroc(held, self._probabilities(embed()))
 
-        def score() -> float:
-            self.validation_auroc_ = auroc(held, self._probabilities(embed()))
-            return self.validation_auroc_
-
-        return loss, score
+    def after_joint(self, X: np.ndarray, held: np.ndarray | None, val: Any) -> None:
+        """Take the figures of the state that was kept: embeddings of training and validation part anew."""
+        self.attention_ = self._attention(X)
+        if held is None:
+            return
+        targets = class_targets(val[1], self.classes_)
+        self._calibrate(held, targets)
+        found = auroc(targets, self._probabilities(held))
+        self.validation_auroc_ = None if math.isnan(found) else found
 
     def _probabilities(self, X: np.ndarray) -> np.ndarray:
         return probabilities_of(self._outputs(X) / self.temperature_, self.multi_label_)
@@ -255,8 +270,16 @@ class MLPRegressor(_WithModule, RegressorHead):
 
         if embed is None:
             return loss, None
-        others = self._standard(regression_targets(val[1]).reshape(len(val[0]), -1))
-        return loss, lambda: -float(np.square(self._outputs(embed()) - others).mean())
+        return loss, lambda: -self._error(embed(), val)
+
+    def after_joint(self, X: np.ndarray, held: np.ndarray | None, val: Any) -> None:
+        """As a classifier's."""
+        self.attention_ = self._attention(X)
+        self.validation_error_ = None if held is None else self._error(held, val)
+
+    def _error(self, X: np.ndarray, val: Any) -> float:
+        wanted = self._standard(regression_targets(val[1]).reshape(len(val[0]), -1))
+        return float(np.square(self._outputs(X) - wanted).mean())
 
     def _predicted(self, X: np.ndarray) -> np.ndarray:
         return self._outputs(X)

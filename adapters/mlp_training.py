@@ -91,13 +91,22 @@ def train(
             if score is not None and ((step + 1) % each == 0 or step + 1 == total):
                 module.eval()
                 found = score(module)
-                if best is None or found > best[0]:
+                if is_better(found, None if best is None else best[0]):
                     best = (found, copy.deepcopy(module.state_dict()))
     module.eval()
     if best is None:
         return None, total
     module.load_state_dict(best[1])
     return best[0], total
+
+
+def is_better(score: float, best: float | None) -> bool:
+    """Whether a later state is to be kept: on a par counts, no score (NaN) does not.
+
+    A handful of validation examples is soon told apart by chance, in the warm-up already; of states that
+    score alike the one trained for longest is the best bet.
+    """
+    return not math.isnan(score) and (best is None or score >= best)
 
 
 def classification_loss(

@@ -168,7 +168,8 @@ class PhotoEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             seed=self.seed,
             progress=self.progress,
         )
-        self.head_.attention_ = self.head_.attention(self._embeddings(photos))
+        held = None if val is None else self._embeddings(val[0])
+        self.head_.after_joint(self._embeddings(photos), held, val)
 
     def _set_aside(self, photos: list[Any], y: Any, groups: Any, val: Any) -> tuple[list[Any], Any, Any]:
         """The split that the head would make, made here, so that the encoder does not see it either."""

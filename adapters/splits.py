@@ -23,7 +23,7 @@ def validation_split(
         seed: of the draw.
 
     Returns:
-        Positions of the two parts; the second is empty where a class has too few examples to spare any.
+        Positions of the two parts; the second is empty where one of them would lack a class.
     """
     if not 0 <= share < 1:
         raise ConfigError(f"validation is {share!r}; a share from 0 up to 1 is needed.")
@@ -47,10 +47,8 @@ def validation_split(
             for value, count in zip(values, counts, strict=True):
                 wanted[value] -= count
     train, validation = everything[~held], everything[held]
-    lost = set(np.unique(labels)) - set(np.unique(labels[train])) if len(train) else {0}
-    if lost or len(validation) == 0:
-        return everything, none
-    return train, validation
+    whole = all(set(np.unique(labels)) == set(np.unique(labels[part])) for part in (train, validation))
+    return (train, validation) if whole else (everything, none)
 
 
 def refuse_shared_patients(groups: np.ndarray | None, others: np.ndarray | None) -> None:

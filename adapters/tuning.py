@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retina_fm.adapters.augmentation import recoloured
-from retina_fm.adapters.mlp_training import Protocol, seeded
+from retina_fm.adapters.mlp_training import Protocol, is_better, seeded
 from retina_fm.adapters.views import scaled
 from retina_fm.encoding.progress import progress_bar
 from retina_fm.errors import ConfigError
@@ -97,7 +97,9 @@ def finetune(
         weight_decay=protocol.weight_decay,
     )
     each = max(1, -(-len(views) // protocol.batch_size))
-    best = (score(), _states(encoder, module)) if score is not None else None
+    best: tuple[float, tuple[dict[str, Tensor], dict[str, Tensor]]] | None = None
+    if score is not None and is_better(first := score(), None):
+        best = (first, _states(encoder, module))
     with seeded(seed), progress_bar(progress, protocol.epochs * each, "fine-tune") as bar:
         bar.unit = "step"
         for step in range(protocol.epochs * each):
@@ -117,10 +119,10 @@ def finetune(
             nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 5.0)
             optimiser.step()
             bar.update(1)
-            if score is not None and best is not None and (step + 1) % each == 0:
+            if score is not None and (step + 1) % each == 0:
                 module.eval()
                 found = score()
-                if found > best[0]:
+                if is_better(found, None if best is None else best[0]):
                     best = (found, _states(encoder, module))
     if best is not None:
         encoder.load_state_dict(best[1][0])

@@ -99,7 +99,7 @@ def figures(
         if len(scores) == draws:
             rows.append({"shots": shots, "weights": "none", "auroc": interval(scores)})
     counts = np.bincount(y)
-    rare = counts.max() > 4 * counts.min()
+    rare = counts.max() > 2 * counts.min()
     for weight in (None, "balanced") if rare and head != "nearest-mean" else (None,):
         if train is not None and test is not None:
             pairs = [(train, test)]
