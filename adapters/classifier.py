@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from retina_fm.adapters.few_shot import Draw, draw_examples
 from retina_fm.adapters.heads import CLASSIFIERS
-from retina_fm.adapters.labels import class_targets
+from retina_fm.adapters.labels import class_targets, is_label_sets
 from retina_fm.adapters.photo_estimator import PhotoEstimator
 
 
@@ -73,6 +73,12 @@ class FundusClassifier(ClassifierMixin, PhotoEstimator):  # type: ignore[misc]
     def predict_proba(self, photos: Any) -> np.ndarray:
         """Probabilities ``(N, C)``, calibrated where a validation part allowed it."""
         return np.asarray(self.head_.predict_proba(self.embed(photos)))
+
+    def score(self, photos: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of photos whose label, or whole set of labels, is right."""
+        if is_label_sets(y):
+            y = class_targets(y, self.classes_).onehot.astype(np.int64)
+        return float(super().score(photos, y, sample_weight))
 
     def _check_labels(self, y: Any) -> None:
         class_targets(y)

@@ -106,11 +106,16 @@ def encoder_of(model: Model, compute: Compute) -> Any:
     """The encoder behind a name, loaded once; a loaded encoder is returned as it is."""
     if not isinstance(model, str):
         return model
-    key = (model, _stamp(model), str(compute.torch_device), compute.torch_dtype)
+    key = (model, model_stamp(model), str(compute.torch_device), compute.torch_dtype)
     if key not in _encoders:
         encoder, _ = load_fast(model, device=compute.torch_device, dtype=compute.torch_dtype)
         _encoders[key] = encoder.requires_grad_(False)
     return _remember(_encoders, key, _MOST_ENCODERS)
+
+
+def device_of(encoder: Any) -> torch.device:
+    """Where an encoder lies: one that the caller loaded stays where it is."""
+    return next(encoder.parameters()).device  # type: ignore[no-any-return]
 
 
 def embeddings_of(photos: Sequence[Any], models: Sequence[Model], compute: Compute) -> np.ndarray:
@@ -178,7 +183,8 @@ def photo_key(photo: Any, base: tuple[Any, ...] = ()) -> Hashable | None:
     return (*base, hashlib.sha256(data).hexdigest(), picture.shape)
 
 
-def _stamp(model: str) -> int:
+def model_stamp(model: str) -> int:
+    """Changes when a folder's weights are written anew; 0 for names."""
     config = Path(model) / "config.json"
     return config.stat().st_mtime_ns if config.is_file() else 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from retina_fm.adapters.classifier import FundusClassifier
 from retina_fm.adapters.regressor import FundusRegressor
 from retina_fm.adapters.segmenter import FundusSegmenter
@@ -50,7 +52,8 @@ def adapt(
     """
     if task not in TASKS:
         raise ConfigError(f"Unknown task {task!r}. {nearest(str(task), TASKS)}")
-    if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool) or shots < 0):
+    whole = isinstance(shots, int | np.integer) and not isinstance(shots, bool)
+    if shots is not None and (not whole or shots < 0):
         raise ConfigError(f"shots is {shots!r}; a whole number, or None for all examples.")
     if shots == 0 and task != "segmentation":
         raise ConfigError(
@@ -59,6 +62,7 @@ def adapt(
         )
     given = {"fuse_with": fuse_with, "head": head, "class_weight": class_weight}
     settings.update({key: value for key, value in given.items() if value is not None})
+    shots = None if shots is None else int(shots)
     estimator = TASKS[task](model=model, shots=shots, tune=tune, seed=seed)
     known = estimator.get_params()
     for key in settings:

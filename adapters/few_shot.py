@@ -9,11 +9,6 @@ import numpy as np
 from retina_fm.adapters.labels import class_targets
 from retina_fm.errors import ConfigError
 
-SHOTS = (1, 2, 4, 8, 16)
-"""The numbers of examples of the paper's protocol."""
-DRAWS = 5
-"""Draws a number of examples, with seeds 0 to 4."""
-
 
 class Draw(NamedTuple):
     """A draw of examples.

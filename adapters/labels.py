@@ -102,7 +102,7 @@ def refuse_missing(array: np.ndarray) -> None:
     if array.dtype.kind == "f":
         missing = np.isnan(array)
     elif array.dtype.kind == "O":
-        missing = np.array([value is None or value != value for value in array.ravel()])
+        missing = np.array([_is_missing(value) for value in array.ravel()])
         missing = missing.reshape(array.shape)
     else:
         return
@@ -112,6 +112,16 @@ def refuse_missing(array: np.ndarray) -> None:
             f"{int(missing.sum())} labels are missing (Input y contains NaN), the first at position {first}. "
             "Leave those photos out."
         )
+
+
+def _is_missing(value: Any) -> bool:
+    different = value != value
+    # pandas' NA is neither equal nor unequal to itself
+    return value is None or (isinstance(different, bool | np.bool_) and bool(different)) or _is_na(different)
+
+
+def _is_na(value: Any) -> bool:
+    return type(value).__name__ == "NAType"
 
 
 def is_label_sets(y: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from retina_fm.errors import ConfigError
@@ -33,7 +34,8 @@ def checked_licence(wanted: str | None, cards: Sequence[ModelCard]) -> str:
     if wanted is None or wanted == joint:
         return joint
     binding = [card for card in cards if card.restricted]
-    unmet = [card.licence for card in binding if card.licence not in wanted]
+    parts = re.split(r"\s+AND\s+", wanted)  # SPDX; with OR, whoever takes it could choose the freer one
+    unmet = [card.licence for card in binding if card.licence not in parts]
     if unmet:
         raise ConfigError(
             f"licence={wanted!r} claims more than the encoders allow: they bring {', '.join(unmet)}. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,11 @@ def read_mask(mask: Any, shape: tuple[int, int], name: str) -> np.ndarray:
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
-def mask_classes(masks: Sequence[np.ndarray], names: Sequence[str], threshold: float | None) -> np.ndarray:
+def mask_classes(masks: Iterable[np.ndarray], names: Sequence[str], threshold: float | None) -> np.ndarray:
     """The values that stand for classes, background first.
 
     Args:
-        masks: of all photos, as :func:`read_mask` gives them.
+        masks: of all photos, as :func:`read_mask` gives them; they are passed once.
         names: of their photos.
         threshold: values above it are the foreground of a binary mask; None takes values as classes.
 
@@ -94,6 +94,20 @@ def mask_classes(masks: Sequence[np.ndarray], names: Sequence[str], threshold: f
     return np.array(sorted(values))
 
 
+def checked_classes(classes: Any) -> np.ndarray:
+    """Mask values that are classes, as they were given.
+
+    Raises:
+        ConfigError: fewer than two, or one twice.
+    """
+    values = np.asarray(classes)
+    if values.ndim != 1 or len(values) < 2 or len(np.unique(values)) < len(values):
+        raise ConfigError(
+            f"classes is {classes!r}; give two different mask values or more, background first."
+        )
+    return values
+
+
 def class_indices(mask: np.ndarray, classes: np.ndarray, threshold: float | None, name: str) -> np.ndarray:
     """Position of each pixel's class, ``uint8 (H, W)``.
 
@@ -102,7 +116,8 @@ def class_indices(mask: np.ndarray, classes: np.ndarray, threshold: float | None
     """
     if threshold is not None:
         return (mask > threshold).astype(np.uint8)
-    index = np.searchsorted(classes, mask).clip(0, len(classes) - 1)
+    order = np.argsort(classes)
+    index = order[np.searchsorted(classes, mask, sorter=order).clip(0, len(classes) - 1)]
     wrong = classes[index] != mask
     if wrong.any():
         raise ConfigError(
@@ -132,10 +147,13 @@ def pair_by_name(photos: Sequence[Any], masks: Sequence[Any]) -> list[tuple[Any,
     """Each photo with the mask of the same stem, or of the one stem that begins or ends with it.
 
     Raises:
-        ConfigError: a photo has no mask, or several that fit.
+        ConfigError: a photo has no mask, or several that fit; one mask fits two photos; photos without names.
     """
+    if not all(isinstance(photo, str | os.PathLike) for photo in photos):
+        raise ConfigError("A folder of masks goes with photos that have file names; pass a list of masks.")
     stems = {Path(mask): Path(mask).stem for mask in masks}
     pairs = []
+    taken: dict[Path, Any] = {}
     for photo in photos:
         stem = Path(photo).stem
         found = [path for path, other in stems.items() if other == stem] or [
@@ -149,6 +167,12 @@ def pair_by_name(photos: Sequence[Any], masks: Sequence[Any]) -> list[tuple[Any,
             raise ConfigError(
                 f"{describe(photo)}: {what} of that name. Name it {stem}.png or {stem}_*.png, or pass lists."
             )
+        if found[0] in taken:
+            raise ConfigError(
+                f"{found[0].name} fits {describe(taken[found[0]])} and {describe(photo)}. Name masks as "
+                "their photos, or pass lists."
+            )
+        taken[found[0]] = photo
         pairs.append((photo, found[0]))
     return pairs
 

@@ -143,16 +143,17 @@ class PhotoEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             photos, y, val = self._set_aside(photos, y, groups, val)
         if hasattr(self, "tuned_"):
             del self.tuned_
-        self.encoders_ = [identity_of(encoder_of(model, self._compute())) for model in self._models()]
+        self.encoders_ = [identity_of(encoder_of(model, self._compute())) for model in self.models()]
+        head = self._new_head()
         X = self._embeddings(photos)
         held = None if val is None else (self._embeddings(val[0]), val[1])
-        self.head_ = self._new_head().fit(X, y, groups=groups, val=held)
+        self.head_ = head.fit(X, y, groups=groups, val=held)
         if self.tune != "head":
             self._fit_encoder(photos, X, y, val)
 
     def _fit_encoder(self, photos: list[Any], X: np.ndarray, y: Any, val: Any) -> None:
         """Go on from the fitted head with the leading encoder trained along."""
-        encoder = encoder_of(self._models()[0], self._compute())
+        encoder = encoder_of(self.models()[0], self._compute())
         tuned, parameters = tunable_copy(encoder, self.tune)
         self.tuned_ = tuned
         loss, score = self.head_.joint(y, None if val is None else lambda: self._embeddings(val[0]), val)
@@ -184,7 +185,7 @@ class PhotoEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return kept, _rows_of(y, train), ([photos[i] for i in held], _rows_of(y, held))
 
     def _embeddings(self, photos: list[Any]) -> np.ndarray:
-        models = self._models()
+        models = self.models()
         if hasattr(self, "tuned_"):
             models[0] = self.tuned_
         return embeddings_of(photos, models, self._compute())
@@ -198,7 +199,8 @@ class PhotoEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         }
         return make_head(self.head, self._heads, settings, self.head_settings)
 
-    def _models(self) -> list[Any]:
+    def models(self) -> list[Any]:
+        """The encoders, the leading one first, as they were given."""
         return models_of(self.model, self.fuse_with)
 
     def _compute(self) -> Compute:

@@ -17,12 +17,12 @@ from safetensors.torch import save as serialise
 
 import retina_fm
 from retina_fm._files import write_bytes, write_json
-from retina_fm.adapters.extraction import Identity, encoder_of
+from retina_fm.adapters.extraction import Compute, Identity, encoder_of
 from retina_fm.adapters.factory import TASKS
 from retina_fm.adapters.heads import make_head
 from retina_fm.adapters.licences import checked_licence
 from retina_fm.adapters.tuning import changed_tensors, with_tensors
-from retina_fm.errors import ConfigError, TransformMismatchError, WeightsError
+from retina_fm.errors import ConfigError, OutputError, TransformMismatchError, WeightsError
 from retina_fm.models import ModelCard
 from retina_fm.models.card import RESEARCH_USE
 from retina_fm.models.places import HUB_PREFIX, fetch_from_hub
@@ -47,7 +47,10 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
     Raises:
         ConfigError: nothing was fitted, the licence claims more than the encoders allow, or a label or
             setting cannot be written as JSON.
+        OutputError: the folder cannot be written.
     """
+    if getattr(estimator, "shots", None) == 0:
+        raise ConfigError("With shots=0 nothing is learnt: there is no adapter to save, the model is read.")
     if not hasattr(estimator, "encoders_"):
         raise ConfigError("The adapter is not fitted; call fit before save.")
     target = Path(folder)
@@ -75,9 +78,25 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
         json.dumps(manifest, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The adapter cannot be written as JSON: {error}.") from None
-    write_bytes(target / TENSORS, data)
-    write_json(target / MANIFEST, manifest)  # last, so that a folder without it is unfinished
+    try:
+        write_bytes(target / TENSORS, data)
+        write_json(target / MANIFEST, manifest)  # last, so that a folder without it is unfinished
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error}). Choose another folder.") from error
     return target
+
+
+def check_savable(estimator: Any, folder: str | Path, licence: str | None) -> None:
+    """Find before a long fit what :func:`save` would refuse after it.
+
+    Raises:
+        ConfigError: the licence claims more than the encoders allow.
+        OutputError: the folder is a file.
+    """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise OutputError(f"{folder} is a file; an adapter is a folder. Choose another one.")
+    if licence is not None:
+        checked_licence(licence, [encoder_of(model, Compute()).card for model in estimator.models()])
 
 
 def load(
@@ -127,13 +146,13 @@ def load(
     return estimator
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path) -> dict[str, Any]:
     """An adapter's ``adapter.json``.
 
     Raises:
         ConfigError: it is not there, is not JSON, or is of another format.
     """
-    path = folder / MANIFEST
+    path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -160,7 +179,7 @@ def check_encoders(estimator: Any) -> None:
         WeightsError: other weights.
         TransformMismatchError: another transform.
     """
-    models = estimator._models()
+    models = estimator.models()
     if len(models) != len(estimator.encoders_):
         raise ConfigError(f"The adapter fuses {len(estimator.encoders_)} encoders, {len(models)} were given.")
     for model, wanted in zip(models, estimator.encoders_, strict=True):
@@ -238,7 +257,7 @@ def _tuned(estimator: Any) -> dict[str, np.ndarray]:
 def _restore(estimator: Any, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     tuned = {k.removeprefix("encoder."): arrays.pop(k) for k in list(arrays) if k.startswith("encoder.")}
     if tuned:
-        encoder = encoder_of(estimator._models()[0], estimator._compute())
+        encoder = encoder_of(estimator.models()[0], estimator._compute())
         estimator.tuned_ = with_tensors(encoder, tuned)
     if "head" not in state:
         from retina_fm.adapters.decoder import MapDecoder

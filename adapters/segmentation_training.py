@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,8 @@ class Plan:
         side: of a crop, in view pixels.
         rate: peak learning rate.
         memory: bytes for items with their maps.
-        renew: steps after which one item is replaced by a fresh variation.
+        renew: steps, at most, after which one item is replaced by a fresh variation; sooner where otherwise
+            some photos would never be seen.
         check: steps between looks at the validation part.
         patience: looks without a gain before training stops.
     """
@@ -76,10 +78,11 @@ def train_decoder(
     optimiser = torch.optim.AdamW(groups, lr=plan.rate, weight_decay=1e-4)
     random = np.random.Generator(np.random.PCG64([seed, 3]))
     average = copy.deepcopy(decoder).eval()
-    best: tuple[float, dict[str, Tensor]] | None = None
+    best: tuple[float, dict[str, Tensor], list[Tensor]] | None = None
     history: list[dict[str, Any]] = []
     started, since = time.monotonic(), 0
     items = _first_items(maker, plan)
+    renew = _renewal(plan, len(maker.views), len(items))
     with seeded(seed), progress_bar(progress, plan.steps, "fit, decoder") as bar:
         bar.unit = "step"
         for step in range(plan.steps):
@@ -89,8 +92,8 @@ def train_decoder(
                 share = max(share, elapsed / plan.max_seconds)
                 if elapsed >= plan.max_seconds:
                     break
-            if step and step % plan.renew == 0:
-                items[(step // plan.renew) % len(items)] = maker.next()
+            if step and step % renew == 0:
+                items[(step // renew) % len(items)] = maker.next()
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate * group["share"] * _rate(share)
             decoder.train()
@@ -111,12 +114,15 @@ def train_decoder(
                     record["dice"] = score = validate(average)
                     since = 0 if best is None or score > best[0] else since + 1
                     if since == 0:
-                        best = (score, copy.deepcopy(average.state_dict()))
+                        best = (score, copy.deepcopy(average.state_dict()), _copies(tuned))
                 history.append(record)
                 if since >= plan.patience:
                     break
     if best is not None:
         average.load_state_dict(best[1])
+        with torch.no_grad():
+            for parameter, value in zip(tuned, best[2], strict=True):
+                parameter.copy_(value)
     return average.eval(), history
 
 
@@ -174,6 +180,22 @@ def segmentation_loss(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
 def _first_items(maker: ItemMaker, plan: Plan) -> list[Item]:
     room = max(1, plan.memory // maker.bytes_an_item())
     return [maker.next() for _ in range(int(min(room, max(8, len(maker.views)))))]
+
+
+def _renewal(plan: Plan, photos: int, items: int) -> int:
+    waiting = photos - items
+    if waiting <= 0:
+        return plan.renew
+    if plan.steps - 1 < waiting:
+        warnings.warn(
+            f"{plan.steps} steps see {items + max(0, plan.steps - 1)} of the {photos} photos; raise steps.",
+            stacklevel=2,
+        )
+    return max(1, min(plan.renew, (plan.steps - 1) // waiting))
+
+
+def _copies(parameters: list[nn.Parameter]) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in parameters]
 
 
 def _rate(share: float) -> float:

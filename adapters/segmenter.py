@@ -11,9 +11,23 @@ import torch
 from sklearn.base import BaseEstimator
 
 from retina_fm.adapters.decoder import MapDecoder, MapSource
-from retina_fm.adapters.extraction import Compute, Identity, encoder_of, identity_of, photo_list
+from retina_fm.adapters.extraction import (
+    Compute,
+    Identity,
+    device_of,
+    encoder_of,
+    identity_of,
+    photo_list,
+)
 from retina_fm.adapters.few_shot import check_groups, draw_pictures
-from retina_fm.adapters.masks import class_indices, dice, mask_classes, mask_list, read_mask
+from retina_fm.adapters.masks import (
+    checked_classes,
+    class_indices,
+    dice,
+    mask_classes,
+    mask_list,
+    read_mask,
+)
 from retina_fm.adapters.mlp_training import seeded
 from retina_fm.adapters.photo_estimator import TUNES
 from retina_fm.adapters.segmentation_items import ItemMaker
@@ -30,6 +44,7 @@ from retina_fm.errors import ConfigError
 from retina_fm.pictures import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from typing_extensions import Self
@@ -144,19 +159,19 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             chosen = draw_pictures(len(found), self.shots, seed=self.seed, groups=patients).drawn
         self.drawn_ = chosen
         self.drawn_names_ = [_name(found[p], p) for p in chosen.tolist()]
-        views, labels = self._examples([found[p] for p in chosen], [given[p] for p in chosen])
+        views, targets = self._examples([found[p] for p in chosen], [given[p] for p in chosen])
         held: list[int] = []
         train = list(range(len(views)))
         if val is None and len(views) >= 8:
             first, second = validation_split(None, patients[chosen], self.validation, self.seed)
             train, held = first.tolist(), second.tolist()
-        views_held, labels_held = [views[i] for i in held], [labels[i] for i in held]
+        views_held, targets_held = [views[i] for i in held], [targets[i] for i in held]
         if val is not None:
             others = photo_list(val[0])
-            if len(val) > 2 and groups is not None:
+            if len(val) > 2 and val[2] is not None and groups is not None:
                 refuse_shared_patients(patients[chosen], check_groups(val[2], len(others)))
-            views_held, labels_held = self._examples(others, mask_list(val[1], others), known=True)
-        self._train([views[i] for i in train], [labels[i] for i in train], views_held, labels_held)
+            views_held, targets_held = self._examples(others, mask_list(val[1], others), known=True)
+        self._train([views[i] for i in train], [targets[i] for i in train], views_held, targets_held)
         return self
 
     def predict_proba(self, photos: Any) -> list[np.ndarray]:
@@ -176,18 +191,18 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
 
     def predict(self, photos: Any) -> list[np.ndarray]:
         """Label maps in each photo's own pixels, ``uint8 (H, W)``: positions in ``classes_``."""
-        labels = []
-        for probability in self.predict_proba(photos):
-            if self.shots == 0:
-                from retina_fm.adapters.zero_shot import threshold_of
+        # photo by photo: probabilities of many large photos do not fit into memory together
+        return [self.label(self.predict_proba([photo])[0]) for photo in photo_list(photos)]
 
-                label = probability >= threshold_of(self.target, probability)
-            elif probability.ndim == 2:
-                label = probability >= self.threshold_
-            else:
-                label = probability.argmax(2)
-            labels.append(label.astype(np.uint8))
-        return labels
+    def label(self, probability: np.ndarray) -> np.ndarray:
+        """One photo's probabilities, as from :meth:`predict_proba`, to its label map ``uint8 (H, W)``."""
+        if self.shots == 0:
+            from retina_fm.adapters.zero_shot import threshold_of
+
+            return (probability >= threshold_of(self.target, probability)).astype(np.uint8)
+        if probability.ndim == 2:
+            return (probability >= self.threshold_).astype(np.uint8)
+        return probability.argmax(2).astype(np.uint8)
 
     def score(self, photos: Any, masks: Any) -> float:
         """Mean Dice over photos and foreground classes, in the photos' own pixels."""
@@ -217,7 +232,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         tags.no_validation = True
         return tags
 
-    def _train(self, views: Any, labels: Any, views_held: Any, labels_held: Any) -> None:
+    def _train(self, views: Any, targets: Any, views_held: Any, targets_held: Any) -> None:
         compute, count = self._compute(), len(self.classes_)
         if self.tune not in TUNES:
             raise ConfigError(f"tune is {self.tune!r}; use {', '.join(map(repr, TUNES))}.")
@@ -228,7 +243,6 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             self.tuned_, tuned = tunable_copy(encoder_of(self.model, compute), self.tune)
         source, transform = self._source(), self._transform()
         self.encoders_: list[Identity] = [identity_of(source.encoder)]
-        targets = [target_of(label, view, count) for view, label in zip(views, labels, strict=True)]
         maker = ItemMaker(
             views,
             targets,
@@ -239,15 +253,17 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             augment=self.augment,
             keep_maps=not tuned,
             map_dtype=compute.torch_dtype,
-            device=compute.torch_device,
+            device=device_of(source.encoder),
         )
         with seeded(self.seed):
             module = self._new_module(source, 1 if count == 2 else count)
-        module = module.to(compute.torch_device).to(memory_format=torch.channels_last)
+        module = module.to(device_of(source.encoder)).to(memory_format=torch.channels_last)
         validate = None
         if views_held:
-            validate = lambda decoder: self._dice(decoder, source, views_held, labels_held)  # noqa: E731
-        steps = self.steps or default_steps(len(views))
+            validate = lambda decoder: self._dice(decoder, source, views_held, targets_held)  # noqa: E731
+        steps = default_steps(len(views)) if self.steps is None else self.steps
+        if steps < 1 or (self.max_seconds is not None and self.max_seconds <= 0):
+            raise ConfigError(f"steps={self.steps}, max_seconds={self.max_seconds}: both are above 0.")
         plan = Plan(
             steps=steps,
             check=max(25, steps // 16),
@@ -260,24 +276,23 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         )
         self.threshold_ = 0.5
         if count == 2:
-            support = (views_held, labels_held) if views_held else (views[:8], labels[:8])
+            support = (views_held, targets_held) if views_held else (views[:8], targets[:8])
             self._choose_threshold(source, *support)
 
     def _new_module(self, source: MapSource, outputs: int) -> Any:
         return MapDecoder(source, outputs, self.decoder)
 
-    def _choose_threshold(self, source: MapSource, views: Any, labels: Any) -> None:
+    def _choose_threshold(self, source: MapSource, views: Any, targets: Any) -> None:
         found, wanted = [], []
-        for view, label in zip(views, labels, strict=True):
+        for view, target in zip(views, targets, strict=True):
             found.append(self._in_view(view, source)[0][view.inside])
-            wanted.append(target_of(label, view, 2)[0][view.inside] >= 0.5)
+            wanted.append(target[0][view.inside] >= 0.5)
         self.threshold_ = best_threshold(found, wanted)
 
-    def _dice(self, decoder: Any, source: MapSource, views: Any, labels: Any) -> float:
+    def _dice(self, decoder: Any, source: MapSource, views: Any, targets: Any) -> float:
         values = []
-        for view, label in zip(views, labels, strict=True):
+        for view, target in zip(views, targets, strict=True):
             found = self._in_view(view, source, decoder)
-            target = target_of(label, view, len(self.classes_))
             if len(found) == 1:
                 values.append(dice(found[0] >= 0.5, target[0] >= 0.5))
             else:
@@ -294,41 +309,45 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             self._transform(),
             self._tile(),
             flips=self.test_flips,
-            device=self._compute().torch_device,
+            device=device_of(source.encoder),
         )
 
     def _examples(self, photos: Any, masks: Any, known: bool = False) -> tuple[list[View], list[np.ndarray]]:
-        """Views, and class indices in photo pixels; the classes are found here unless they are known."""
+        """Views, and coverage of the classes in them; the classes are found here unless they are known.
+
+        Masks are read one at a time, twice where classes are to be found: views are small, photos are not.
+        """
         views = [view_of(photo, self._transform()) for photo in photos]
         names = [_name(photo, position) for position, photo in enumerate(photos)]
-        read = [
-            read_mask(mask, (view.geometry.height, view.geometry.width), name)
-            for mask, view, name in zip(masks, views, names, strict=True)
-        ]
+
+        def read() -> Iterator[np.ndarray]:
+            for mask, view, name in zip(masks, views, names, strict=True):
+                yield read_mask(mask, (view.geometry.height, view.geometry.width), name)
+
         if not known:
-            given = self.classes
-            self.classes_ = (
-                mask_classes(read, names, self.mask_threshold) if given is None else np.asarray(given)
-            )
-        labels = [
-            class_indices(mask, self.classes_, self.mask_threshold, name)
-            for mask, name in zip(read, names, strict=True)
-        ]
-        empty = [name for name, label in zip(names, labels, strict=True) if not label.any()]
+            found = mask_classes(read(), names, self.mask_threshold) if self.classes is None else self.classes
+            self.classes_ = checked_classes(found)
+        targets, empty = [], []
+        for mask, view, name in zip(read(), views, names, strict=True):
+            label = class_indices(mask, self.classes_, self.mask_threshold, name)
+            targets.append(target_of(label, view, len(self.classes_)))
+            if not label.any():
+                empty.append(name)
         if empty:
             warnings.warn(
                 f"{len(empty)} masks have no foreground ({', '.join(empty[:3])}); they count as pictures "
                 "without any.",
                 stacklevel=3,
             )
-        return views, labels
+        return views, targets
 
     def _check_fitted(self) -> None:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
 
-    def _models(self) -> list[Any]:
+    def models(self) -> list[Any]:
+        """The encoders, the leading one first, as they were given."""
         return [self.model]
 
     def _compute(self) -> Compute:

@@ -37,6 +37,11 @@ def working_transform(transform: Transform, view_size: int | None) -> Transform:
     Raises:
         ConfigError: the size is smaller than the encoder's own, or no multiple of 16.
     """
+    if transform.size % 16:
+        raise ConfigError(
+            f"This encoder's view of {transform.size} pixels is no multiple of 16, as segmentation needs. "
+            "Use another encoder here; this one serves classification and regression."
+        )
     size = transform.size if view_size is None else view_size
     if size % 16 or size < transform.size:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from retina_fm.adapters.extraction import Compute, encoder_of, photo_list
+from retina_fm.adapters.extraction import Compute, device_of, encoder_of, model_stamp, photo_list
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.generation import Step, generate_frames, step_in
 from retina_fm.models import load_generator, read_config, resolve
@@ -51,7 +52,7 @@ def vessel_maps(
         photos: many photos.
         model: a Fundus2Video model with a generator.
         scales: sides of the views, as shares of the model's own.
-        device: the CPU without it.
+        device: the first GPU or the CPU without it.
 
     Returns:
         ``float32 (H, W)`` in [0, 1] in each photo's own pixels, 0 outside the field of view.
@@ -74,7 +75,7 @@ def vessel_reader(
     Args:
         model: a Fundus2Video model with a generator.
         scales: sides of the views, as shares of the model's own.
-        device: the CPU without it.
+        device: the first GPU or the CPU without it.
 
     Returns:
         A photo to ``float32 (H, W)``.
@@ -123,7 +124,7 @@ def lesion_maps(
     found = []
     for photo in photo_list(photos):
         view, geometry = encoder.transform.view(photo)
-        tensor = torch.from_numpy(encoder.transform.normalise(view))[None].to(compute.torch_device)
+        tensor = torch.from_numpy(encoder.transform.normalise(view))[None].to(device_of(encoder))
         with torch.inference_mode():
             dense = encoder.features(tensor).lesions.float()
             seen = without_rim(field_of_view(tensor), max(1, round(_LESION_RIM * tensor.shape[-1])))
@@ -147,8 +148,12 @@ def lesion_readings(
     A diagnosis is read off them without any training; ``diabetic_retinopathy`` is the largest of
     microaneurysm, haemorrhage, hard exudate and cotton-wool spot.
     """
-    found = lesion_maps(photos, model, device=device, dtype=dtype)
-    rows = [{name: _surest(layer) for name, layer in maps.items()} for maps in found]
+    rows = [
+        {name: _surest(layer) for name, layer in maps.items()}
+        # photo by photo: maps of many large photos do not fit into memory together
+        for photo in photo_list(photos)
+        for maps in lesion_maps([photo], model, device=device, dtype=dtype)
+    ]
     names = list(rows[0])
     readings = {name: np.array([row[name] for row in rows], np.float32) for name in names}
     diabetic = [readings[name] for name in names if name not in ("drusen", "scar")]
@@ -182,12 +187,20 @@ def read_target(
     if target == VESSELS:
         if not isinstance(model, str):
             raise ConfigError("Zero-shot vessels need the generator: pass the model by name or folder.")
-        return vessel_maps(photos, model, device=compute.device)
+        read = _reader(model, model_stamp(model), compute.device)
+        return [read(photo) for photo in photos]
     names = lesion_names(encoder_of(model, compute))
     if target not in names:
         raise ConfigError(f"target {target!r} is unknown. {nearest(target, [VESSELS, *names])}")
-    found = lesion_maps(photos, model, device=compute.device, dtype=compute.dtype)
-    return [maps[target] for maps in found]
+    return [
+        lesion_maps([photo], model, device=compute.device, dtype=compute.dtype)[0][target] for photo in photos
+    ]
+
+
+@lru_cache(maxsize=1)
+def _reader(model: str, stamp: int, device: str | None) -> Callable[[Any], NDArray[np.float32]]:  # noqa: ARG001
+    """The last reader stays: predictions often come photo by photo."""
+    return vessel_reader(model, device=device)
 
 
 def threshold_of(target: str, score: NDArray[np.float32]) -> float:

@@ -42,6 +42,7 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit, save and report."""
     from retina_fm.adapters import adapt
+    from retina_fm.adapters.saving import check_savable
     from retina_fm.cli.main import print_json
     from retina_fm.errors import ConfigError
 
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "shots=0 needs no adapter: retina-fm predict vessels PHOTOS --out DIR reads the model."
         )
+    check_savable(estimator, arguments.out, arguments.licence)
     if arguments.task == "segmentation":
         if not arguments.images or not arguments.masks:
             raise ConfigError("Segmentation needs --images DIR and --masks DIR.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("photos", nargs="+", help="folders, quoted globs, or files")
     parser.add_argument("--out", required=True, help="folder; for classification also FILE.csv")
     parser.add_argument("--probabilities", action="store_true", help="probability maps as PNG too")
+    parser.add_argument("--resume", action="store_true", help="leave out photos whose mask is there")
     parser.add_argument("--model", help="where the encoder is, if not under the name the adapter remembers")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
     parser.set_defaults(handler=run)
@@ -42,6 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     if hasattr(estimator, "head_"):
         print(f"{write_table(estimator, photos, out)}: {len(photos)} photos")
         return 0
-    written = write_masks(estimator, photos, out, probabilities=arguments.probabilities)
-    print(f"{out}: {len(written)} masks, overlays in {out / 'overlays'}")
-    return 0
+    found = write_masks(
+        estimator, photos, out, probabilities=arguments.probabilities, resume=arguments.resume
+    )
+    already = f", {found.skipped} were there" if found.skipped else ""
+    print(f"{out}: {len(found.masks)} masks{already}, overlays in {out / 'overlays'}")
+    for problem in found.failed:
+        print(f"failed: {problem}", file=sys.stderr)
+    return 1 if found.failed else 0

@@ -67,5 +67,8 @@ def test_two_encoders_are_fused_each_with_its_own_transform(
     np.testing.assert_array_equal(loaded.predict_proba(photos), fused.predict_proba(photos))
     with pytest.raises(retina_fm.errors.ConfigError, match=r"claims more than the encoders allow.*CC-BY-NC"):
         fused.save(tmp_path / "free", licence="Apache-2.0")
+    with pytest.raises(retina_fm.errors.ConfigError, match=r"claims more"):
+        fused.save(tmp_path / "free", licence="CC-BY-NC-4.0 OR MIT")
+    fused.save(tmp_path / "bound", licence="CC-BY-NC-4.0 AND MIT")
     manifest = adapters.read_manifest(tmp_path / "fused")
     assert manifest["licence"] == "CC-BY-NC-4.0"

@@ -54,11 +54,14 @@ def test_an_adapter_is_pushed_with_a_card_and_pulled_at_a_revision(
 def test_a_hub_that_refuses_is_reported(
     eyes: tuple[list[np.ndarray], np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class TransportError(Exception):
+        """Not even an OSError, as in clients over httpx."""
+
     class Client:
         def __init__(self, token: str | None = None) -> None: ...
 
         def create_repo(self, *_: Any, **__: Any) -> None:
-            raise OSError("offline")
+            raise TransportError("offline")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Client)
     fitted = retina_fm.adapt("classification", model="fundus2video-tiny", head="linear").fit(*eyes)

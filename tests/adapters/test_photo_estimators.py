@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 
@@ -126,6 +127,45 @@ def test_the_encoder_may_be_trained_along(eyes: Eyes, tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict_proba(photos), fitted.predict_proba(photos))
 
 
+def pandas_labels() -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series(labels_with(None), dtype="string")
+
+
+def test_figures_after_training_the_encoder_along_are_those_of_the_state_kept(
+    eyes: Eyes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, kinds = eyes
+    scores = iter([0.9, 0.2, 0.1])
+    fitted = classifier(head="mlp", tune="last", head_settings={"epochs": 2}, dtype="float32")
+    joint = adapters.MLPClassifier.joint
+
+    def falling(self: Any, *arguments: Any) -> Any:
+        return joint(self, *arguments)[0], lambda: next(scores)
+
+    monkeypatch.setattr(adapters.MLPClassifier, "joint", falling)
+    fitted.fit(photos[:12], kinds[:12], val=(photos[12:], kinds[12:]))
+    probabilities = fitted.predict_proba(photos[12:])[:, 1]
+    assert fitted.head_.validation_auroc_ == roc_auc_score(kinds[12:] == "tinted", probabilities)
+    assert 0.05 < fitted.head_.temperature_ < 20
+
+
+def test_sets_of_labels_are_scored_whole(eyes: Eyes) -> None:
+    photos, kinds = eyes
+    sets = [{kind, "even"} if number % 2 else {kind} for number, kind in enumerate(kinds)]
+    fitted = classifier().fit(photos, sets)
+    predicted = fitted.predict(photos)
+    wanted = np.array([[name in one for name in fitted.classes_] for one in sets])
+    assert fitted.score(photos, sets) == (predicted == wanted).all(1).mean()
+    assert classifier(shots=np.int64(4)).fit(photos, kinds).score(photos, kinds) > 0.9
+
+
+def test_a_wrong_head_is_told_before_photos_are_encoded(eyes: Eyes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters.FundusClassifier, "_embeddings", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(ConfigError, match="Unknown head"):
+        classifier(head="forest").fit(*eyes)
+
+
 def labels_with(value: Any) -> list[Any]:
     return ["a", "b"] * 9 + ["a", value]
 
@@ -136,6 +176,7 @@ def labels_with(value: Any) -> list[Any]:
         ({}, ["a"] * 20, "only one class"),
         ({}, labels_with(None), "missing.*position 19"),
         ({}, [0.0, 1.0] * 9 + [0.0, float("nan")], "missing"),
+        ({}, pandas_labels, "missing.*position 19"),
         ({}, [0.5, 1.25] * 10, "regression"),
         ({}, ["a", "b"] * 9, "20 photos and 18 labels"),
         ({}, None, "Labels are missing"),
@@ -153,7 +194,7 @@ def test_what_cannot_be_learnt_from_is_said(
     eyes: Eyes, settings: dict[str, Any], y: Any, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        classifier(**settings).fit(eyes[0], y)
+        classifier(**settings).fit(eyes[0], y() if callable(y) else y)
 
 
 def test_a_patient_in_both_parts_is_refused(eyes: Eyes) -> None:

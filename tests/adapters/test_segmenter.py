@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import retina_fm
 from retina_fm import adapters
+from retina_fm.adapters import segmentation_items
 from retina_fm.adapters import segmenter as segmenter_module
-from retina_fm.adapters.masks import dice
+from retina_fm.adapters.extraction import device_of
+from retina_fm.adapters.masks import dice, pair_by_name
+from retina_fm.adapters.saving import check_savable
 from retina_fm.adapters.segmentation_training import Plan
-from retina_fm.errors import ConfigError, PictureError
+from retina_fm.adapters.views import working_transform
+from retina_fm.errors import ConfigError, OutputError, PictureError
+from retina_fm.pictures import Transform
 
 TINY = "fundus2video-tiny"
 Spots = tuple[list[np.ndarray], list[np.ndarray]]
@@ -165,6 +171,9 @@ def grey(mask: np.ndarray) -> np.ndarray:
         ({}, lambda _: None, "Masks are missing"),
         ({}, lambda masks: [np.stack([mask, mask * 0, mask], 2) for mask in masks], "coloured"),
         ({"classes": [0, 1]}, lambda masks: masks, "value 255, which is none of the classes"),
+        ({"classes": [255]}, lambda masks: masks, "give two different mask values"),
+        ({"steps": 0}, lambda masks: masks, "both are above 0"),
+        ({"max_seconds": 0}, lambda masks: masks, "both are above 0"),
         ({"shots": 7}, lambda masks: masks, "6 examples of 6 patients, 7 shots"),
         ({"decoder": "heavy"}, lambda masks: masks, "Unknown decoder"),
         ({"tune": "none"}, lambda masks: masks, "tune is 'none'"),
@@ -253,3 +262,83 @@ def test_a_damaged_adapter_is_refused(fitted: adapters.FundusSegmenter, tmp_path
         adapters.load(tmp_path)
     with pytest.raises(ConfigError, match="not fitted"):
         segmenter().save(tmp_path / "nothing")
+
+
+def test_classes_are_taken_in_the_order_given(spots: Spots) -> None:
+    photos, masks = spots
+    fitted = segmenter(classes=[0, 255], steps=25).fit(photos[:1], masks[:1])
+    turned = segmenter(classes=[255, 0], steps=25).fit(photos[:1], masks[:1])
+    assert list(turned.classes_) == [255, 0]
+    inside = masks[0] > 0
+    assert fitted.predict_proba(photos[:1])[0][inside].mean() > 0.5
+    assert turned.predict_proba(photos[:1])[0][inside].mean() < 0.5
+
+
+def test_photos_that_do_not_fit_into_memory_are_all_seen(
+    spots: Spots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+    make = segmentation_items.ItemMaker.make
+
+    def counted(self: Any, index: int, **rest: Any) -> Any:
+        seen.add(index)
+        return make(self, index, **rest)
+
+    monkeypatch.setattr(segmentation_items.ItemMaker, "make", counted)
+    photos, masks = spots[0] * 5, spots[1] * 5
+    segmenter(steps=33, memory_gb=1e-3, validation=0).fit(photos, masks)
+    assert len(seen) == 30
+    with pytest.warns(UserWarning, match="of the 30 photos; raise steps"):
+        segmenter(steps=3, memory_gb=1e-3, validation=0).fit(photos, masks)
+
+
+def test_the_encoder_goes_back_to_the_best_look_too(spots: Spots, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, masks = spots
+    looks: list[dict[str, Any]] = []
+
+    def worse(self: Any, *_: Any) -> float:
+        looks.append({name: p.detach().clone() for name, p in self.tuned_.named_parameters()})
+        return 1.0 / len(looks)
+
+    monkeypatch.setattr(adapters.FundusSegmenter, "_dice", worse)
+    fitted = segmenter(tune="all", steps=75, dtype="float32")
+    fitted.fit(photos[:2], masks[:2], val=(photos[2:3], masks[2:3]))
+    assert len(looks) == 3
+    now = dict(fitted.tuned_.named_parameters())
+    assert all(torch.equal(now[name], value) for name, value in looks[0].items())
+    assert any(not torch.equal(now[name], value) for name, value in looks[-1].items())
+
+
+def test_validation_photos_without_patients_are_taken_beside_groups(spots: Spots) -> None:
+    photos, masks = spots
+    segmenter(steps=2).fit(photos[:2], masks[:2], groups=[0, 1], val=(photos[2:4], masks[2:4], None))
+
+
+def test_a_loaded_encoder_stays_where_it_is() -> None:
+    encoder = retina_fm.load(TINY).to("meta")
+    assert device_of(encoder).type == "meta"
+    assert device_of(retina_fm.load(TINY)).type == "cpu"
+
+
+def test_an_encoder_of_an_odd_size_is_refused_in_plain_words() -> None:
+    with pytest.raises(ConfigError, match="392 pixels is no multiple of 16"):
+        working_transform(Transform(size=392), None)
+
+
+def test_masks_are_paired_once_and_by_name(tmp_path: Path) -> None:
+    photos = [tmp_path / "a.png", tmp_path / "a_left.png"]
+    with pytest.raises(ConfigError, match=r"a_left\.png fits .*a\.png and .*a_left\.png"):
+        pair_by_name(photos, [tmp_path / "a_left.png"])
+    both = [tmp_path / "a_mask.png", tmp_path / "a_left_mask.png"]
+    with pytest.raises(ConfigError, match="2 masks"):
+        pair_by_name(photos, both)
+    with pytest.raises(ConfigError, match="have file names"):
+        pair_by_name([np.zeros((8, 8, 3))], both)
+
+
+def test_nothing_is_saved_where_nothing_is_learnt(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no adapter to save"):
+        adapters.save(segmenter(shots=0), tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        check_savable(segmenter(), tmp_path / "file", None)

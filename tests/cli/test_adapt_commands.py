@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from conftest import disc_picture
+from retina_fm import adapters
+from retina_fm.adapters.prediction_files import read_labels
 from retina_fm.cli.main import main
+from retina_fm.errors import WeightsNotFoundError
 
 TINY = "fundus2video-tiny"
 
@@ -80,6 +83,49 @@ def test_regression_writes_a_value_a_photo(folder: Path, tmp_path: Path) -> None
     lines = (tmp_path / "o" / "predictions.csv").read_text().splitlines()
     assert lines[0] == "path,value"
     assert len(lines) == 13
+
+
+def test_a_broken_photo_does_not_keep_the_others_and_a_rerun_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    photos = [str(folder / "images" / "eye1.png"), str(tmp_path / "broken.png")]
+    command = ["predict", "drusen", "--model", TINY, "--out", str(tmp_path / "out")]
+    assert main([*command, *photos]) == 1
+    told = capsys.readouterr()
+    assert "1 masks" in told.out and "failed: " in told.err and "broken.png" in told.err
+    photos[1] = str(folder / "images" / "eye2.png")
+    asked = []
+    whole = adapters.FundusSegmenter.predict_proba
+    monkeypatch.setattr(
+        adapters.FundusSegmenter, "predict_proba", lambda self, one: asked.extend(one) or whole(self, one)
+    )
+    assert main([*command, *photos, "--resume"]) == 0
+    assert "1 masks, 1 were there" in capsys.readouterr().out
+    assert asked == [photos[1]]
+
+
+def test_missing_weights_are_not_taken_for_a_full_disk(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise WeightsNotFoundError("no such weights")
+
+    monkeypatch.setattr(adapters.FundusSegmenter, "predict_proba", missing)
+    photo = str(folder / "images" / "eye1.png")
+    assert main(["predict", "drusen", photo, "--model", TINY, "--out", str(tmp_path)]) == 1
+    assert "no such weights" in capsys.readouterr().err
+
+
+def test_paths_of_a_table_and_labels_that_are_not_there(folder: Path, tmp_path: Path) -> None:
+    rows = read_labels(folder / "labels.csv", "label")
+    assert rows["path"][0] == str(folder / "images" / "eye0.png")
+    table = folder / "others.csv"
+    table.write_text("path,label\nimages/eye0.png,a\nimages/eye1.png,nan\nimages/eye2.png,\n")
+    assert read_labels(table, "label")["path"] == [str(folder / "images" / "eye0.png")]
+    (tmp_path / "file").write_text("")
+    command = ["adapt", "classification", "--labels", str(folder / "labels.csv"), "--model", TINY]
+    assert main([*command, "--out", str(tmp_path / "file")]) == 1
 
 
 def test_lesions_are_read_without_an_adapter(folder: Path, tmp_path: Path) -> None:
