@@ -18,7 +18,7 @@ from torch import Tensor
 
 from retina_fm._files import write_json
 from retina_fm.errors import OutputError
-from retina_fm.training.presets import Preset
+from retina_fm.training.presets import CHANGEABLE, Preset, setting, with_settings
 
 FOLDER = "checkpoints"
 STATE = "state.json"
@@ -43,6 +43,22 @@ class Checkpoint:
 def list_checkpoints(run: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
     return sorted(p.parent for p in (run / FOLDER).glob(f"{_PREFIX}*/{STATE}"))
+
+
+def tidy_checkpoints(run: Path) -> None:
+    """Undo what a kill left half-way: parts go, and a checkpoint moved aside for one that never came returns.
+
+    Only for the process that holds the run's lock.
+    """
+    home = run / FOLDER
+    for part in home.glob(f".{_PREFIX}*.part"):
+        shutil.rmtree(part, ignore_errors=True)
+    for aside in home.glob(f".{_PREFIX}*.old"):
+        final = home / aside.name[1 : -len(".old")]
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(final)
 
 
 def save_checkpoint(
@@ -76,6 +92,7 @@ def save_checkpoint(
             plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
             _write(part / f"{name}.safetensors", save(plain))
         _write(part / STATE, json.dumps(dict(state), indent=1).encode())
+        _sync_folder(part)
         _replace_folder(part, final)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -134,7 +151,7 @@ def restore_optimiser(
 
 
 def write_run_file(run: Path, values: Mapping[str, Any]) -> None:
-    """``run.json``: what the run is, written once.
+    """``run.json``: what the run is.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -159,10 +176,34 @@ def read_run_file(run: Path) -> dict[str, Any]:
 
 
 def run_preset(run: Path) -> Preset | None:
-    """The preset that a run was started with, or None where there is no run yet."""
+    """The preset that a run goes by now, or None where there is no run yet."""
     if not (run / "run.json").is_file():
         return None
-    return Preset.from_dict(read_run_file(run)["preset"])
+    return preset_now(read_run_file(run))
+
+
+def preset_now(about: Mapping[str, Any]) -> Preset:
+    """The preset of a run file with the changes that were made when the run was continued."""
+    preset = Preset.from_dict(about["preset"])
+    for change in about.get("changes", []):
+        preset = with_settings(preset, change["settings"])
+    return preset
+
+
+def record_changes(run: Path, preset: Preset, step: int) -> dict[str, Any]:
+    """Add to ``run.json`` which changeable settings are others from ``step`` on; the run's start stays.
+
+    Returns:
+        The new values by name; empty where nothing changed.
+    """
+    about = read_run_file(run)
+    before = preset_now(about)
+    changed = {name: setting(preset, name) for name in CHANGEABLE}
+    changed = {name: value for name, value in changed.items() if value != setting(before, name)}
+    if changed:
+        change = {"step": step, "settings": changed}
+        write_run_file(run, {**about, "changes": [*about.get("changes", []), change]})
+    return changed
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -179,10 +220,15 @@ def _replace_folder(part: Path, final: Path) -> None:
     if final.exists():
         final.rename(aside)
     part.rename(final)
+    _sync_folder(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
-    if os.name == "posix":
-        handle = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # folders cannot be opened elsewhere
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

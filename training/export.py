@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import retina_fm
-from retina_fm._files import write_bytes
+from retina_fm._files import sha256_of, write_bytes
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
 from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import KIND
@@ -41,6 +41,7 @@ def export(
     data: list[str] | None = None,
     photos: int = 512,
     averaged: bool = True,
+    sources: bool = True,
 ) -> WeightsConfig:
     """Write a run as a weights folder that ``retina_fm.load`` reads.
 
@@ -54,6 +55,7 @@ def export(
         data: prepared eyes or pairs whose photographs the pooling is fitted on; the run's own without it.
         photos: how many of them at most.
         averaged: whether to take the moving average of the weights, where the run keeps one.
+        sources: whether to write ``sources.csv``, for which the run's data must still be there.
 
     Returns:
         The configuration written.
@@ -61,12 +63,17 @@ def export(
     Raises:
         OutputError: there is no run or checkpoint, or the folder cannot be written.
         NoPicturesError: there are fewer than two photographs to fit on.
+        ConfigError: data of the run are gone, or the run does not say what it was trained on.
     """
     run, out = Path(run), Path(out)
     about = checkpoints.read_run_file(run)
     found = checkpoints.list_checkpoints(run)
     if not found:
         raise OutputError(f"{run} has no checkpoint yet. Train it for longer.")
+    places = data or about["data"]
+    refuse_missing(about["data"], sources=sources, pooling=not data)
+    training_data = training_data or names_of(about["data"])
+    table = sources_table(about["data"]) if sources else None
     checkpoint = checkpoints.load_checkpoint(found[-1])
     preset = Preset.from_dict(about["preset"])
     source = checkpoint.tensors["average" if averaged and "average" in checkpoint.tensors else "generator"]
@@ -75,7 +82,6 @@ def export(
     generator.load_state_dict({key: value.float() for key, value in rounded.items()})
     architecture = dataclasses.replace(preset.architecture, lesion_decoder=bool(preset.architecture.lesions))
     encoder = encoder_of(generator, architecture).eval()
-    places = data or about["data"]
     views = list(training_views(places, preset.size, photos))
     embeddings = fit_pooling(encoder, views)
     pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
@@ -85,7 +91,7 @@ def export(
         transform=Transform(size=preset.size),
         card=ModelCard(
             licence=licence,
-            training_data=training_data or ", ".join(sorted({Path(p).name for p in places})),
+            training_data=training_data,
             citation=citation,
         ),
         network=architecture.as_dict(),
@@ -98,13 +104,16 @@ def export(
             "averaged": source is checkpoint.tensors.get("average"),
             "pooling_fitted_on": len(views),
             "retina_fm_version": retina_fm.__version__,
-            **({"started_from": about["started_from"]} if "started_from" in about else {}),
+            **{key: about[key] for key in ("started_from", "changes") if key in about},
         },
     )
     try:
         save_folder(out, config, {**rounded, **pooling})
         save_whitening(out, fit_whitening(embeddings.numpy()))
-        write_bytes(out / SOURCES, sources_table(about["data"]))
+        if table is None:
+            (out / SOURCES).unlink(missing_ok=True)  # an earlier export's would pass for this one's
+        else:
+            write_bytes(out / SOURCES, table)
         return read_config(out)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
@@ -155,22 +164,77 @@ def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) ->
     return torch.where(field > 0.5, view, -1.0)[0]
 
 
+def names_of(data: Iterable[str | Path]) -> str:
+    """What people call a run's data: names of its folders, a ``pairs.csv`` by the folder that it lies in.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    places = [Path(place).absolute() for place in data]
+    if not places:
+        raise ConfigError("The run does not say what it was trained on. Say so with --training-data.")
+    return ", ".join(sorted({_set_name(place) for place in places}))
+
+
+def _set_name(place: Path) -> str:
+    return place.parent.name if place.name == "pairs.csv" else place.name
+
+
+def refuse_missing(data: Sequence[str | Path], *, sources: bool, pooling: bool) -> None:
+    """Refuse an export that needs data of the run which are gone, or were never named.
+
+    Raises:
+        ConfigError: a folder or table is not there; the message names all of them.
+    """
+    missing = [str(place) for place in data if not Path(place).exists()]
+    if not (missing or not data) or not (sources or pooling):
+        return
+    what = f"was trained on {', '.join(missing)}, no longer there" if data else "names no data"
+    remedies = ["--without-sources, which leaves out the list of photographs"] if sources else []
+    remedies += ["--data with other photographs to fit the pooling on"] if pooling else []
+    back = "Put it back, or give" if data else "Give"
+    raise ConfigError(f"The run {what}. {back} {', and '.join(remedies)}.")
+
+
 def sources_table(data: Iterable[str | Path]) -> bytes:
-    """Every photograph of prepared eyes as CSV: the set it is from, its name, its SHA-256."""
+    """Every photograph that training sees as CSV: the set it is from, its name, its SHA-256.
+
+    Raises:
+        NoPicturesError: a folder holds neither prepared eyes nor a ``pairs.csv``.
+        ConfigError: a photograph of a ``pairs.csv`` cannot be read.
+    """
+    rows: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for place in (Path(place).absolute() for place in data):
+        table = place / "pairs.csv" if place.is_dir() else place
+        paired = table.suffix == ".csv" and table.is_file()
+        for photo, digest in _pair_photos(table) if paired else _eye_photos(place):
+            # a run may name its data twice, or a part of them by another name
+            rows.setdefault((photo, digest), (_set_name(place), photo, digest))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
+    return text.getvalue().encode()
+
+
+def _eye_photos(folder: Path) -> Iterator[tuple[str, str]]:
     from retina_fm.training.prepared import load_eye
     from retina_fm.training.samples import list_eyes
 
-    rows: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for place in map(Path, data):
-        for path in list_eyes(place) if place.is_dir() and not (place / "pairs.csv").is_file() else ():
-            about = load_eye(path).metadata
-            photo, digest = str(about.get("source", path.name)), str(about.get("photo_sha256", ""))
-            # a run may name its data twice, or a part of them by another name
-            rows.setdefault((photo, digest), (place.name, photo, digest))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
-    return table.getvalue().encode()
+    for path in list_eyes(folder):
+        about = load_eye(path).metadata
+        yield str(about.get("source", path.name)), str(about.get("photo_sha256", ""))
+
+
+def _pair_photos(table: Path) -> Iterator[tuple[str, str]]:
+    from retina_fm.training.pairs import read_pairs
+
+    try:
+        for photo in sorted({sequence.photo for sequence in read_pairs(table, split="train")}):
+            yield photo.name, sha256_of(photo)
+    except OSError as error:
+        raise ConfigError(
+            f"A photograph of {table} cannot be read ({error}). Put it back, or give --without-sources."
+        ) from error
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from retina_fm.errors import OutputError
-from retina_fm.training.presets import Preset
+from retina_fm.errors import ConfigError, OutputError
+from retina_fm.training.presets import CHANGEABLE, Preset, setting, with_settings
 
 
 @contextmanager
@@ -31,8 +31,9 @@ def memory_advice(preset: Preset) -> Iterator[None]:
                 raise
         crops = ", ".join(str(crop or "whole view") for crop in preset.curriculum.crops)
         raise OutputError(
-            f"The memory is full with batch {preset.batch} and crops of {crops}. Lower --batch (and raise "
-            "--accumulation by as much to keep the step), or lower --crop."
+            f"The memory is full with batch {preset.batch} and crops of {crops}. Leave out --resident if it "
+            "is given, or lower --batch and raise --accumulation by as much: a run continues with that under "
+            "--resume. A lower --crop needs a new --out, which may --start-from an export of this run."
         ) from error
 
 
@@ -50,17 +51,42 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def refuse_missing_device(device: str | None) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        ConfigError: there is no such GPU, or no such device at all.
+    """
+    if device is None:
+        return
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device is {device!r}; use cpu, cuda or cuda:1.") from None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if place.type == "cuda" and (place.index or 0) >= count:
+        raise ConfigError(
+            f"--device is {device!r}, but PyTorch sees {count or 'no'} GPUs here. Use --device cpu, or "
+            "install a PyTorch that fits the GPU's driver."
+        )
+
+
 def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
     """Compare preset and seed of a run with those of the call that would continue it.
+
+    Rates may differ, and so may batch and accumulation, whose product the restored state compares.
 
     Raises:
         OutputError: they differ; the message names the fields.
     """
     changed = []
-    for name, value in now["preset"].items():
-        old = before["preset"].get(name)
-        if Preset.from_dict(before["preset"]).as_dict().get(name) != value:
-            changed.append(f"{name}: {old} then, {value} now")
+    preset = Preset.from_dict(now["preset"])
+    then = with_settings(
+        Preset.from_dict(before["preset"]), {name: setting(preset, name) for name in CHANGEABLE}
+    ).as_dict()
+    for name, value in preset.as_dict().items():
+        if then[name] != value:
+            changed.append(f"{name}: {then[name]} then, {value} now")
     if before["seed"] != now["seed"]:
         changed.append(f"seed: {before['seed']} then, {now['seed']} now")
     if changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,16 @@ from retina_fm.training.counter_noise import gaussian_noise
 from retina_fm.training.eye_batch import Window
 from retina_fm.training.pairs import Frame, PairSequence, choose_frames
 from retina_fm.training.parameters import FRAMES, draw_parameters
-from retina_fm.training.samples import Samples, draw_steps, needed_frames, pass_order, seed_of, view_samples
+from retina_fm.training.samples import (
+    Samples,
+    draw_steps,
+    names_hash,
+    needed_frames,
+    pass_order,
+    refuse_another_stream,
+    seed_of,
+    view_samples,
+)
 
 
 def warp_frame(
@@ -238,23 +246,20 @@ class PairSamples:
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue exactly, as JSON values."""
-        return {"seed": self.seed, "index": self.index, "batch": self.batch, "sequences": len(self.sequences)}
+        files = (path.name for s in self.sequences for path in (s.photo, *(f.path for f in s.frames)))
+        return {
+            "seed": self.seed,
+            "index": self.index,
+            "batch": self.batch,
+            "sequences": len(self.sequences),
+            "data": names_hash(files),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state_dict`` was taken.
 
         Raises:
-            ConfigError: another number of sequences or another batch size.
+            ConfigError: other sequences or another batch size.
         """
-        for name, value in (("batch", self.batch), ("sequences", len(self.sequences))):
-            if state[name] != value:
-                raise ConfigError(
-                    f"The stream was saved with {name}={state[name]} and now has {value}. "
-                    "Continue with the same pairs and batch size."
-                )
+        refuse_another_stream(state, self.state_dict())
         self.seed, self.index = int(state["seed"]), int(state["index"])
-
-
-def passes(sequences: int, batch: int) -> int:
-    """Batches that show every sequence about once."""
-    return max(1, math.ceil(sequences / batch))

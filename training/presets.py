@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.network import Architecture
@@ -275,22 +277,116 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
+CHANGEABLE = ("optimiser.rate", "optimiser.discriminator_rate", "batch", "accumulation")
+"""What may differ when a run is continued; batch and accumulation only where a step has as many samples."""
+
+_ADVERSARIAL = ("adversarial", "feature_matching", "patch_nce")  # they wait for ``adversarial_from``
+_COUNTS = ("batch", "accumulation", "steps")
+_STRIDE = 16  # of the coarsest maps, which the decoder doubles back to the window's size
+
+
+def setting(preset: Preset, path: str) -> Any:
+    """The value of a field; dots reach into the preset's parts."""
+    value: Any = preset
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
 def with_settings(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     """The preset with some fields changed; dots reach into its parts (``weights.lesions``).
 
     Raises:
-        ConfigError: there is no such field.
+        ConfigError: there is no such field, it cannot have that value, or the whole cannot be trained.
     """
     changed = preset
     for path, value in settings.items():
         part, _, name = path.rpartition(".")
-        owner = getattr(changed, part, None) if part else changed
-        if owner is None or name not in {f.name for f in dataclasses.fields(owner)}:
+        owner: Any = getattr(changed, part, None) if part else changed
+        fields = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
+        if name not in {f.name for f in fields}:
             raise ConfigError(f"The preset has no setting {path!r}. {nearest(path, _paths(preset))}")
-        new = dataclasses.replace(owner, **{name: value})
+        fitted = _fitted(path, value, get_type_hints(type(owner))[name])
+        new = dataclasses.replace(owner, **{name: fitted})
         parts: dict[str, Any] = {part: new}
         changed = dataclasses.replace(changed, **parts) if part else new
+    _refuse_untrainable(changed)
     return changed
+
+
+def _fitted(path: str, value: Any, wanted: Any) -> Any:
+    """The value in the type of its field: JSON and command lines know lists and whole numbers alone."""
+    try:
+        return _converted(value, wanted)
+    except TypeError:
+        if dataclasses.is_dataclass(wanted):
+            parts = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(wanted))
+            raise ConfigError(f"{path} is {value!r}, but it has parts. Set one of them: {parts}.") from None
+        raise ConfigError(f"{path} is {value!r}; it must be {_spoken(wanted)}.") from None
+
+
+def _converted(value: Any, wanted: Any) -> Any:
+    """Raises TypeError where the value is of no such type."""
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        for part in parts:
+            if _fits(value, part):
+                return _converted(value, part)
+    elif origin is Literal and value in parts:
+        return value
+    elif origin is tuple and isinstance(value, list | tuple):
+        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(kinds) == len(value):
+            return tuple(_converted(v, kind) for v, kind in zip(value, kinds, strict=True))
+    elif wanted is float:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    elif isinstance(wanted, type) and origin is None and type(value) is wanted:  # True is no whole number
+        return value
+    raise TypeError
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    try:
+        _converted(value, wanted)
+    except TypeError:
+        return False
+    return True
+
+
+def _spoken(wanted: Any) -> str:
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return " or ".join(repr(part) for part in parts)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_spoken, parts))
+    if origin is tuple:
+        many = parts[-1] is Ellipsis
+        return f"a list, each {_spoken(parts[0])}" if many else f"a list of {len(parts)} numbers"
+    names = {float: "a number", int: "a whole number", bool: "True or False", str: "a word"}
+    return names.get(wanted, "None")
+
+
+def _refuse_untrainable(preset: Preset) -> None:
+    for name in _COUNTS:
+        if getattr(preset, name) < 1:
+            raise ConfigError(f"{name} is {getattr(preset, name)}; it must be 1 or more.")
+    crops = preset.curriculum.crops
+    if not crops or any(crop is not None and (crop < _STRIDE or crop % _STRIDE) for crop in crops):
+        raise ConfigError(
+            f"curriculum.crops (--crop) is {list(crops)}; give sides that are multiples of {_STRIDE}, such "
+            "as 256, or 0 to --crop for the whole view."
+        )
+    used = {name for name, weight in asdict(preset.weights).items() if weight > 0}
+    if not used:
+        raise ConfigError(
+            "All weights are 0 and nothing is learned. Set one: --set weights.reconstruction=5."
+        )
+    if used <= {*_ADVERSARIAL} and preset.curriculum.adversarial_from > 0:
+        raise ConfigError(
+            f"Until curriculum.adversarial_from={preset.curriculum.adversarial_from} all weights are 0. Set "
+            "it to 0, or give the warm start a term: --set weights.reconstruction=5."
+        )
 
 
 def _paths(preset: Preset) -> list[str]:

@@ -20,8 +20,14 @@ from retina_fm.errors import ConfigError, OutputError
 from retina_fm.network import Generator
 from retina_fm.training import checkpoints, losses
 from retina_fm.training.autoregression import other_last
+from retina_fm.training.discriminators import Discriminators
 from retina_fm.training.feeding import Feed, SampleStream, settings_at
-from retina_fm.training.guards import memory_advice, refuse_another_run, stop_signals
+from retina_fm.training.guards import (
+    memory_advice,
+    refuse_another_run,
+    refuse_missing_device,
+    stop_signals,
+)
 from retina_fm.training.learner import total_loss, wanted_frames
 from retina_fm.training.optimisation import clip_gradient, rate_factor, set_rate, update_average
 from retina_fm.training.perceptual import PerceptualFeatures
@@ -29,7 +35,7 @@ from retina_fm.training.presets import LossWeights, Preset
 from retina_fm.training.processes import make_accelerator
 from retina_fm.training.run_log import RunLog, progress_line
 from retina_fm.training.run_settings import Limits, Machine, PretrainReport
-from retina_fm.training.run_state import RunState
+from retina_fm.training.run_state import RunState, renumbered
 from retina_fm.training.samples import Samples, seed_of
 
 Validate = Callable[[Generator, int], dict[str, float]]
@@ -60,7 +66,8 @@ def pretrain(
         preset: everything that fixes the run.
         limits: length and saving.
         machine: device and precision.
-        resume: continue the run in ``out``; starts it where there is none yet.
+        resume: continue the run in ``out``; starts it where there is none yet. Rates may differ from the
+            run's, and so may batch and accumulation as long as a step has as many samples.
         seed: of weights and of every choice made on the way.
         data: paths of the data, kept in ``run.json`` for the export.
         perceptual: VGG features, for presets with that term.
@@ -75,7 +82,7 @@ def pretrain(
     Raises:
         OutputError: the folder holds another run, another process trains it, a loss is not finite, memory or
             disk are full.
-        ConfigError: the preset and the stream do not fit.
+        ConfigError: the preset and the stream do not fit, or there is no such device.
         MissingDependencyError: Accelerate is not installed.
     """
     run = _Run(
@@ -90,7 +97,8 @@ def pretrain(
         tensorboard,
     )
     try:
-        run.begin(resume, data or [], start_from, origin)
+        with memory_advice(preset):
+            run.begin(resume, data or [], start_from, origin)
         with memory_advice(preset), stop_signals(run.interrupt):
             return run.go()
     finally:
@@ -118,6 +126,7 @@ class _Run:
     ) -> None:
         self.stream, self.out, self.preset, self.limits, self.machine = stream, out, preset, limits, machine
         self.seed, self.validate = seed, validate
+        refuse_missing_device(machine.device)
         self.accelerator = make_accelerator(machine.device)
         self.device = self.accelerator.device
         self.interrupted = False
@@ -137,6 +146,8 @@ class _Run:
         """Build everything, from a seed or from the last checkpoint."""
         if self.accelerator.is_main_process:
             self._claim()
+            checkpoints.tidy_checkpoints(self.out)
+        self.accelerator.wait_for_everyone()
         found = checkpoints.list_checkpoints(self.out)
         if found and not resume:
             raise OutputError(
@@ -160,10 +171,7 @@ class _Run:
             start_from=start_from,
         )
         if found:
-            checkpoint = checkpoints.load_checkpoint(found[-1])
-            self.state.restore(checkpoint, self.batches_a_step)
-            self.stream.load_state_dict(checkpoint.state["stream"])
-            self.log.say(f"continuing at step {self.step} from {found[-1].name}")
+            self._continue_from(found[-1], self.log)
         if self.preset.weights.perceptual > 0 and self.perceptual is None:
             self.log.say("no file with VGG-19 weights was given: the perceptual term is off")
         if self.machine.compile:
@@ -172,25 +180,40 @@ class _Run:
         judge = self.state.judge
         self.parallel_judge = None if judge is None else self.accelerator.prepare_model(judge)
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.first, self.clock = self.step, {self.step: self.state.minutes}
         self.feed = Feed(
             self.stream,
             lambda step, part: (step * self.preset.accumulation + part) * processes + rank,
-            lambda step: settings_at(self.preset.curriculum, step, self._progress(step)),
+            lambda step: settings_at(self.preset.curriculum, step, self._progress_drawn(step)),
             accumulation=self.preset.accumulation,
             first=self.step,
             ahead=self.machine.ahead,
         )
 
+    def _continue_from(self, last: Path, log: RunLog) -> None:
+        checkpoint = checkpoints.load_checkpoint(last)
+        first_batch = checkpoints.read_run_file(self.out)["preset"]["batch"]
+        self.state.restore(checkpoint, self.batches_a_step, first_batch)
+        stream = checkpoint.state["stream"]
+        self.stream.load_state_dict(renumbered(stream, self.preset.batch, self.step * self.batches_a_step))
+        log.say(f"continuing at step {self.step} from {last.name}")
+        if self.accelerator.is_main_process:
+            for name, value in checkpoints.record_changes(self.out, self.preset, self.step).items():
+                log.say(f"from step {self.step} on, {name} is {value}")
+
     def _claim(self) -> None:
         """Two processes that wrote checkpoints in turn would mix two histories."""
-        self.out.mkdir(parents=True, exist_ok=True)
         try:
+            self.out.mkdir(parents=True, exist_ok=True)
             self.lock.acquire(timeout=0)
         except Timeout:
             raise OutputError(
                 f"Another process trains {self.out}. Stop it first (it saves when it is told to), "
                 "or choose another --out."
             ) from None
+        except OSError as error:
+            what = "is a file" if self.out.is_file() else f"cannot be written ({error})"
+            raise OutputError(f"{self.out} {what}. Give --out a folder, new or of a run.") from None
 
     @property
     def step(self) -> int:
@@ -207,11 +230,37 @@ class _Run:
             return min(1.0, self.state.minutes / self.limits.schedule_minutes)
         return min(1.0, step / self.preset.steps)
 
+    def _progress_drawn(self, step: int) -> float:
+        """Progress for batches of a step, which are drawn before it: by the clock of when they were ordered.
+
+        Whatever the clock says while the thread draws differs between processes.
+        """
+        if self.limits.schedule_minutes is None:
+            return self._progress(step)
+        minutes = self.clock[max(step - self._steps_ahead, self.first)]
+        return min(1.0, minutes / self.limits.schedule_minutes)
+
+    @property
+    def _steps_ahead(self) -> int:
+        return -(-self.machine.ahead // self.preset.accumulation)
+
+    def _tick(self, minutes: float) -> None:
+        """Let time pass; where the schedule is measured in it, the first process's clock counts for all."""
+        total = self.state.minutes + minutes
+        if self.limits.schedule_minutes is not None and self.accelerator.num_processes > 1:
+            own = total if self.accelerator.is_main_process else 0.0
+            shared = torch.tensor([own], dtype=torch.float64, device=self.device)
+            total = float(self.accelerator.reduce(shared, reduction="sum"))
+        self.state.minutes = total
+        self.clock[self.step] = total
+        self.clock.pop(self.step - self._steps_ahead - 1, None)  # drawn and trained long ago
+
     def _save(self) -> Path | None:
         path = None
         if self.accelerator.is_main_process:
             tensors, state = self.state.snapshot(self.batches_a_step, self.stream.state_dict())
             path = checkpoints.save_checkpoint(self.out, self.step, tensors, state, keep=self.limits.keep)
+        self.saved = self.step
         self.accelerator.wait_for_everyone()
         return path
 
@@ -239,12 +288,34 @@ class _Run:
 
     def one_step(self) -> dict[str, float]:
         """One update of the generator and, where they take part, of the discriminators."""
-        assert self.feed is not None
         settings, weights = self.preset.optimiser, self.weights_now()
-        factor = rate_factor(settings, self.step, self._shared_progress())
+        factor = rate_factor(settings, self.step, self._progress(self.step))
         adversarial = weights.adversarial > 0 or weights.feature_matching > 0
         judge = self.state.judge if adversarial else None
-        set_rate(self.state.optimiser, settings.rate * factor)
+        kept, parts = self._generator_gradient(weights, judge)
+        if judge is not None:
+            judge.requires_grad_(True)
+            self._judge_gradient(kept, parts)
+        # Both gradients are looked at before either optimiser steps: what is saved is always good.
+        norm = clip_gradient(self.state.learner, settings.clip)
+        self._refuse_nan("gradient", norm, parts)
+        if judge is not None:
+            self._refuse_nan("gradient of the discriminators", clip_gradient(judge, 0.0), parts)
+        self._update(judge is not None, factor)
+        values = {name: torch.stack([p[name].float() for p in parts]).mean() for name in parts[0]}
+        names = sorted(values)
+        means = self.accelerator.reduce(torch.stack([values[name] for name in names]), reduction="mean")
+        return {
+            **dict(zip(names, means.tolist(), strict=True)),
+            "rate": settings.rate * factor,
+            "gradient": float(norm),
+        }
+
+    def _generator_gradient(
+        self, weights: LossWeights, judge: Discriminators | None
+    ) -> tuple[list[tuple[Samples, Tensor]], list[dict[str, Tensor]]]:
+        """The generator's gradient over all parts of a step: their samples with fakes, and their terms."""
+        assert self.feed is not None
         kept: list[tuple[Samples, Tensor]] = []
         parts: list[dict[str, Tensor]] = []
         self.state.optimiser.zero_grad(set_to_none=True)
@@ -264,30 +335,10 @@ class _Run:
             parts.append({**{k: v.detach() for k, v in learned.terms.items()}, "loss": loss.detach()})
             if judge is not None:
                 kept.append((samples, learned.frames.detach()))
-        norm = clip_gradient(self.state.learner, settings.clip)
-        self._refuse_nan(norm, parts)
-        self.state.optimiser.step()
-        if judge is not None:
-            judge.requires_grad_(True)
-            self._judge_step(kept, parts, settings.discriminator_rate * factor)
-        if self.state.average:
-            update_average(self.state.average, self.state.learner.generator, settings.average, self.step)
-        self.state.step += 1
-        self.state.samples += self.preset.batch * self.batches_a_step
-        values = {name: torch.stack([p[name].float() for p in parts]).mean() for name in parts[0]}
-        names = sorted(values)
-        means = self.accelerator.reduce(torch.stack([values[name] for name in names]), reduction="mean")
-        return {
-            **dict(zip(names, means.tolist(), strict=True)),
-            "rate": settings.rate * factor,
-            "gradient": float(norm),
-        }
+        return kept, parts
 
-    def _judge_step(
-        self, kept: list[tuple[Samples, Tensor]], parts: list[dict[str, Tensor]], rate: float
-    ) -> None:
+    def _judge_gradient(self, kept: list[tuple[Samples, Tensor]], parts: list[dict[str, Tensor]]) -> None:
         assert self.state.judge_optimiser is not None and self.parallel_judge is not None
-        set_rate(self.state.judge_optimiser, rate)
         self.state.judge_optimiser.zero_grad(set_to_none=True)
         for index, ((samples, fake), values) in enumerate(zip(kept, parts, strict=True)):
             real = wanted_frames(samples, self.preset.single_frame)
@@ -301,7 +352,19 @@ class _Run:
                     loss = losses.lsgan_discriminator([h[0] for h in halves], [h[1] for h in halves])
                 (loss / len(kept)).backward()  # type: ignore[no-untyped-call]
             values["discriminator"] = loss.detach()
-        self.state.judge_optimiser.step()
+
+    def _update(self, adversarial: bool, factor: float) -> None:
+        """Step the optimisers whose gradient is there, the average and the counters."""
+        settings, state = self.preset.optimiser, self.state
+        set_rate(state.optimiser, settings.rate * factor)
+        state.optimiser.step()
+        if adversarial and state.judge_optimiser is not None:
+            set_rate(state.judge_optimiser, settings.discriminator_rate * factor)
+            state.judge_optimiser.step()
+        if state.average:
+            update_average(state.average, state.learner.generator, settings.average, self.step)
+        state.step += 1
+        state.samples += self.preset.batch * self.batches_a_step
 
     def _check(self, samples: Samples) -> None:
         lesions = self.preset.architecture.lesions
@@ -310,7 +373,7 @@ class _Run:
                 f"The samples have {samples.lesions.shape[1]} lesion maps, the preset {len(lesions)}."
             )
 
-    def _refuse_nan(self, norm: Tensor, parts: list[dict[str, Tensor]]) -> None:
+    def _refuse_nan(self, what: str, norm: Tensor, parts: list[dict[str, Tensor]]) -> None:
         if bool(torch.isfinite(norm)):
             return
         assert self.feed is not None
@@ -322,18 +385,10 @@ class _Run:
         last = checkpoints.list_checkpoints(self.out)
         where = f"{last[-1].name} holds the weights before it" if last else "there is no checkpoint yet"
         raise OutputError(
-            f"The gradient of step {self.step} is not finite ({'; '.join(bad)}). Training stopped; {where}. "
-            "Look at that batch, lower the rate (--set optimiser.rate=...) or use --precision float32, then "
-            "continue with --resume."
+            f"The {what} is not finite at step {self.step} ({'; '.join(bad)}). Training stopped; {where}. "
+            "Look at that batch, lower the rate (--set optimiser.rate=..., for discriminators "
+            "optimiser.discriminator_rate) or use --precision float32, then continue with --resume."
         )
-
-    def _shared_progress(self) -> float:
-        """Progress of the schedule; measured in minutes, it is the first process's clock that counts."""
-        progress = self._progress(self.step)
-        if self.limits.schedule_minutes is None or self.accelerator.num_processes == 1:
-            return progress
-        shared = torch.tensor([progress if self.accelerator.is_main_process else 0.0], device=self.device)
-        return float(self.accelerator.reduce(shared, reduction="sum"))
 
     def go(self) -> PretrainReport:
         """Step until a limit is reached; save, validate and log on the way."""
@@ -351,7 +406,7 @@ class _Run:
             now = time.monotonic()
             paces.append(now - before)
             # A machine that is suspended or given to others does not use up the schedule.
-            self.state.minutes += min(now - before, _PAUSE * median(paces)) / 60
+            self._tick(min(now - before, _PAUSE * median(paces)) / 60)
             before = now
             stopped = self._stop_reason((now - began) / 60)
             if self.step - since >= self.limits.log_steps or stopped:
@@ -366,7 +421,7 @@ class _Run:
                 self._validate()
                 validated = time.monotonic()
         if history:
-            path = self._save()
+            path = path if self.saved == self.step else self._save()
             if self.validate is not None and self.validated != self.step:
                 self._validate()
         self.log.say(f"stopped at step {self.step} ({stopped})")
@@ -384,7 +439,7 @@ class _Run:
         )
 
     total_waited = 0.0
-    validated = -1
+    saved = validated = -1
 
     def _due(self, seconds: float, minutes: float) -> bool:
         """Whether the first process's clock says so; all processes must agree."""
@@ -450,6 +505,9 @@ class _Run:
             self.log.write(self.step, {f"validation/{k}": v for k, v in self.figures.items()})
             shown = "  ".join(f"{name} {value:.3f}" for name, value in self.figures.items())
             self.log.say(f"validation at step {self.step}: {shown}")
+            sheet = self.out / "sheets" / f"step-{self.step:08d}.png"
+            if sheet.is_file():
+                self.log.picture(self.step, "validation/videos", sheet)
         self.accelerator.wait_for_everyone()
 
     def interrupt(self) -> None:
@@ -458,8 +516,10 @@ class _Run:
 
     def close(self) -> None:
         """Stop the thread that draws ahead, close files."""
-        if self.feed is not None:
-            self.feed.close()
-        if self.log is not None:
-            self.log.close()
-        self.lock.release()
+        try:
+            if self.feed is not None:
+                self.feed.close()
+            if self.log is not None:
+                self.log.close()
+        finally:
+            self.lock.release()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from retina_fm.errors import OutputError
 
 logger = logging.getLogger("retina_fm.training")
 
@@ -47,33 +51,48 @@ class RunLog:
         self._board: Any = None
         if quiet:
             return
-        run.mkdir(parents=True, exist_ok=True)
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                self.say("TensorBoard is not installed: scalars go to metrics.jsonl alone.")
-            else:
-                self._board = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call, unused-ignore]
+        with self._writing():
+            run.mkdir(parents=True, exist_ok=True)
+            if tensorboard:
+                self._open_board()
+
+    def _open_board(self) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.say("TensorBoard is not installed: scalars go to metrics.jsonl alone.")
+        else:
+            self._board = SummaryWriter(str(self.run / "tensorboard"))  # type: ignore[no-untyped-call, unused-ignore]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"The log of {self.run} cannot be written ({error}). Its checkpoints are intact: make room "
+                "and continue with --resume."
+            ) from error
 
     def say(self, text: str) -> None:
         """One line for people."""
         if self.quiet:
             return
         logger.info(text)
-        with (self.run / "log.txt").open("a", encoding="utf-8") as stream:
+        with self._writing(), (self.run / "log.txt").open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Scalars of a step."""
         if self.quiet:
             return
-        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **values}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(name, value, step)
+        with self._writing():
+            with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **values}) + "\n")
+            if self._board is not None:
+                for name, value in values.items():
+                    if isinstance(value, int | float):
+                        self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """A sheet that was written to ``path``, for TensorBoard."""
@@ -82,12 +101,14 @@ class RunLog:
         import numpy as np
         from PIL import Image
 
-        self._board.add_image(name, np.asarray(Image.open(path).convert("RGB")), step, dataformats="HWC")
+        with self._writing():
+            self._board.add_image(name, np.asarray(Image.open(path).convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close."""
         if self._board is not None:
-            self._board.close()
+            with self._writing():
+                self._board.close()
 
 
 def progress_line(

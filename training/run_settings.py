@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from retina_fm.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -30,6 +32,10 @@ class Limits:
     validate_minutes: float = 30.0
     keep: int = 2
     log_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise ConfigError(f"keep is {self.keep}; a run keeps 1 checkpoint or more (--keep).")
 
 
 @dataclass(frozen=True)

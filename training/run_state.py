@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class RunState:
         perceptual: PerceptualFeatures | None = None,
         start_from: dict[str, Tensor] | None = None,
     ) -> None:
+        self.batch = preset.batch
         self.learner = Learner(preset, perceptual)
         self.judge = (
             Discriminators(width=preset.discriminator_width, knowledge=preset.knowledge)
@@ -83,22 +85,31 @@ class RunState:
             "step": self.step,
             "samples": self.samples,
             "minutes": self.minutes,
+            "batch": self.batch,
             "batches_a_step": batches_a_step,
             "groups": groups,
             "stream": {**stream, "index": self.step * batches_a_step},
         }
 
-    def restore(self, checkpoint: checkpoints.Checkpoint, batches_a_step: int) -> None:
+    def restore(self, checkpoint: checkpoints.Checkpoint, batches_a_step: int, first_batch: int) -> None:
         """Become what a checkpoint holds.
 
+        Args:
+            checkpoint: of the same run.
+            batches_a_step: of all processes, now.
+            first_batch: the batch that the run began with; older checkpoints do not name theirs.
+
         Raises:
-            OutputError: its steps are made of another number of batches.
+            OutputError: its steps are made of another number of samples.
         """
         tensors, state = checkpoint.tensors, checkpoint.state
-        if state["batches_a_step"] != batches_a_step:
+        batch, batches = state.get("batch", first_batch), state["batches_a_step"]
+        if batch * batches != self.batch * batches_a_step:
             raise OutputError(
-                f"The run makes a step of {state['batches_a_step']} batches (processes times accumulation), "
-                f"this call of {batches_a_step}. Change --accumulation or the number of processes."
+                f"A step of the run has {batch * batches} samples, a step of this call "
+                f"{self.batch * batches_a_step} (batch: {batch} then, {self.batch} now; batches a step, "
+                f"which are processes times accumulation: {batches} then, {batches_a_step} now). Change "
+                "--batch, --accumulation or the number of processes to have as many samples as before."
             )
         self.learner.generator.load_state_dict(tensors["generator"])
         if self.learner.heads is not None:
@@ -114,6 +125,21 @@ class RunState:
     def _optimisers(self) -> list[tuple[str, torch.optim.Optimizer]]:
         pairs = (("optimiser", self.optimiser), ("judge_optimiser", self.judge_optimiser))
         return [(name, optimiser) for name, optimiser in pairs if optimiser is not None]
+
+
+def renumbered(stream: Mapping[str, Any], batch: int, index: int) -> dict[str, Any]:
+    """A stream's saved state as of batches of another size, at the batch that begins with the same sample.
+
+    Batch n holds the places n B to n B + B - 1 of the passes over the data, so with as many samples a step
+    as before no eye is left out and none comes twice. A mixture counts its turns in batches: inside one cycle
+    of turns its sources may then stand a few samples before or behind where they were.
+    """
+    changed: dict[str, Any] = {**stream, "index": index}
+    if "batch" in stream:
+        changed["batch"] = batch
+    if "streams" in stream:  # of a mixture, whose turns are counted in batches
+        changed["streams"] = [{**own, "batch": batch} for own in stream["streams"]]
+    return changed
 
 
 def _place(module: nn.Module, device: torch.device, channels_last: bool) -> None:

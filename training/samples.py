@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,32 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
+def names_hash(names: Iterable[str]) -> str:
+    """Short SHA-256 of what a stream draws from, in its order: file names, not places, so data may move."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def refuse_another_stream(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare a stream's saved state with its own; seed and position are taken over, the rest must agree.
+
+    Raises:
+        ConfigError: it was saved by another kind of stream, over other data or with another batch size.
+    """
+    for name in (key for key in now if key not in ("seed", "index")):
+        if name not in saved:
+            if name == "data":
+                continue  # checkpoints of earlier releases do not name their data
+            raise ConfigError(
+                "The stream was saved over other kinds of data, or another mix of them. Continue with the "
+                "same --data, in the same order."
+            )
+        if saved[name] != now[name]:
+            raise ConfigError(
+                f"The stream was saved with {name}={saved[name]} and now has {now[name]}. "
+                "Continue with the same --data (the same files) and batch size."
+            )
+
+
 def pass_order(seed: int, index: int, batch: int, count: int) -> list[int]:
     """Items of batch ``index``: consecutive places in an endless sequence of shuffled passes."""
     chosen: list[int] = []
@@ -348,18 +374,25 @@ class RenderedSamples:
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue exactly, as JSON values."""
-        return {"seed": self.seed, "index": self.index, "batch": self.batch, "eyes": len(self.eyes)}
+        return {
+            "seed": self.seed,
+            "index": self.index,
+            "batch": self.batch,
+            "eyes": len(self.eyes),
+            "data": names_hash(map(_eye_name, self.eyes)),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state_dict`` was taken.
 
         Raises:
-            ConfigError: the stream has another number of eyes or another batch size.
+            ConfigError: the stream has other eyes or another batch size.
         """
-        for name, value in (("batch", self.batch), ("eyes", len(self.eyes))):
-            if state[name] != value:
-                raise ConfigError(
-                    f"The stream was saved with {name}={state[name]} and now has {value}. "
-                    "Continue with the same eyes and batch size."
-                )
+        refuse_another_stream(state, self.state_dict())
         self.seed, self.index = int(state["seed"]), int(state["index"])
+
+
+def _eye_name(eye: Path | PreparedEye) -> str:
+    if isinstance(eye, Path):
+        return eye.name
+    return f"{eye.metadata.get('source', '')} {eye.metadata.get('photo_sha256', '')}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,16 +13,30 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from retina_fm.errors import ConfigError, NoPicturesError
-from retina_fm.generation import generate_frames
-from retina_fm.network import Generator, encoder_of
+from retina_fm.errors import ConfigError, NoPicturesError, RetinaError
+from retina_fm.generation import STEPS_A_VIDEO, generate_frames
+from retina_fm.network import Generator
 from retina_fm.pictures import Transform, expand
-from retina_fm.training.metrics import FigureNetworks, video_scores
+from retina_fm.training.metrics import FigureNetworks, import_torchmetrics, video_scores
 from retina_fm.training.presets import Preset
+from retina_fm.training.probes import PROBE_PICTURES, probe, probe_folds, probe_names, probe_rows
+from retina_fm.training.run_log import logger
 from retina_fm.vessel_reading import vessel_score
 
+if TYPE_CHECKING:
+    from retina_fm.training.pairs import PairSequence
+
 VENOUS_STEPS = 6  # the steps that give frames 0 to 7, arterial and venous
+_VENOUS_FRAME = 6
 _SHEET_FRAMES = (0, 2, 4, 6, 8, 11)
+# A validation that goes wrong must not cost the run that it was to judge.
+_FORGIVEN = (RetinaError, ValueError, OSError, torch.OutOfMemoryError)
+_FAILED = (
+    "%s failed at step %d (%s). Training goes on without its figures; the next validation tries again, and "
+    "says no more if it fails."
+)
+Part = Callable[[Generator, int], dict[str, float]]
+"""One of the things that are validated: generator and step to figures."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class HeldBack:
 
 
 def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
-    """Held-back sequences: those of split ``val`` of a pairs.csv, or rendered from prepared eyes, seeded.
+    """Held-back sequences: those of a pairs.csv that training leaves out, or rendered from prepared eyes.
 
     Raises:
         NoPicturesError: there are none.
@@ -119,9 +132,7 @@ def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
     table = place / "pairs.csv" if place.is_dir() else place
     photos, frames = [], []
     if table.suffix == ".csv" and table.is_file():
-        sequences = read_pairs(table)
-        chosen = [s for s in sequences if s.split == "val"] or sequences
-        for sequence in chosen[:limit]:
+        for sequence in _left_out(read_pairs(table), table)[:limit]:
             photo, video, field = load_pair(sequence, size)
             view = torch.from_numpy(photo).permute(2, 0, 1).float() / 127.5 - 1
             photos.append(torch.where(torch.from_numpy(field), view, -1.0))
@@ -133,9 +144,19 @@ def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
             rendered = render_batch([eye], random, painting=0.5, augment=False, grain=0.3)
             photos.append(_resized(rendered.photo, size)[0])
             frames.append(_resized(rendered.frames * 2 - 1, size)[0])
-    if not photos:
-        raise NoPicturesError(f"{data} holds no sequences to validate on. Check --held-back.")
     return HeldBack(torch.stack(photos), torch.stack(frames))
+
+
+def _left_out(sequences: Sequence[PairSequence], table: Path) -> list[PairSequence]:
+    """Those of split ``val``, else of any split but ``train``; rows without a split are trained on."""
+    others = [sequence for sequence in sequences if sequence.split not in ("", "train")]
+    chosen = [sequence for sequence in others if sequence.split == "val"] or others
+    if not chosen:
+        raise NoPicturesError(
+            f"{table} holds no sequences to validate on: rows of split train, or of none, are trained on. "
+            "Write val into the column split of those to hold back."
+        )
+    return chosen
 
 
 def _resized(pictures: Tensor, size: int) -> Tensor:
@@ -153,15 +174,52 @@ def _resized(pictures: Tensor, size: int) -> Tensor:
 def video_figures(
     generator: Generator, held: HeldBack, networks: FigureNetworks | None = None, *, batch: int = 2
 ) -> tuple[dict[str, float], Tensor]:
-    """Figures of whole generated videos (``metrics.video_scores``), and the videos."""
+    """Figures of whole generated videos (``metrics.video_scores``), and the videos.
+
+    FVD over the few videos held back here is strongly biased: it compares validations of one run at best.
+    """
+    made = _generated(generator, held.photos, STEPS_A_VIDEO, batch)
+    return video_scores(made, held.frames, networks), made
+
+
+@torch.no_grad()
+def frame_figures(
+    generator: Generator,
+    held: HeldBack,
+    number: int,
+    networks: FigureNetworks | None = None,
+    *,
+    batch: int = 2,
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of the one frame of a comparison model, without FVD, and the frames ``(N, 1, S, S)``.
+
+    Args:
+        generator: its three outputs are one frame, so their mean is judged.
+        held: gives the true frames.
+        number: which of the twelve it should be.
+        networks: for LPIPS.
+        batch: photographs at a time.
+    """
+    made = _generated(generator, held.photos, 1, batch).mean(1, keepdim=True)
+    still = FigureNetworks(lpips=networks.lpips) if networks else None
+    return video_scores(made, held.frames[:, number : number + 1], still), made
+
+
+def _generated(generator: Generator, photos: Tensor, steps: int, batch: int) -> Tensor:
     device = next(generator.parameters()).device
-    made = torch.cat(
+    return torch.cat(
         [
-            generate_frames(generator, held.photos[start : start + batch].to(device)).float().cpu()
-            for start in range(0, len(held.photos), batch)
+            generate_frames(generator, photos[start : start + batch].to(device), steps).float().cpu()
+            for start in range(0, len(photos), batch)
         ]
     )
-    return video_scores(made, held.frames, networks), made
+
+
+def single_frame_of(preset: Preset) -> int | None:
+    """Number of the one frame that a comparison model makes, the middle of its triple; None for videos."""
+    if not preset.single_frame:
+        return None
+    return preset.video_steps[0] + 1 if preset.video_steps else _VENOUS_FRAME
 
 
 def sheet(photos: Tensor, rows: Sequence[Tensor]) -> Image.Image:
@@ -185,98 +243,6 @@ def _grey_levels(values: Tensor) -> NDArray[np.uint8]:
     return np.asarray(levels.to(torch.uint8).numpy())
 
 
-@torch.no_grad()
-def probe(generator: Generator, table: str | Path, size: int, *, limit: int = 600) -> dict[str, float]:
-    """Linear probe and same-patient recall on a folder with a ``labels.csv``, on the raw statistics.
-
-    Statistics are standardised; logistic regression in five folds that keep a patient together gives the
-    mean one-against-rest AUROC; recall is how often the nearest other picture (cosine) is of the same
-    patient.
-
-    Args:
-        generator: whose encoder is probed.
-        table: with columns ``path`` and ``label``, and ``patient_id`` where patients are known.
-        size: of the views.
-        limit: pictures at most, the first of the table.
-
-    Raises:
-        ConfigError: the table has no such columns.
-    """
-    rows = probe_rows(table)[:limit]
-    encoder = encoder_of(generator).eval()
-    transform = Transform(size=size)
-    device = next(encoder.parameters()).device
-    statistics = []
-    for row in rows:
-        view = transform.normalise(transform.view(row["path"])[0])
-        statistics.append(encoder.statistics(torch.from_numpy(view)[None].to(device)).float().cpu())
-    features = torch.cat(statistics).numpy()
-    spread = features.std(0)
-    features = (features - features.mean(0)) / np.maximum(spread, 0.1 * np.median(spread) + 1e-6)
-    patients = [row.get("patient_id") or str(number) for number, row in enumerate(rows)]
-    figures = {"auroc": _probe_auroc(features, [row["label"] for row in rows], patients)}
-    if len(set(patients)) < len(patients):
-        figures["recall@1"] = recall_at_1(features, patients)
-    return figures
-
-
-def recall_at_1(features: NDArray[Any], patients: Sequence[str]) -> float:
-    """How often the nearest other picture is of the same patient, over pictures that have another."""
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    likeness = unit @ unit.T
-    np.fill_diagonal(likeness, -np.inf)
-    nearest = likeness.argmax(1)
-    names = np.asarray(patients)
-    paired = np.array([(names == name).sum() > 1 for name in names])
-    return float((names[nearest] == names)[paired].mean())
-
-
-def _probe_auroc(features: NDArray[Any], labels: Sequence[str], patients: Sequence[str]) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-
-    names, classes = np.unique(labels, return_inverse=True)
-    counts = np.bincount(classes)
-    keep = np.isin(classes, np.flatnonzero(counts >= 10))  # a class of fewer cannot be judged
-    kept, truth = np.unique(classes[keep], return_inverse=True)
-    if len(kept) < 2:
-        raise ConfigError(f"A probe needs two labels with ten pictures each; found {names.tolist()}.")
-    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
-    scores = cross_val_predict(
-        LogisticRegression(C=0.01, max_iter=300, class_weight="balanced"),
-        features[keep],
-        truth,
-        groups=np.asarray(patients)[keep],
-        cv=folds,
-        method="predict_proba",
-    )
-    return float(np.mean([roc_auc_score(truth == k, scores[:, k]) for k in range(len(kept))]))
-
-
-def probe_rows(table: str | Path) -> list[dict[str, str]]:
-    """Rows of a table of labels, with paths that exist: relative to the table or to ``images`` beside it.
-
-    Raises:
-        ConfigError: there is no such table, it lacks columns, or a picture of it is not there.
-    """
-    source = Path(table)
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be read ({error}). Give a labels.csv to --probe.") from None
-    if not rows or "path" not in rows[0] or "label" not in rows[0]:
-        raise ConfigError(f"{source} needs columns path and label (and patient_id) for a probe.")
-    for row in rows:
-        places = [source.parent / row["path"], source.parent / "images" / row["path"]]
-        there = [place for place in places if place.is_file()]
-        if not there:
-            raise ConfigError(f"{source} names {row['path']}, which is not beside it. Check the column path.")
-        row["path"] = str(there[0])
-    return rows
-
-
 def make_validation(
     out: Path,
     preset: Preset,
@@ -286,11 +252,12 @@ def make_validation(
     probes: Sequence[str | Path] = (),
     networks: FigureNetworks | None = None,
     device: str = "cpu",
-) -> Callable[[Generator, int], dict[str, float]] | None:
+) -> Part | None:
     """The validation that a run asks for, its data read once; None where it asks for none.
 
     Views are half of the preset's size on a CPU, to stay cheap. Sheets of generated videos go to
-    ``sheets/`` in the run's folder.
+    ``sheets/`` in the run's folder. What cannot be validated is refused here; a part that fails later is
+    logged once and left out, and the run goes on.
 
     Args:
         out: the run's folder.
@@ -300,29 +267,67 @@ def make_validation(
         probes: tables of labels.
         networks: for LPIPS and FVD.
         device: of the run.
+
+    Raises:
+        NoPicturesError: there is nothing to validate on.
+        ConfigError: a mask is missing, or a table of labels cannot be probed.
+        MissingDependencyError: videos are to be judged without torchmetrics.
     """
     if not (held_back or vessels or probes):
         return None
     size = preset.size if str(device).startswith("cuda") else max(64, preset.size // 2)
-    held = read_held_back(held_back, size) if held_back else None
-    labelled = read_labelled(vessels[0], vessels[1], size, limit=28) if vessels else None
-    video = not preset.single_frame
-    for table in probes:
-        probe_rows(table)  # what is wrong with a table shows now, not after half an hour
+    parts: dict[str, Part] = {}
+    if held_back:
+        import_torchmetrics("functional.image")  # that SSIM lacks it shows now, not after half an hour
+        held = read_held_back(held_back, size)
+        parts["--held-back"] = _held_back_part(out, held, single_frame_of(preset), networks)
+    if vessels:
+        parts["--vessels"] = _vessel_part(read_labelled(vessels[0], vessels[1], size, limit=28))
+    for name, table in zip(probe_names(probes), probes, strict=True):
+        probe_folds(probe_rows(table)[:PROBE_PICTURES], table)  # what is wrong with a table shows now, too
+        parts[f"--probe {name}"] = _probe_part(name, table, size)
+    return _in_turn(parts)
+
+
+def _held_back_part(out: Path, held: HeldBack, number: int | None, networks: FigureNetworks | None) -> Part:
+    """Figures and a sheet of whole videos, or of frame ``number`` alone."""
+    true = held.frames if number is None else held.frames[:, number : number + 1]
+
+    def judge(generator: Generator, step: int) -> dict[str, float]:
+        if number is None:
+            figures, made = video_figures(generator, held, networks)
+        else:
+            figures, made = frame_figures(generator, held, number, networks)
+        path = out / "sheets" / f"step-{step:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet(held.photos[:4], [true[:4], made[:4]]).save(path)
+        return figures
+
+    return judge
+
+
+def _vessel_part(labelled: LabelledViews) -> Part:
+    return lambda generator, _: {"vessel_auroc": zero_shot_vessels(generator, labelled)}
+
+
+def _probe_part(name: str, table: str | Path, size: int) -> Part:
+    return lambda generator, _: {f"{name}/{k}": v for k, v in probe(generator, table, size).items()}
+
+
+def _in_turn(parts: Mapping[str, Part]) -> Part:
+    """All parts' figures; one that fails is left out, which is said the first time."""
+    said: set[str] = set()
+
+    def forgiven(name: str, generator: Generator, step: int) -> dict[str, float]:
+        try:
+            return parts[name](generator, step)
+        except _FORGIVEN as error:
+            if name not in said:
+                logger.warning(_FAILED, name, step, error)
+            said.add(name)
+            return {}
 
     def validate(generator: Generator, step: int) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        if held is not None and video:
-            found, made = video_figures(generator, held, networks)
-            figures.update(found)
-            path = out / "sheets" / f"step-{step:08d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sheet(held.photos[:4], [held.frames[:4], made[:4]]).save(path)
-        if labelled is not None:
-            figures["vessel_auroc"] = zero_shot_vessels(generator, labelled)
-        for table in probes:
-            name = Path(table).parent.name
-            figures.update({f"{name}/{k}": v for k, v in probe(generator, table, size).items()})
-        return figures
+        return {key: value for name in parts for key, value in forgiven(name, generator, step).items()}
 
     return validate

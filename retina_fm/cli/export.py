@@ -24,6 +24,11 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--photos", type=int, default=512, help="photographs that the pooling is fitted on")
     parser.add_argument("--last", action="store_true", help="the last weights instead of their average")
+    parser.add_argument(
+        "--without-sources",
+        action="store_true",
+        help="leave out sources.csv, the list of photographs, where the run's data are gone",
+    )
     parser.set_defaults(handler=run)
 
 
@@ -43,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         data=arguments.data,
         photos=arguments.photos,
         averaged=not arguments.last,
+        sources=not arguments.without_sources,
     )
     out = Path(arguments.out)
     sizes = [(out / name).stat().st_size for name in config.files]

@@ -17,7 +17,11 @@ def add(subparsers: Any) -> None:
         help="train a generator on prepared eyes or paired videos",
         description="Train, or with --resume go on training. Ctrl-C and SIGTERM end a run with a checkpoint.",
     )
-    parser.add_argument("--check", metavar="PAIRS", help="check a pairs.csv like a compiler, train nothing")
+    parser.add_argument(
+        "--check",
+        metavar="PAIRS|EYES",
+        help="check a pairs.csv or prepared eyes like a compiler, train nothing",
+    )
     parser.add_argument(
         "--data", action="append", default=[], help="folder of prepared eyes or pairs.csv; may be repeated"
     )
@@ -84,14 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(path: str) -> int:
-    from retina_fm.training.pairs import check_pairs
+    from retina_fm.training.checks import check_data
 
-    report = check_pairs(path)
+    report = check_data(path)
     for problem in report.problems:
         print(f"{path}: {problem}")
-    print(
-        f"{len(report.sequences)} usable sequences, {report.frames} frames, {len(report.problems)} problems"
-    )
+    what = f"sequences, {report.frames} frames" if report.kind == "pairs" else report.kind
+    print(f"{report.items} usable {what}, {len(report.problems)} problems")
     return 0 if report.ok else 1
 
 
@@ -129,6 +132,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from retina_fm.training.checkpoints import run_preset
     from retina_fm.training.feeding import open_stream
+    from retina_fm.training.guards import memory_advice
     from retina_fm.training.pretraining import pretrain
     from retina_fm.training.run_log import logger
     from retina_fm.training.run_settings import Limits, Machine
@@ -159,9 +163,10 @@ def _train(arguments: argparse.Namespace) -> int:
         config = read_config(resolve(arguments.start_from))
         start_from = starting_state(load_generator(arguments.start_from), preset.architecture)
         origin = {"model": config.name, "weights_sha256": config.sha256, **config.provenance}
-    stream = open_stream(
-        arguments.data, preset, seed=arguments.seed, device=device, resident=arguments.resident
-    )
+    with memory_advice(preset):
+        stream = open_stream(
+            arguments.data, preset, seed=arguments.seed, device=device, resident=arguments.resident
+        )
     validate = make_validation(
         Path(arguments.out), preset, held_back=arguments.held_back, vessels=arguments.vessels,
         probes=arguments.probe, networks=_networks(arguments), device=device,
@@ -213,7 +218,10 @@ def _device(wanted: str | None) -> str:
 
     import torch
 
+    from retina_fm.training.guards import refuse_missing_device
+
     if wanted:
+        refuse_missing_device(wanted)
         return wanted
     if torch.cuda.is_available():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -92,12 +92,42 @@ def test_a_missing_network_is_said_at_the_beginning(eyes, tmp_path, caplog):
     assert "ssim" in caplog.text
 
 
+def test_a_run_with_a_list_among_its_settings_continues_by_the_same_line(eyes, tmp_path):
+    words = ["pretrain", "--data", eyes, "--preset", "tiny", "--out", tmp_path / "run", "--batch", 2]
+    words += ["--set", "curriculum.crops=[64]", "--resume"]
+    assert run(*words, "--max-steps", 1) == 0
+    assert run(*words, "--max-steps", 2) == 0
+    with pytest.raises(ConfigError, match="--data"):
+        run(*words, "--max-steps", 3, "--data", eyes)
+
+
+def test_full_memory_while_data_are_opened_names_what_to_leave_out(eyes, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("retina_fm.training.samples.stack_eyes", full)
+    words = ["pretrain", "--data", eyes, "--preset", "tiny", "--out", tmp_path / "run", "--resident"]
+    with pytest.raises(OutputError, match="Leave out --resident"):
+        run(*words)
+
+
 def test_presets_are_listed(capsys):
     assert run("pretrain", "--preset", "list") == 0
     assert "fundus2video-paper" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--set", "weights.lesions"], ["--set", "weight=1"], ["--batch", "many"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "weights.lesions"],
+        ["--set", "weight=1"],
+        ["--set", "weights.lesions=abc"],
+        ["--batch", "many"],
+        ["--crop", "100"],
+        ["--keep", "0"],
+        ["--device", "cuda:99"],
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(eyes, tmp_path, words):
     with pytest.raises(ConfigError):
         run("pretrain", "--data", eyes, "--preset", "tiny", "--out", tmp_path, *words)
@@ -132,6 +162,20 @@ def test_one_sequence_and_mixed_sizes_train(tmp_path):
         table = pairs(tmp_path / name, sizes)
         out = tmp_path / f"run-{name}"
         assert run("pretrain", "--data", table, "--preset", "tiny", "--out", out, "--max-steps", 2) == 0
+
+
+def test_prepared_eyes_are_checked_too_and_an_empty_table_is_no_data(tmp_path, capsys):
+    for number, size in enumerate((96, 96, 64)):
+        (tmp_path / "eyes").mkdir(exist_ok=True)
+        prepare_drawn(draw_retina(number, size)).save(tmp_path / "eyes" / f"{number}.eye.safetensors")
+    assert run("pretrain", "--check", tmp_path / "eyes") == 1
+    assert "is 64 pixels" in capsys.readouterr().out
+    (tmp_path / "eyes" / "2.eye.safetensors").unlink()
+    assert run("pretrain", "--check", tmp_path / "eyes") == 0
+    assert "2 usable eyes, 0 problems" in capsys.readouterr().out
+    table = pairs(tmp_path, [100])
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    assert run("pretrain", "--check", table) == 1
 
 
 def test_pairs_are_checked_like_a_compiler(tmp_path, capsys):

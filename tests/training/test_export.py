@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import hashlib
+import json
 
+import numpy as np
 import pytest
 import torch
 from crude_stream import CrudeStream
+from PIL import Image
 from run_crude import crude_preset
 
 import retina_fm
-from retina_fm.errors import NoPicturesError, OutputError
-from retina_fm.models import load_generator
+from retina_fm.cli import export as export_command
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError
+from retina_fm.models import load_generator, read_config
 from retina_fm.models.whitening import read_whitening
 from retina_fm.training import checkpoints
-from retina_fm.training.export import SOURCES, export, principal_directions, sources_table, training_views
+from retina_fm.training.export import (
+    SOURCES,
+    export,
+    names_of,
+    principal_directions,
+    sources_table,
+    training_views,
+)
+from retina_fm.training.pairs import Frame, PairSequence, write_pairs
 from retina_fm.training.pretraining import pretrain
 from retina_fm.training.run_settings import Limits, Machine
 
@@ -106,3 +120,72 @@ def test_one_photograph_is_too_few_to_fit_on(run, tmp_path, prepared_eyes):
     prepared_eyes[0].save(tmp_path / "one" / "0.eye.safetensors")
     with pytest.raises(NoPicturesError, match="two photographs"):
         export(run / "run", tmp_path / "weights", data=[str(tmp_path / "one")])
+
+
+def test_the_card_names_what_the_run_saw_not_what_the_pooling_was_fitted_on(run, tmp_path):
+    (tmp_path / "other").symlink_to(run / "eyes")
+    config = export(run / "run", tmp_path / "weights", data=[str(tmp_path / "other")])
+    assert config.card.training_data == "eyes"
+
+
+def test_a_table_of_pairs_goes_by_the_name_of_its_folder():
+    assert names_of(["data/clinic/pairs.csv", "data/clinic", "data/eyes"]) == "clinic, eyes"
+    with pytest.raises(ConfigError, match="--training-data"):
+        names_of([])
+
+
+@pytest.fixture
+def moved(run, tmp_path):
+    """The same run, whose data have gone since."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / checkpoints.FOLDER).symlink_to(run / "run" / checkpoints.FOLDER)
+    about = json.loads((run / "run" / "run.json").read_text())
+    checkpoints.write_run_file(tmp_path / "run", {**about, "data": [str(tmp_path / "gone")]})
+    return tmp_path / "run"
+
+
+def test_data_that_are_gone_are_refused_and_named(run, moved, tmp_path):
+    with pytest.raises(ConfigError, match=r"gone, no longer there.*--without-sources.*--data"):
+        export(moved, tmp_path / "weights")
+    with pytest.raises(ConfigError, match=r"gone, no longer there.*--without-sources"):
+        export(moved, tmp_path / "weights", data=[str(run / "eyes")])
+    with pytest.raises(ConfigError, match=r"gone, no longer there.*--data"):
+        export(moved, tmp_path / "weights", sources=False)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_the_list_of_photographs_is_left_out_where_that_is_asked_for(run, moved, tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / SOURCES).write_text("set,photo,sha256\n")
+    parser = argparse.ArgumentParser()
+    export_command.add(parser.add_subparsers())
+    words = ["export", moved, "--out", tmp_path / "weights", "--data", run / "eyes", "--without-sources"]
+    arguments = parser.parse_args([str(word) for word in words])
+    assert arguments.handler(arguments) == 0
+    assert read_config(tmp_path / "weights").card.training_data == "gone"
+    assert not (tmp_path / "weights" / SOURCES).exists()
+
+
+def test_a_run_that_names_no_data_does_not_get_an_empty_list(run, moved, tmp_path):
+    about = json.loads((moved / "run.json").read_text())
+    checkpoints.write_run_file(moved, {**about, "data": []})
+    with pytest.raises(ConfigError, match=r"names no data.*--without-sources"):
+        export(moved, tmp_path / "weights", data=[str(run / "eyes")], training_data="mine")
+
+
+def paired(folder, split):
+    frames = tuple(Frame(folder / f"{phase}.png", phase) for phase in ("arterial", "venous", "late"))
+    return PairSequence(split, folder / f"{split}.png", frames, split=split)
+
+
+def test_photographs_of_pairs_that_are_trained_on_are_listed(tmp_path):
+    clinic = tmp_path / "clinic"
+    clinic.mkdir()
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(clinic / "train.png")
+    write_pairs(clinic / "pairs.csv", [paired(clinic, "train"), paired(clinic, "val")])
+    (row,) = csv.DictReader(sources_table([clinic / "pairs.csv", clinic]).decode().splitlines())
+    digest = hashlib.sha256((clinic / "train.png").read_bytes()).hexdigest()
+    assert row == {"set": "clinic", "photo": "train.png", "sha256": digest}
+    (clinic / "train.png").unlink()
+    with pytest.raises(ConfigError, match=r"train\.png.*--without-sources"):
+        sources_table([clinic])

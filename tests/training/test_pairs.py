@@ -205,6 +205,20 @@ def test_samples_of_pairs_continue_exactly(archive):
     assert expected.mask.max() <= 1
 
 
+def test_samples_of_pairs_refuse_other_files_and_other_kinds_of_data(tmp_path):
+    def stream(name):
+        frames = (Frame(tmp_path / f"{name}-0.png", "late"),)
+        return PairSamples([PairSequence("s", tmp_path / f"{name}.png", frames)], batch=2)
+
+    state = stream("a").state_dict()
+    with pytest.raises(ConfigError, match="--data"):
+        stream("b").load_state_dict(state)
+    with pytest.raises(ConfigError, match="another mix"):
+        stream("a").load_state_dict({"seed": 0, "index": 0, "batch": 2, "eyes": 1})
+    del state["data"]  # as earlier releases wrote it
+    stream("b").load_state_dict(state)
+
+
 def test_photo_and_frames_are_augmented_in_step():
     ramp = torch.linspace(0.1, 0.9, 64).expand(2, 1, 64, 64) * torch.linspace(0.5, 1, 64).view(1, 1, 64, 1)
     field = torch.ones(2, 1, 64, 64)

@@ -41,3 +41,52 @@ def test_settings_reach_into_parts_and_unknown_ones_are_refused():
     assert changed.weights.reconstruction == preset_named("tiny").weights.reconstruction
     with pytest.raises(ConfigError, match=r"weights\.lesions"):
         with_settings(preset_named("tiny"), {"weights.lesion": 1})
+    with pytest.raises(ConfigError, match=r"steps\.x"):
+        with_settings(preset_named("tiny"), {"steps.x": 1})
+
+
+def test_lists_and_whole_numbers_become_what_a_preset_read_back_has():
+    settings = {"curriculum.crops": [64, None], "optimiser.betas": [0, 0.9], "weights.lesions": 1}
+    changed = with_settings(preset_named("tiny"), {**settings, "video_steps": [0, 1]})
+    assert changed.curriculum.crops == (64, None)
+    assert (changed.optimiser.betas, changed.video_steps) == ((0.0, 0.9), (0, 1))
+    assert isinstance(changed.weights.lesions, float)
+    assert Preset.from_dict(json.loads(json.dumps(changed.as_dict()))) == changed
+
+
+WRONG = {
+    "optimiser.kind": "sgd",
+    "optimiser.schedule": "linear",
+    "initialisation": "zeros",
+    "weights.lesions": "abc",
+    "optimiser.rate": float("nan"),
+    "optimiser.betas": (0.9,),
+    "weights": 1,
+    "batch": 0,
+    "steps": 10.5,
+    "knowledge": 1,
+    "video_steps": ["first"],
+    "curriculum.crops": (100,),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_values_that_make_no_sense_are_refused_and_named(path):
+    with pytest.raises(ConfigError, match=rf"^{path}"):
+        with_settings(preset_named("tiny"), {path: WRONG[path]})
+
+
+@pytest.mark.parametrize("crops", [(), (0,), (64, -16), (8,)])
+def test_crops_that_the_network_cannot_halve_four_times_are_refused(crops):
+    with pytest.raises(ConfigError, match=r"curriculum\.crops \(--crop\)"):
+        with_settings(preset_named("tiny"), {"curriculum.crops": crops})
+
+
+def test_a_loss_without_terms_is_refused():
+    off = {f"weights.{name}": 0 for name in preset_named("tiny").as_dict()["weights"]}
+    with pytest.raises(ConfigError, match="All weights are 0"):
+        with_settings(preset_named("tiny"), off)
+    late = {**off, "weights.adversarial": 1}
+    with pytest.raises(ConfigError, match=r"curriculum\.adversarial_from"):
+        with_settings(preset_named("tiny"), late)
+    assert with_settings(preset_named("tiny"), {**late, "curriculum.adversarial_from": 0}).adversarial

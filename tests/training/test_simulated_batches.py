@@ -202,6 +202,19 @@ def test_stream_refuses_another_set_of_eyes(prepared_eyes):
         RenderedSamples(prepared_eyes[:3], batch=2).load_state_dict(state)
 
 
+def test_stream_refuses_as_many_other_files_and_another_kind_of_data(tmp_path):
+    stream, other = (RenderedSamples([tmp_path / f"{n}{i}.eye" for i in "12"], batch=2) for n in "ab")
+    state = stream.state_dict()
+    with pytest.raises(ConfigError, match="--data"):
+        other.load_state_dict(state)
+    with pytest.raises(ConfigError, match="another mix"):
+        stream.load_state_dict({"shares": [1, 2], "streams": [state, state], "index": 0})
+    RenderedSamples([tmp_path / "moved" / f"a{i}.eye" for i in "12"], batch=2).load_state_dict(state)
+    del state["data"]  # as earlier releases wrote it
+    other.load_state_dict({**state, "index": 3})
+    assert other.index == 3
+
+
 def test_empty_folder_is_named(tmp_path):
     with pytest.raises(NoPicturesError, match="retina-fm prepare"):
         RenderedSamples(tmp_path)
