@@ -84,9 +84,23 @@ def open_pair(sequence: PairSequence, size: int) -> PairView:
     field = ndimage.binary_fill_holes(ndimage.binary_opening(view.max(2) > 8, iterations=2))
     lit = np.zeros((size, size), bool)
     for frame in choose_frames(sequence):
+        # before the dye comes a frame is dark: any frame shows the aperture, each must reach as far
         lit |= _frame_view(frame, geometry) > 4
+        field &= _reached(frame, geometry)
     lit = ndimage.binary_closing(np.pad(lit, 8), iterations=4)[8:-8, 8:-8]
     return PairView(geometry, np.packbits(field & lit).tobytes())
+
+
+def _reached(frame: Frame, geometry: Geometry) -> NDArray[np.bool_]:
+    """Where a frame has pixels at all, bool (S, S): one that was moved onto the photo leaves a strip."""
+    if frame.transform is None:
+        return np.ones((geometry.size, geometry.size), bool)
+    with Image.open(frame.path) as image:
+        whole = np.ones(image.size[::-1], np.float32)
+    warped = warp_frame(whole, frame.transform, (geometry.height, geometry.width))
+    filled = Image.fromarray(np.where(warped > 0.99, 255, 0).astype(np.uint8))
+    # what lies beyond the photo is for the photo's own field to tell
+    return np.asarray(crop_and_resize(filled, geometry, "bilinear")) > 127
 
 
 def load_pair(

@@ -238,6 +238,17 @@ def test_unaugmented_pairs_are_as_on_disk(archive):
     assert frames[:, ~field].max() == 0
 
 
+def test_the_common_field_ends_where_a_moved_frame_does(archive):
+    sequence = read_pairs(archive)[0]
+    *kept, last = sequence.frames
+    moved = dataclasses.replace(last, transform=(1.0, 0.0, 40.0, 0.0, 1.0, 0.0))
+    _, _, whole = load_pair(sequence, 160)
+    _, _, common = load_pair(dataclasses.replace(sequence, frames=(*kept, moved)), 160)
+    strip = np.arange(160) < 38
+    assert whole[:, strip].any() and not common[:, strip].any()
+    np.testing.assert_array_equal(common[:, 44:], whole[:, 44:])
+
+
 def test_a_transform_puts_a_frame_onto_its_photo():
     frame = np.zeros((50, 60), np.float32)
     frame[20, 30] = 1
