@@ -124,7 +124,7 @@ def class_indices(mask: np.ndarray, classes: np.ndarray, threshold: float | None
             f"The mask of {name} holds the value {mask[wrong][0]:g}, which is none of the classes "
             f"({', '.join(f'{value:g}' for value in classes)})."
         )
-    return index.astype(np.uint8)
+    return np.asarray(index, np.uint8)
 
 
 def mask_list(masks: Any, photos: Sequence[Any]) -> list[Any]:

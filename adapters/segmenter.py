@@ -202,7 +202,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             return (probability >= threshold_of(self.target, probability)).astype(np.uint8)
         if probability.ndim == 2:
             return (probability >= self.threshold_).astype(np.uint8)
-        return probability.argmax(2).astype(np.uint8)
+        return np.asarray(probability.argmax(2), np.uint8)
 
     def score(self, photos: Any, masks: Any) -> float:
         """Mean Dice over photos and foreground classes, in the photos' own pixels."""

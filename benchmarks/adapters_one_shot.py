@@ -56,7 +56,29 @@ def main() -> None:
         print(row, flush=True)
     name = Path(arguments.model).name
     values = {"model": name, "rows": rows, **vars_of(arguments)}
-    written(arguments.out / f"one_shot_by_time_{name}.json", values)
+    target = arguments.out / f"one_shot_by_time_{name}.json"
+    written(target, values)
+    plot(rows, target.with_suffix(".png"))
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Dice by seconds, with the Dice that a fit of a minute should reach."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        print("matplotlib is not installed: no plot")
+        return
+    figure, axis = pyplot.subplots(figsize=(5.5, 3.6), layout="constrained")
+    axis.plot([row["seconds"] for row in rows], [row["dice"] for row in rows], marker="o")
+    axis.axhline(0.7, color="grey", linestyle=":", label="asked for within a minute")
+    axis.set_xlabel("seconds of fit")
+    axis.set_ylabel("Dice")
+    axis.set_xlim(left=0)
+    axis.set_ylim(0.65, 0.8)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path}")
 
 
 def vars_of(arguments: argparse.Namespace) -> dict[str, Any]:
