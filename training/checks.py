@@ -62,6 +62,7 @@ def _check_eyes(folder: Path) -> DataReport:
         )
     problems: list[Problem] = []
     sizes: dict[int, Path] = {}
+    photos: dict[str, Path] = {}
     good = 0
     for path in paths:
         try:
@@ -81,6 +82,11 @@ def _check_eyes(folder: Path) -> DataReport:
                 f"{path.name} is {eye.size} pixels, {first[1].name} {first[0]}. Prepare all with one size."
             )
         sizes.setdefault(eye.size, path)
+        photo = str(eye.metadata.get("photo_sha256", ""))
+        if photo in photos:
+            found.append(f"{path.name} and {photos[photo].name} are of one photo. Delete one of them.")
+        elif photo:
+            photos[photo] = path
         problems.extend(Problem(0, text) for text in found)
         good += not found
     return DataReport("eyes", good, 0, problems)

@@ -29,13 +29,11 @@ class Landmarks:
         disc: centre of the optic disc.
         disc_radius: its radius, pixels.
         fovea: centre of the fovea; may lie outside the field of view.
-        certainty: 0 to 1, how far the disc stands out from the second best place.
     """
 
     disc: tuple[float, float]
     disc_radius: float
     fovea: tuple[float, float]
-    certainty: float
 
 
 def _shrink(image: Map) -> Map:
@@ -103,7 +101,6 @@ def find_landmarks(
     radius = float(np.sqrt(inside.sum() / np.pi)) * 1.02
     light = _shrink(_brightness(photo))
     small_vessels = np.asarray(_shrink(vessels) * weight, np.float32)
-    certainty = 1.0
     if disc is not None and disc.max() > 0.5:
         known = _shrink(disc) > 0.5
         centre = np.argwhere(disc > 0.5).mean(0) / scale
@@ -122,15 +119,9 @@ def find_landmarks(
             if score.max() > best:
                 best, score_map, disc_radius = float(score.max()), score, r
         cy, cx = (float(v) for v in np.unravel_index(int(np.argmax(score_map)), score_map.shape))
-        y, x = np.mgrid[:_GRID, :_GRID]
-        elsewhere = score_map[(np.hypot(y - cy, x - cx) > 2.5 * disc_radius) & inside]
-        second = float(elsewhere.max()) if elsewhere.size else 0.0
-        certainty = float(np.clip((best - second) / max(best, 1e-6), 0, 1))
         cy, cx = cy + 0.5, cx + 0.5
     fovea = _fovea(light, small_vessels, inside, radius, (cy, cx), disc_radius)
-    return Landmarks(
-        (cy * scale, cx * scale), disc_radius * scale, (fovea[0] * scale, fovea[1] * scale), certainty
-    )
+    return Landmarks((cy * scale, cx * scale), disc_radius * scale, (fovea[0] * scale, fovea[1] * scale))
 
 
 def _fovea(

@@ -8,6 +8,7 @@ the file.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm._files import sha256_of
 from retina_fm.errors import ConfigError, PictureError, nearest
 from retina_fm.training.prepared import write_whole
 
@@ -140,7 +142,8 @@ def _affine(cell: str, row: int, problems: list[Problem]) -> tuple[float, ...] |
     return numbers
 
 
-def _table(path: Path) -> tuple[list[dict[str, str]], list[Problem]]:
+def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line of the file and cells of each row."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -153,7 +156,7 @@ def _table(path: Path) -> tuple[list[dict[str, str]], list[Problem]]:
         raise ConfigError(
             f"{path} has no column {', '.join(missing)}. Its header must be: {','.join(COLUMNS)}"
         )
-    return [{k: (v or "").strip() for k, v in row.items() if k} for row in reader], []
+    return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
 
 
 def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
@@ -166,16 +169,15 @@ def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
     source = Path(path)
     if source.is_dir():
         source = source / "pairs.csv"
-    rows, problems = _table(source)
-    groups: dict[str, list[tuple[dict[str, str], Frame]]] = {}
-    first_row: dict[str, int] = {}
-    for row, cells in enumerate(rows, start=2):
+    problems: list[Problem] = []
+    groups: dict[str, _Group] = {}
+    for row, cells in _table(source):
         name = cells["sequence"]
         if not name:
             problems.append(Problem(row, "sequence is empty. Name the sequence that this frame belongs to."))
             continue
-        first_row.setdefault(name, row)
-        groups.setdefault(name, [])
+        group = groups.setdefault(name, _Group(row))
+        group.rows.append((row, cells))
         if not cells["frame"]:
             problems.append(Problem(row, f"frame of sequence {name!r} is empty. Give the path of a frame."))
             continue
@@ -194,53 +196,81 @@ def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
             transform=_affine(cells.get("transform", ""), row, problems),
             row=row,
         )
-        groups[name].append((cells, frame))
+        group.frames.append(frame)
     sequences = []
-    for name, members in groups.items():
-        sequence = _sequence(name, members, first_row[name], source.parent, problems)
+    for name, group in groups.items():
+        sequence = _sequence(name, group, source.parent, problems)
         if sequence is not None:
             sequences.append(sequence)
-    problems.extend(_split_problems(sequences, first_row))
+    problems.extend(_split_problems(sequences, {name: group.row for name, group in groups.items()}))
     problems.sort(key=lambda p: p.row)
     return PairsReport(sequences, sum(len(s.frames) for s in sequences), problems)
 
 
-def _sequence(
-    name: str, members: list[tuple[dict[str, str], Frame]], row: int, folder: Path, problems: list[Problem]
-) -> PairSequence | None:
-    photos = {cells["photo"] for cells, _ in members if cells["photo"]}
+@dataclass
+class _Group:
+    """Rows of one sequence, usable or not, and the frames of those that are."""
+
+    row: int
+    rows: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    def cell(self, column: str) -> str:
+        """What the sequence's rows say, where the first may be the only one that is filled in."""
+        return next((cells[column] for _, cells in self.rows if cells.get(column)), "")
+
+
+def _missing_parts(name: str, group: _Group) -> str:
+    """What a sequence lacks, or nothing; rows that were refused already do not count as missing."""
+    photos = {cells["photo"] for _, cells in group.rows if cells["photo"]}
     if not photos:
-        problems.append(
-            Problem(row, f"sequence {name!r} has no photo. Give the path of its colour photograph.")
-        )
-        return None
+        return f"sequence {name!r} has no photo. Give the path of its colour photograph."
     if len(photos) > 1:
-        problems.append(
-            Problem(row, f"sequence {name!r} has several photos ({', '.join(sorted(photos))}). Keep one.")
-        )
-        return None
-    if len(members) < 2:
-        problems.append(
-            Problem(row, f"sequence {name!r} has one frame. A sequence needs frames of all three phases.")
-        )
-        return None
+        return f"sequence {name!r} has several photos ({', '.join(sorted(photos))}). Keep one."
+    if len(group.frames) < len(group.rows):
+        return ""
+    if len(group.frames) < 2:
+        return f"sequence {name!r} has one frame. A sequence needs frames of all three phases."
     for phase in PHASES:
-        if not any(frame.phase == phase for _, frame in members):
+        if not any(frame.phase == phase for frame in group.frames):
+            return f"sequence {name!r} has no {phase} frame. Add one, or drop the sequence."
+    return ""
+
+
+def _contradictions(name: str, group: _Group) -> list[Problem]:
+    """A sequence is of one eye of one person, and in one part."""
+    problems = []
+    for column in ("patient_id", "eye", "split"):
+        first = group.cell(column)
+        other = next(((r, c[column]) for r, c in group.rows if c.get(column, first) not in ("", first)), None)
+        if other is not None:
             problems.append(
-                Problem(row, f"sequence {name!r} has no {phase} frame. Add one, or drop the sequence.")
+                Problem(
+                    other[0],
+                    f"{column} of sequence {name!r} is {first!r} before and {other[1]!r} here. "
+                    "Give all its rows one value.",
+                )
             )
-            return None
+    return problems
+
+
+def _sequence(name: str, group: _Group, folder: Path, problems: list[Problem]) -> PairSequence | None:
+    lacks = _missing_parts(name, group)
+    if lacks:
+        problems.append(Problem(group.row, lacks))
+        return None
+    problems.extend(_contradictions(name, group))
+    if {frame.phase for frame in group.frames} != set(PHASES):
+        return None
     seen: set[Path] = set()
-    for _, frame in members:
+    for frame in group.frames:
         if frame.path in seen:
             problems.append(
                 Problem(frame.row, f"frame {frame.path.name} is in sequence {name!r} twice. Drop one row.")
             )
         seen.add(frame.path)
     order = {phase: i for i, phase in enumerate(PHASES)}
-    frames = sorted(
-        (f for _, f in members), key=lambda f: (order[f.phase], f.time if f.time is not None else -1.0)
-    )
+    frames = sorted(group.frames, key=lambda f: (order[f.phase], f.time if f.time is not None else -1.0))
     timed = [f for f in frames if f.time is not None]
     for before, after in pairwise(timed):
         if before.time is not None and after.time is not None and after.time < before.time:
@@ -252,33 +282,49 @@ def _sequence(
                 )
             )
             break
-    cells = members[0][0]
     return PairSequence(
         name,
-        folder / photos.pop(),
+        folder / group.cell("photo"),
         tuple(frames),
-        cells.get("patient_id", ""),
-        cells.get("eye", ""),
-        cells.get("source", ""),
-        cells.get("split", ""),
+        group.cell("patient_id"),
+        group.cell("eye"),
+        group.cell("source"),
+        group.cell("split"),
     )
 
 
 def _split_problems(sequences: Sequence[PairSequence], first_row: dict[str, int]) -> list[Problem]:
-    """A person in two parts would be trained on and tested on."""
-    homes: dict[str, str] = {}
+    """A person, or a photo, in two parts would be trained on and tested on."""
+    homes: dict[tuple[str, str], str] = {}
     problems = []
     for s in sequences:
-        if not s.patient_id or not s.split:
+        if not s.split:
             continue
-        home = homes.setdefault(s.patient_id, s.split)
-        if home != s.split:
-            problems.append(
-                Problem(
-                    first_row[s.name],
-                    f"patient {s.patient_id!r} is in {home} and in {s.split}. Keep a person in one part.",
-                )
-            )
+        photo = os.path.normpath(s.photo)
+        for what, key in (("patient", s.patient_id), ("photo", photo)):
+            home = homes.setdefault((what, key), s.split) if key else s.split
+            if home == s.split:
+                continue
+            shown = s.patient_id if what == "patient" else s.photo.name
+            text = f"{what} {shown!r} is in {home} and in {s.split}. Keep a person in one part."
+            problems.append(Problem(first_row[s.name], text))
+            break  # the photo of a person in two parts is the same fault
+    return problems
+
+
+def _copied_photos(sequences: Sequence[PairSequence]) -> list[Problem]:
+    """Copies of one photo under two paths that lie in two parts."""
+    homes: dict[str, PairSequence] = {}
+    problems = []
+    for s in sequences:
+        if not s.split:
+            continue
+        home = homes.setdefault(sha256_of(s.photo), s)
+        same_path = os.path.normpath(home.photo) == os.path.normpath(s.photo)
+        if home.split != s.split and not same_path:
+            text = f"photo of sequence {s.name!r} is a copy of that of {home.name!r}, but they are in "
+            text += f"{s.split} and in {home.split}. Keep a person in one part."
+            problems.append(Problem(min(frame.row for frame in s.frames), text))
     return problems
 
 
@@ -292,12 +338,17 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
     except PictureError as error:
         return [Problem(first, f"photo of sequence {sequence.name!r}: {error}")]
     size: tuple[int, ...] | None = None
+    known: dict[bytes, Frame] = {}
     for frame in sequence.frames:
         try:
             picture = read_picture(frame.path)
         except PictureError as error:
             problems.append(Problem(frame.row, str(error)))
             continue
+        twin = known.setdefault(hashlib.sha256(picture.tobytes()).digest(), frame)
+        if twin.path != frame.path:  # one path twice is a problem of the table
+            text = f"{frame.path.name} is a copy of {twin.path.name}. Give another frame, or drop the row."
+            problems.append(Problem(frame.row, text))
         if is_coloured(picture):
             problems.append(
                 Problem(
@@ -339,6 +390,7 @@ def check_pairs(path: str | os.PathLike[str]) -> PairsReport:
         problems.extend(found)
         if not found:
             good.append(sequence)
+    problems.extend(_copied_photos(good))
     problems.sort(key=lambda p: p.row)
     return PairsReport(good, sum(len(s.frames) for s in good), problems)
 

@@ -33,16 +33,7 @@ class Parameters(dict[str, Tensor]):
 
 def parameters_from_lists(values: Mapping[str, Any]) -> Parameters:
     """Reads what ``Parameters.as_lists`` wrote."""
-    whole = {
-        "noise_seed",
-        "flip",
-        "painted",
-        "spot_batch",
-        "spot_type",
-        "spot_anchor",
-        "spot_kind",
-        "spot_reach",
-    }
+    whole = {"noise_seed", "flip", "painted", "spot_batch", "spot_anchor", "spot_kind"}
     return Parameters(
         {
             name: torch.tensor(value, dtype=torch.int64 if name in whole else torch.float32)

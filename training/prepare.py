@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from retina_fm.training.arrival import axis_and_calibre, distance_along
 from retina_fm.training.arteries_veins import split_vessels
 from retina_fm.training.landmarks import find_landmarks
 from retina_fm.training.lesion_shapes import LESION_TYPES
+from retina_fm.training.masks import coverage
 from retina_fm.training.prepared import ANCHOR_COUNT, ANCHORS, MAPS, UNITS, PreparedEye
 from retina_fm.training.vessels import vessel_coverage
 
@@ -223,6 +223,16 @@ def prepare_drawn(retina: DrawnRetina) -> PreparedEye:
     )
 
 
+def _refuse_black(trees: Mapping[str, Map | None]) -> None:
+    """Every retina has vessels: a black mask of them is of another photo, or was not read as it was meant."""
+    for name, tree in trees.items():
+        if tree is not None and float(tree.max(initial=0)) < 0.02:
+            raise ConfigError(
+                f"The {name} mask is black where the photo shows the retina. Give the mask of this photo, "
+                f"with {name} in white, or leave it out so that vessels are estimated."
+            )
+
+
 def prepare_eye(
     photo: Any,
     *,
@@ -239,7 +249,8 @@ def prepare_eye(
 
     Args:
         photo: whatever ``retina_fm.encode`` takes as one photo.
-        vessels: mask or coverage in the photo's own pixels (bool, uint8 0 to 255, or float in [0, 1]).
+        vessels: mask or coverage in the photo's own pixels (bool, uint8 0 to 255, or float in [0, 1]); black
+            and one other level is a mask, whatever that level.
         arteries: likewise, together with ``veins``.
         veins: likewise.
         lesions: likewise, a mask for each known type of lesion.
@@ -253,7 +264,7 @@ def prepare_eye(
 
     Raises:
         PictureError: the photo cannot be read.
-        ConfigError: a mask's size is not the photo's.
+        ConfigError: a mask's size is not the photo's, its levels are labels, or it shows no vessels.
     """
     from retina_fm.pictures import Transform
 
@@ -270,24 +281,20 @@ def prepare_eye(
             )
         if array.ndim == 3:
             array = array[..., :3].max(2)
-        scale = 255.0 if array.dtype == np.uint8 and array.max() > 1 else 1.0
-        return np.asarray(geometry.view_of(array.astype(np.float32) / scale, "area"), np.float32)
+        return np.asarray(geometry.view_of(coverage(array), "area"), np.float32)
 
     known = {name: value for name, mask in (lesions or {}).items() if (value := seen(name, mask)) is not None}
     if healthy:
         known = {name: np.zeros((size, size), np.float32) for name in LESION_TYPES} | known
+    given = {"vessels": vessels, "arteries": arteries, "veins": veins}
+    trees = {name: seen(name, mask) for name, mask in given.items()}
+    _refuse_black(trees)
     return prepare_view(
         view,
-        vessels=seen("vessels", vessels),
-        arteries=seen("arteries", arteries),
-        veins=seen("veins", veins),
+        vessels=trees["vessels"],
+        arteries=trees["arteries"],
+        veins=trees["veins"],
         lesions=known,
         disc=seen("disc", disc),
         metadata=metadata,
     )
-
-
-def source_path(eye: PreparedEye) -> Path | None:
-    """The photo that an eye was prepared from, where it was a file."""
-    source = str(eye.metadata.get("source", ""))
-    return Path(source) if source and not source.startswith("drawn:") else None

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from PIL import Image
+from typing import TypeVar
 
 from retina_fm._files import sha256_of
 from retina_fm._processes import start_workers
-from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError, RetinaError, nearest
 from retina_fm.training.lesion_shapes import LESION_TYPES
-from retina_fm.training.prepared import VERSION
+from retina_fm.training.masks import find_mask as find_mask
+from retina_fm.training.masks import ignored_folders, listed_masks, masks_of, read_mask
+from retina_fm.training.masks import lesion_folders as lesion_folders
+from retina_fm.training.prepared import VERSION, eye_metadata
 
-# How people call the folders of masks.
-LESION_FOLDERS = {
-    "microaneurysm": ("microaneurysm", "microaneurysms", "ma"),
-    "haemorrhage": ("haemorrhage", "haemorrhages", "hemorrhages", "he"),
-    "hard_exudate": ("hard_exudate", "hard_exudates", "exudates", "ex"),
-    "cotton_wool_spot": ("cotton_wool_spot", "cotton_wool_spots", "soft_exudates", "se"),
-    "drusen": ("drusen",),
-    "scar": ("scar", "scars"),
-}
 SUFFIX = ".eye.safetensors"
+_READING = b"brightest channel"  # how masks are read: eyes whose masks were read otherwise are made again
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -41,12 +34,14 @@ class PrepareReport:
         made: how many were prepared now.
         reused: how many were there already.
         failed: (photo, reason) of each that could not be prepared.
+        ignored: folders beside those of lesions that no lesion has the name of; they were not read.
     """
 
     eyes: list[Path]
     made: int
     reused: int
     failed: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,47 +56,11 @@ class _Job:
     healthy: bool = False
 
 
-def find_mask(folder: Path, photo: Path) -> Path | None:
-    """The mask of a photo in ``folder``: same stem, or the stem and a suffix such as ``_1stHO``."""
-    exact = [p for p in folder.glob(f"{photo.stem}.*") if p.is_file()]
-    longer = [p for p in folder.glob(f"{photo.stem}[_-]*") if p.is_file()]
-    found = sorted(exact) or sorted(longer)
-    return found[0] if found else None
-
-
-def lesion_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Sub-folders of masks by type of lesion.
-
-    Raises:
-        ConfigError: no sub-folder has the name of a lesion.
-    """
-    found = {}
-    for name, aliases in LESION_FOLDERS.items():
-        for child in sorted(Path(folder).iterdir()):
-            if child.is_dir() and child.name.lower() in aliases:
-                found[name] = child
-    if not found:
-        raise ConfigError(
-            f"{folder} has no folder named after a lesion. Name its sub-folders, for example: "
-            + ", ".join(aliases[-1 if len(aliases) < 2 else 1] for aliases in LESION_FOLDERS.values())
-        )
-    return found
-
-
-def _read_mask(path: Path) -> np.ndarray[Any, Any]:
-    """Grey levels of a mask. A black one is an answer (there is nothing), so blank pictures are read, too."""
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("L"))
-    except (OSError, ValueError) as error:
-        raise PictureError(
-            f"{path} cannot be read as a mask ({error}). Give a PNG, or leave it out."
-        ) from error
-
-
 def _key(job: _Job) -> str:
     """Hash of the photo, its masks, the size and the version: another mask makes another eye."""
     digest = hashlib.sha256(f"{VERSION}:{job.size}:{job.healthy}".encode())
+    if job.masks or job.lesions:
+        digest.update(_READING)
     for name, path in sorted({"photo": job.photo, **job.masks, **job.lesions}.items()):
         digest.update(name.encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -115,42 +74,103 @@ def _run(job: _Job) -> tuple[Path | None, bool, str]:
     try:
         key = _key(job)
         path = job.out / f"{job.photo.stem}-{key[:12]}{SUFFIX}"
-        if path.exists():
-            return path, False, ""
-        lesions = {name: _read_mask(mask) for name, mask in job.lesions.items()}
-        eye = prepare_eye(
-            job.photo,
-            size=job.size,
-            lesions=lesions,
-            healthy=job.healthy,
-            metadata={"source": job.photo.name, "sha256": key, "photo_sha256": sha256_of(job.photo)},
-            **{name: _read_mask(mask) for name, mask in job.masks.items()},
-        )
-        eye.save(path)
+        photo_hash = sha256_of(job.photo)
+        made = not path.exists()
+        if made:
+            lesions = {name: read_mask(mask) for name, mask in job.lesions.items()}
+            eye = prepare_eye(
+                job.photo,
+                size=job.size,
+                lesions=lesions,
+                healthy=job.healthy,
+                metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
+                **{name: read_mask(mask) for name, mask in job.masks.items()},
+            )
+            eye.save(path)
+        _remove_others(path, job.photo.stem, photo_hash)
     except (RetinaError, OSError, ValueError) as error:
         return None, False, f"{type(error).__name__}: {error}"
-    return path, True, ""
+    return path, made, ""
+
+
+def _remove_others(kept: Path, stem: str, photo_hash: str) -> None:
+    """Removes eyes of the same photo from other masks or of another size: training would see it twice."""
+    for path in kept.parent.glob(f"{glob.escape(stem)}-{'[0-9a-f]' * 12}{SUFFIX}"):
+        if path == kept:
+            continue
+        try:
+            other = eye_metadata(path).get("photo_sha256")
+        except PictureError:
+            continue  # whose it is cannot be known; the check of the data names it
+        if other == photo_hash:
+            path.unlink(missing_ok=True)
+
+
+def _distinct(photos: Iterable[Path], by_name: bool) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Photos without copies of one name, and those that masks, found by name, cannot tell apart."""
+    groups: dict[str, list[Path]] = {}
+    for photo in dict.fromkeys(photos):
+        groups.setdefault(photo.stem, []).append(photo)
+    kept: list[Path] = []
+    failed: list[tuple[str, str]] = []
+    for stem, group in groups.items():
+        different = _first_copies(group)
+        if by_name and len(different) > 1:
+            reason = f"{len(different)} photos are called {stem}, and masks go by that name. Rename them."
+            failed.extend((str(photo), reason) for photo in different)
+        else:
+            kept.extend(different)
+    return kept, failed
+
+
+def _first_copies(group: list[Path]) -> list[Path]:
+    if len(group) == 1:
+        return group
+    # A photo that cannot be read is a failure of its own later, not of the whole folder.
+    keys = {path: sha256_of(path) if path.is_file() else str(path) for path in group}
+    return list({key: path for path, key in reversed(keys.items())}.values())[::-1]
 
 
 def _jobs(
-    photos: Iterable[Path],
+    photos: Sequence[Path],
     out: Path,
     folders: Mapping[str, Path],
     lesions: Mapping[str, Path],
     size: int,
     healthy: bool,
 ) -> Iterator[_Job | tuple[Path, str]]:
+    found = {name: masks_of(photos, listed_masks(folder)) for name, folder in {**folders, **lesions}.items()}
     for photo in photos:
-        masks = {}
-        for name, folder in folders.items():
-            mask = find_mask(folder, photo)
-            if mask is None:
-                yield photo, f"no {name} mask for it in {folder}; add one or leave --{name} out"
-                break
-            masks[name] = mask
-        else:
-            given = {name: mask for name, folder in lesions.items() if (mask := find_mask(folder, photo))}
-            yield _Job(photo, masks, given, out, size, healthy)
+        given = {name: masks[photo.stem] for name, masks in found.items() if photo.stem in masks}
+        missing = next((name for name in folders if name not in given), None)
+        if missing is not None:
+            where = folders[missing]
+            yield photo, f"no {missing} mask for it in {where}; add one or leave --{missing} out"
+            continue
+        trees = {name: mask for name, mask in given.items() if name in folders}
+        known = {name: mask for name, mask in given.items() if name in lesions}
+        yield _Job(photo, trees, known, out, size, healthy)
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder, made where it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be the output folder ({error}). Give a folder that can be made and written."
+        ) from error
+    return Path(path)
+
+
+def check_workers(workers: int | None) -> None:
+    """Raises ConfigError where ``workers`` is no number of processes."""
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers cannot work. Give 1 or more, or leave it out for one a core.")
 
 
 def prepare_folder(
@@ -170,7 +190,8 @@ def prepare_folder(
     """Prepares every photo of a folder, once.
 
     An eye is one file, named after its photo and a hash of everything that went into it; files that are
-    there are not made again, so a run that was killed continues.
+    there are not made again, so a run that was killed continues. Eyes of the same photo in ``out`` from
+    other masks or of another size are removed.
 
     Args:
         photos: a folder, a glob or paths.
@@ -187,7 +208,8 @@ def prepare_folder(
 
     Raises:
         NoPicturesError: there are no photos.
-        ConfigError: arteries without veins, or an unknown type of lesion.
+        ConfigError: arteries without veins, an unknown type of lesion, or fewer than one worker.
+        OutputError: ``out`` cannot be made.
     """
     from tqdm.auto import tqdm
 
@@ -199,11 +221,13 @@ def prepare_folder(
         )
     given = {"vessels": vessels, "arteries": arteries, "veins": veins, "disc": discs}
     folders = {name: Path(folder) for name, folder in given.items() if folder is not None}
-    types = (
-        dict(lesions)
-        if isinstance(lesions, Mapping)
-        else (lesion_folders(lesions) if lesions is not None else {})
-    )
+    types: dict[str, str | os.PathLike[str]] = {}
+    ignored: list[Path] = []
+    if isinstance(lesions, Mapping):
+        types.update(lesions)
+    elif lesions is not None:
+        types.update(lesion_folders(lesions))
+        ignored = ignored_folders(lesions)
     for name in types:
         if name not in LESION_TYPES:
             raise ConfigError(
@@ -212,13 +236,12 @@ def prepare_folder(
     for name, folder in {**folders, **types}.items():
         if not Path(folder).is_dir():
             raise ConfigError(f"The folder of {name} masks, {folder}, is not there. Check the path.")
-    paths = [Path(p) for p in expand(photos)]
-    if not paths:
+    check_workers(workers)
+    paths, failed = _distinct([Path(p) for p in expand(photos)], by_name=bool(folders or types))
+    if not paths and not failed:
         raise NoPicturesError(f"{photos} holds no pictures. Give a folder of photographs.")
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
+    target = make_folder(out)
     jobs: list[_Job] = []
-    failed: list[tuple[str, str]] = []
     for item in _jobs(paths, target, folders, {k: Path(v) for k, v in types.items()}, size, healthy):
         if isinstance(item, _Job):
             jobs.append(item)
@@ -236,7 +259,7 @@ def prepare_folder(
                 continue
             eyes.append(path)
             made, reused = made + fresh, reused + (not fresh)
-    return PrepareReport(eyes, made, reused, failed)
+    return PrepareReport(eyes, made, reused, failed, ignored)
 
 
 def prepare_drawn_folder(
@@ -259,14 +282,15 @@ def prepare_drawn_folder(
         progress: show a bar; only on a terminal when None.
 
     Raises:
-        ConfigError: ``count`` below 1.
+        ConfigError: ``count`` or ``workers`` below 1.
+        OutputError: ``out`` cannot be made.
     """
     from tqdm.auto import tqdm
 
     if count < 1:
         raise ConfigError(f"{count} retinas cannot be drawn. Give 1 or more.")
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
+    check_workers(workers)
+    target = make_folder(out)
     jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{VERSION}{SUFFIX}") for k in range(count)]
     made = 0
     bar = tqdm(total=count, unit="eye", desc="draw", disable=None if progress is None else not progress)

@@ -158,6 +158,23 @@ def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
     )
 
 
+def eye_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a prepared eye says about itself, of any version, without its maps.
+
+    Raises:
+        PictureError: the file is missing, damaged or no prepared eye.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {})["eye"])["metadata"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise PictureError(
+            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
+        ) from error
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes beside, flushes to disk and renames, so that ``path`` never holds half a file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")

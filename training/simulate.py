@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -13,14 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from retina_fm.errors import ConfigError, RetinaError
+from retina_fm._files import sha256_of
+from retina_fm.errors import ConfigError, OutputError, RetinaError
+from retina_fm.pictures.sources import natural_key
 from retina_fm.training.lesion_shapes import LESION_TYPES
-from retina_fm.training.pairs import PHASES, Frame, PairSequence, write_pairs
-from retina_fm.training.prepare_folder import parallel
+from retina_fm.training.pairs import A_PHASE, PHASES, Frame, PairSequence, write_pairs
+from retina_fm.training.prepare_folder import check_workers, make_folder, parallel
 from retina_fm.training.prepared import PreparedEye, load_eye, write_whole
 
 if TYPE_CHECKING:
     from retina_fm.training.render import Rendered
+
+
+NOTES = {"Synthetic": "simulated angiogram, not a patient's"}
+"""What every picture says about itself."""
+RECORD = "sequence.json"
+FRAMES = A_PHASE * len(PHASES)
 
 
 @dataclass(frozen=True)
@@ -35,21 +44,21 @@ class SimulateReport:
 
 @dataclass(frozen=True)
 class _Job:
-    """One sequence; ``eye`` is a file, or None with a seed for a drawn retina."""
+    """One sequence; ``eye`` is a file, or None with a seed for a drawn retina; ``number`` counts an eye's."""
 
     eye: str | None
     name: str
     folder: Path
     seed: int
+    number: int
     size: int
     painting: float
-    patient: str
     animate: bool
 
 
-def _png(array: np.ndarray[Any, Any], **text: str) -> bytes:
+def _png(array: np.ndarray[Any, Any]) -> bytes:
     notes = PngImagePlugin.PngInfo()
-    for key, value in {"Synthetic": "simulated angiogram, not a patient's", **text}.items():
+    for key, value in NOTES.items():
         notes.add_text(key, value)
     buffer = BytesIO()
     Image.fromarray(array).save(buffer, "PNG", pnginfo=notes, compress_level=3)
@@ -73,11 +82,14 @@ def contact_sheet(rendered: Rendered, item: int = 0, tile: int = 256) -> Image.I
 
 
 def animation(rendered: Rendered, item: int = 0, side: int = 256) -> bytes:
-    """The twelve frames as an animated GIF."""
+    """The twelve frames as an animated GIF that says that it is synthetic."""
     frames = (rendered.frames[item].cpu().numpy() * 255).round().astype(np.uint8)
     pictures = [Image.fromarray(f).resize((side, side), Image.Resampling.BILINEAR) for f in frames]
     buffer = BytesIO()
-    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=350, loop=0)
+    comment = json.dumps(NOTES).encode()
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=350, loop=0, comment=comment
+    )
     return buffer.getvalue()
 
 
@@ -87,29 +99,41 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
     Raises:
         OutputError: the folder cannot be written.
     """
-    frames = (rendered.frames[0].cpu().numpy() * 255).round().astype(np.uint8)
-    photo = ((rendered.photo[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
-    write_whole(folder / "photo.png", _png(photo))
-    for number, frame in enumerate(frames):
-        write_whole(folder / f"frame{number:02d}.png", _png(frame))
-    write_whole(folder / "mask.png", _png((rendered.mask[0, 0].cpu().numpy() * 255).astype(np.uint8)))
-    for number, name in enumerate(LESION_TYPES):
-        lesion = rendered.lesions[0, number].cpu().numpy()
-        if lesion.max() > 0:
-            write_whole(folder / f"lesion_{name}.png", _png((lesion * 255).round().astype(np.uint8)))
-    if animate:
-        buffer = BytesIO()
-        contact_sheet(rendered).save(buffer, "PNG")
-        write_whole(folder / "sheet.png", buffer.getvalue())
-        write_whole(folder / "angiogram.gif", animation(rendered))
+    # A folder that is rendered again must not look complete, nor keep lesions that are not painted now.
+    try:
+        for old in (folder / RECORD, *folder.glob("lesion_*.png")):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}). Check that it is writable.") from error
+    files = _pictures(rendered, animate)
+    for name, content in files.items():
+        write_whole(folder / name, content)
     record = {
         **notes,
         "synthetic": True,
+        "files": list(files),
         "times": rendered.times[0].tolist(),
         "painted": bool(rendered.painted[0]),
         "parameters": rendered.parameters.as_lists(),
     }
-    write_whole(folder / "sequence.json", json.dumps(record).encode())
+    write_whole(folder / RECORD, json.dumps(record).encode())
+
+
+def _pictures(rendered: Rendered, animate: bool) -> dict[str, bytes]:
+    """The files of a sequence by name."""
+    frames = (rendered.frames[0].cpu().numpy() * 255).round().astype(np.uint8)
+    photo = ((rendered.photo[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+    files = {"photo.png": _png(photo)}
+    files |= {f"frame{number:02d}.png": _png(frame) for number, frame in enumerate(frames)}
+    files["mask.png"] = _png((rendered.mask[0, 0].cpu().numpy() * 255).astype(np.uint8))
+    for number, name in enumerate(LESION_TYPES):
+        lesion = rendered.lesions[0, number].cpu().numpy()
+        if lesion.max() > 0:
+            files[f"lesion_{name}.png"] = _png((lesion * 255).round().astype(np.uint8))
+    if animate:
+        files["sheet.png"] = _png(np.asarray(contact_sheet(rendered)))
+        files["angiogram.gif"] = animation(rendered)
+    return files
 
 
 def laterality(eye: PreparedEye) -> str:
@@ -124,32 +148,92 @@ def laterality(eye: PreparedEye) -> str:
     return "right" if eye.disc_centre[1] > eye.fovea_centre[1] else "left"
 
 
-def _run(job: _Job) -> tuple[bool, list[float], str, str]:
-    """Renders one sequence unless it is there: (made now, times, side, reason of failure)."""
-    done = job.folder / "sequence.json"
-    if done.exists():
-        record = json.loads(done.read_text())
-        return False, list(record["times"]), str(record.get("side", "")), ""
+def _record(folder: Path) -> dict[str, Any] | None:
+    """What a sequence's folder says about itself; None where a file is missing or the record is damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        complete = all((folder / name).is_file() for name in record["files"])
+        return dict(record) if complete and len(record["times"]) == FRAMES else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _origin(job: _Job, eye: PreparedEye | None) -> dict[str, Any]:
+    """Everything that decides a sequence; one that was rendered from anything else is rendered again."""
+    return {
+        "seed": job.seed,
+        "number": job.number,
+        "size": job.size if eye is None else eye.size,
+        "painting": job.painting,
+        "eye_sha256": None if job.eye is None else sha256_of(Path(job.eye)),
+    }
+
+
+def _generator_seed(job: _Job, origin: dict[str, Any], eye: PreparedEye) -> int:
+    """Drawn retinas go by their own seed, photos by what they show: neither by their place in a folder."""
+    if job.eye is None:
+        return job.seed
+    identity = eye.metadata.get("photo_sha256") or origin["eye_sha256"]
+    digest = hashlib.sha256(f"{job.seed}:{identity}:{job.number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # torch takes what fits into 63 bits
+
+
+def _is_done(job: _Job, origin: dict[str, Any]) -> bool:
+    record = _record(job.folder)
+    if record is None or {key: record.get(key, "") for key in origin} != origin:
+        return False
+    return not job.animate or {"sheet.png", "angiogram.gif"} <= set(record["files"])
+
+
+def _run(job: _Job) -> tuple[bool, str]:
+    """Renders one sequence unless it is there: (made now, reason of failure)."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums over threads would change the bytes
+    try:
+        return _render(job), ""
+    except (RetinaError, OSError, ValueError) as error:
+        return False, f"{type(error).__name__}: {error}"
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _render(job: _Job) -> bool:
     import torch
 
     from retina_fm.training.drawn import draw_retina
     from retina_fm.training.prepare import prepare_drawn
     from retina_fm.training.render import render_batch
 
-    torch.set_num_threads(1)
-    try:
-        eye: PreparedEye = (
-            prepare_drawn(draw_retina(job.seed, job.size)) if job.eye is None else load_eye(job.eye)
-        )
-        generator = torch.Generator().manual_seed(job.seed)
-        # Painted lesions come on top of the photo; the photo itself is kept as it lies.
-        rendered = render_batch([eye], generator, painting=job.painting, augment=False)
-        side = laterality(eye)
-        notes = {"name": job.name, "seed": job.seed, "side": side, "eye": eye.metadata}
-        write_sequence(rendered, job.folder, notes, animate=job.animate)
-    except (RetinaError, OSError, ValueError) as error:
-        return False, [], "", f"{type(error).__name__}: {error}"
-    return True, rendered.times[0].tolist(), side, ""
+    eye = None if job.eye is None else load_eye(job.eye)
+    origin = _origin(job, eye)
+    if _is_done(job, origin):
+        return False
+    if eye is None:
+        eye = prepare_drawn(draw_retina(job.seed, job.size))
+    generator = torch.Generator().manual_seed(_generator_seed(job, origin, eye))
+    # Painted lesions come on top of the photo; the photo itself is kept as it lies.
+    rendered = render_batch([eye], generator, painting=job.painting, augment=False)
+    patient = job.name if job.eye is None else ""
+    notes = {"name": job.name, "patient_id": patient, **origin, "side": laterality(eye), "eye": eye.metadata}
+    write_sequence(rendered, job.folder, notes, animate=job.animate)
+    return True
+
+
+def _distinct(eyes: Iterable[Path]) -> list[Path]:
+    """Eyes without those that are given twice.
+
+    Raises:
+        ConfigError: two that differ have one name, and so would have one folder.
+    """
+    found: dict[str, Path] = {}
+    for path in eyes:
+        first = found.setdefault(path.name, path)
+        same = first.resolve() == path.resolve()
+        if not same and first.is_file() and path.is_file() and sha256_of(first) != sha256_of(path):
+            raise ConfigError(f"{first} and {path} are two eyes of one name. Rename one of them.")
+    return list(found.values())
 
 
 def _jobs(
@@ -162,14 +246,55 @@ def _jobs(
     painting: float,
     animate: bool,
 ) -> Iterator[_Job]:
-    for number, path in enumerate(eyes):
+    for path in eyes:
         stem = path.name.removesuffix(".eye.safetensors")
         for k in range(sequences):
             name = f"{stem}-{k}"
-            yield _Job(str(path), name, out / name, seed + 1000 * number + k, size, painting, "", animate)
-    for number in range(drawn):
-        name = f"drawn-{seed + number}"
-        yield _Job(None, name, out / name, seed + number, size, painting, name, animate)
+            yield _Job(str(path), name, out / name, seed, k, size, painting, animate)
+    for number in range(seed, seed + drawn):
+        name = f"drawn-{number}"
+        yield _Job(None, name, out / name, number, 0, size, painting, animate)
+
+
+def _row(folder: Path, out: Path) -> PairSequence | None:
+    record = _record(folder)
+    if record is None:
+        return None
+    frames = tuple(
+        Frame(folder / f"frame{k:02d}.png", PHASES[k // A_PHASE], float(time))
+        for k, time in enumerate(record["times"])
+    )
+    name = folder.relative_to(out).as_posix()
+    patient, side = str(record.get("patient_id", "")), str(record.get("side", ""))
+    return PairSequence(name, folder / "photo.png", frames, patient, side, "simulated", "")
+
+
+def _write_table(out: Path, known: Collection[Path]) -> list[tuple[str, str]]:
+    """Writes ``pairs.csv`` of all sequences below ``out``; names those outside ``known`` that are damaged."""
+    folders = sorted({path.parent for path in out.rglob(RECORD)}, key=lambda path: (natural_key(path), path))
+    rows = {folder: _row(folder, out) for folder in folders}
+    whole = [row for row in rows.values() if row is not None]
+    if whole:
+        write_pairs(out / "pairs.csv", whole)
+    reason = f"{RECORD} is damaged or of an earlier version, or a picture is missing. Delete the folder."
+    return [(str(folder), reason) for folder, row in rows.items() if row is None and folder not in known]
+
+
+def check_settings(
+    *, drawn: int = 0, sequences: int = 1, painting: float = 0.5, workers: int | None = None
+) -> None:
+    """Refuses what cannot be rendered, before anything is prepared.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+    if drawn < 0:
+        raise ConfigError(f"{drawn} retinas cannot be drawn. Give 1 or more, or leave --drawn out.")
+    if sequences < 1:
+        raise ConfigError(f"{sequences} sequences of each photo are none. Give 1 or more.")
+    if not 0 <= painting <= 1:
+        raise ConfigError(f"painting is {painting:g}, but it is a share. Give 0 to 1.")
+    check_workers(workers)
 
 
 def simulate(
@@ -188,7 +313,9 @@ def simulate(
     """Renders sequences of prepared eyes or drawn retinas into a folder with ``pairs.csv``.
 
     A sequence is a folder: photo, twelve frames, knowledge mask, lesion maps, contact sheet, GIF, and
-    ``sequence.json`` with every parameter. Sequences that are there are kept, so a killed run continues.
+    ``sequence.json`` with every parameter. Sequences that are there are kept, so a killed run continues; one
+    that was rendered with another seed, size or painting, or from another eye, is rendered again.
+    ``pairs.csv`` lists every sequence below ``out``, those of earlier calls, too.
 
     Args:
         out: folder; made when it is missing.
@@ -196,41 +323,35 @@ def simulate(
         drawn: how many drawn retinas to render instead or beside.
         sequences: how many of each prepared eye.
         size: side of drawn retinas; prepared eyes keep theirs.
-        seed: of everything random; the same seed gives the same sequences.
+        seed: of everything random; a photo's sequences depend on it and on the photo, not on other photos.
         painting: probability that lesions are painted.
         animate: write contact sheet and GIF, too.
         workers: processes; one a core when None, in this process when 1.
         progress: show a bar; only on a terminal when None.
 
     Raises:
-        ConfigError: nothing to render.
-        OutputError: ``pairs.csv`` cannot be written.
+        ConfigError: nothing to render, a number out of its range, or two eyes of one name.
+        OutputError: ``out`` or ``pairs.csv`` cannot be written.
     """
     from tqdm.auto import tqdm
 
-    if (not eyes and drawn < 1) or sequences < 1:
+    check_settings(drawn=drawn, sequences=sequences, painting=painting, workers=workers)
+    if not eyes and drawn < 1:
         raise ConfigError("There is nothing to simulate. Give photos, or --drawn N with N of 1 or more.")
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
-    jobs = list(_jobs([Path(e) for e in eyes], drawn, target, sequences, size, seed, painting, animate))
-    made, reused, failed, rows = 0, 0, [], []
+    chosen = _distinct(Path(e) for e in eyes)
+    target = make_folder(out)
+    jobs = list(_jobs(chosen, drawn, target, sequences, size, seed, painting, animate))
+    made, reused = 0, 0
+    failed: list[tuple[str, str]] = []
     bar = tqdm(
         total=len(jobs), unit="sequence", desc="simulate", disable=None if progress is None else not progress
     )
     with bar:
-        for job, (fresh, times, side, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
+        for job, (fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
             bar.update()
             if reason:
                 failed.append((job.name, reason))
                 continue
             made, reused = made + fresh, reused + (not fresh)
-            frames = tuple(
-                Frame(job.folder / f"frame{k:02d}.png", PHASES[k // 4], float(time))
-                for k, time in enumerate(times)
-            )
-            rows.append(
-                PairSequence(job.name, job.folder / "photo.png", frames, job.patient, side, "simulated", "")
-            )
-    if rows:
-        write_pairs(target / "pairs.csv", rows)
+    failed += _write_table(target, {job.folder for job in jobs})
     return SimulateReport(target / "pairs.csv", made, reused, failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ def add(subparsers: Any) -> None:
         "prepare",
         help="photos to prepared eyes, from which angiograms are rendered",
         description="Finds vessels, disc, fovea and arrival times once a photo. A killed run continues where "
-        "it was; vessels are estimated where no masks are given.",
+        "it was; vessels are estimated where no masks are given. An eye of the same photo from other masks "
+        "or of another size is replaced.",
     )
     parser.add_argument("photos", nargs="*", help="folder, quoted glob, or files")
     parser.add_argument(
@@ -36,7 +38,9 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--veins", type=Path, help="folder of vein masks; needs --arteries")
     parser.add_argument("--discs", type=Path, help="folder of optic disc masks")
     parser.add_argument(
-        "--lesions", type=Path, help="folder with a sub-folder of masks for each type of lesion"
+        "--lesions",
+        type=Path,
+        help="folder with a sub-folder of masks for each type of lesion; others are named and left out",
     )
 
 
@@ -45,12 +49,20 @@ def photos_of(arguments: argparse.Namespace) -> Any:
     return arguments.photos[0] if len(arguments.photos) == 1 else arguments.photos
 
 
+def print_ignored(folders: Iterable[Path]) -> None:
+    """Names folders that no lesion has the name of, so that a misspelt one is not missed."""
+    for folder in folders:
+        print(f"ignored  {folder}: not the name of a type of lesion")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and report; 1 if any photo failed."""
     from retina_fm.cli.main import print_json
     from retina_fm.errors import ConfigError
     from retina_fm.training.prepare_folder import prepare_drawn_folder, prepare_folder
 
+    if arguments.drawn < 0:
+        raise ConfigError(f"{arguments.drawn} retinas cannot be drawn. Give 1 or more, or leave --drawn out.")
     if not arguments.photos and arguments.drawn < 1:
         raise ConfigError("There is nothing to prepare. Give photos, or --drawn N with N of 1 or more.")
     reports = []
@@ -81,10 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
     made, reused = sum(r.made for r in reports), sum(r.reused for r in reports)
     failed = [failure for report in reports for failure in report.failed]
+    ignored = [folder for report in reports for folder in report.ignored]
     if arguments.json:
         reasons = [{"photo": photo, "reason": reason} for photo, reason in failed]
-        print_json({"out": str(arguments.out), "made": made, "reused": reused, "failed": reasons})
+        named = [str(folder) for folder in ignored]
+        print_json(
+            {"out": str(arguments.out), "made": made, "reused": reused, "failed": reasons, "ignored": named}
+        )
         return int(bool(failed))
+    print_ignored(ignored)
     for photo, reason in failed:
         print(f"failed  {photo}: {reason}")
     print(f"{arguments.out}: {made} eyes prepared, {reused} reused, {len(failed)} failed")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from retina_fm.cli.prepare import add_mask_arguments, photos_of
+from retina_fm.cli.prepare import add_mask_arguments, photos_of, print_ignored
+
+if TYPE_CHECKING:
+    from retina_fm.training.prepare_folder import PrepareReport
 
 
 def add(subparsers: Any) -> None:
@@ -15,7 +21,9 @@ def add(subparsers: Any) -> None:
         "simulate",
         help="render angiograms for photos or drawn retinas",
         description="Writes sequences of twelve frames with photo, masks, parameters, contact sheet and GIF, "
-        "and pairs.csv. The same seed gives the same bytes. A killed run continues where it was.",
+        "and pairs.csv of all that is below --out. The same seed gives a photo the same bytes, whatever lies "
+        "beside it. A killed run continues where it was; what another seed, size, painting or eye gave is "
+        "rendered again.",
     )
     parser.add_argument("photos", nargs="*", help="folder, quoted glob, files, or a folder of prepared eyes")
     parser.add_argument("--drawn", type=int, default=0, metavar="N", help="draw N retinas instead of photos")
@@ -35,30 +43,22 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prepare where needed, render and report; 1 if anything failed."""
     from retina_fm.cli.main import print_json
-    from retina_fm.training.prepare_folder import prepare_folder
-    from retina_fm.training.simulate import simulate
+    from retina_fm.training.prepare_folder import make_folder
+    from retina_fm.training.simulate import check_settings, simulate
 
-    eyes: list[Path] = []
-    failed: list[tuple[str, str]] = []
-    if arguments.photos:
-        if len(arguments.photos) == 1 and Path(arguments.photos[0]).is_dir():
-            eyes = sorted(Path(arguments.photos[0]).glob("*.eye.safetensors"))
-        if not eyes:
-            prepared = prepare_folder(
-                photos_of(arguments),
-                arguments.out / "eyes",
-                vessels=arguments.vessels,
-                arteries=arguments.arteries,
-                veins=arguments.veins,
-                discs=arguments.discs,
-                lesions=arguments.lesions,
-                size=arguments.size,
-                workers=arguments.workers,
-            )
-            eyes, failed = prepared.eyes, list(prepared.failed)
+    check_settings(
+        drawn=arguments.drawn,
+        sequences=arguments.sequences,
+        painting=arguments.painting,
+        workers=arguments.workers,
+    )
+    make_folder(arguments.out)
+    prepared = _eyes(arguments)
+    if arguments.photos and not prepared.eyes and arguments.drawn < 1:
+        _refuse(prepared.failed)
     report = simulate(
         arguments.out,
-        eyes=eyes,
+        eyes=prepared.eyes,
         drawn=arguments.drawn,
         sequences=arguments.sequences,
         size=arguments.size,
@@ -66,14 +66,84 @@ def run(arguments: argparse.Namespace) -> int:
         painting=arguments.painting,
         workers=arguments.workers,
     )
-    failed += report.failed
+    failed = [*prepared.failed, *report.failed]
     if arguments.json:
-        reasons = [{"what": what, "reason": reason} for what, reason in failed]
         print_json(
-            {"pairs": str(report.pairs), "made": report.made, "reused": report.reused, "failed": reasons}
+            {
+                "pairs": str(report.pairs),
+                "made": report.made,
+                "reused": report.reused,
+                "failed": [{"what": what, "reason": reason} for what, reason in failed],
+                "ignored": [str(folder) for folder in prepared.ignored],
+            }
         )
         return int(bool(failed))
+    print_ignored(prepared.ignored)
     for what, reason in failed:
         print(f"failed  {what}: {reason}")
     print(f"{report.pairs}: {report.made} sequences rendered, {report.reused} reused, {len(failed)} failed")
     return int(bool(failed))
+
+
+def _eyes(arguments: argparse.Namespace) -> PrepareReport:
+    """Eyes of the photos: those of a folder that holds some, else prepared below ``--out``."""
+    from retina_fm.training.prepare_folder import PrepareReport, prepare_folder
+
+    if not arguments.photos:
+        return PrepareReport([], 0, 0)
+    if len(arguments.photos) == 1 and Path(arguments.photos[0]).is_dir():
+        eyes = sorted(Path(arguments.photos[0]).glob("*.eye.safetensors"))
+        if eyes:
+            return PrepareReport(eyes, 0, len(eyes))
+    return prepare_folder(
+        _photos(arguments),
+        arguments.out / "eyes",
+        vessels=arguments.vessels,
+        arteries=arguments.arteries,
+        veins=arguments.veins,
+        discs=arguments.discs,
+        lesions=arguments.lesions,
+        size=arguments.size,
+        workers=arguments.workers,
+    )
+
+
+def _photos(arguments: argparse.Namespace) -> Any:
+    """The photos; of a folder or glob, without what an earlier call wrote to ``--out`` below it.
+
+    Raises:
+        ConfigError: ``--out`` is the folder of the photos: the two could not be told apart.
+    """
+    from retina_fm.errors import ConfigError
+    from retina_fm.pictures.sources import expand, is_single
+
+    photos = photos_of(arguments)
+    if is_single(photos) or isinstance(photos, list):
+        return photos
+    out, root = arguments.out.resolve(), _fixed_part(Path(photos)).resolve()
+    if out == root:
+        raise ConfigError(f"--out is the folder of the photos, {root}. Give another folder, or one below it.")
+    if root not in out.parents:
+        return photos
+    return [path for path in expand(photos) if out not in Path(path).resolve().parents]
+
+
+def _fixed_part(photos: Path) -> Path:
+    """A folder itself, or of a glob what comes before its first wildcard."""
+    if photos.is_dir():
+        return photos
+    return next(parent for parent in photos.parents if not glob.has_magic(str(parent)))
+
+
+def _refuse(failed: Sequence[tuple[str, str]]) -> None:
+    """Says why there is nothing to render: the causes first, then the error.
+
+    Raises:
+        NoPicturesError: always.
+    """
+    from retina_fm.errors import NoPicturesError
+
+    for what, reason in failed:
+        print(f"failed  {what}: {reason}", file=sys.stderr)
+    first = f", the first because: {failed[0][1]}" if failed else ""
+    raise NoPicturesError(f"None of {len(failed)} photos could be prepared{first}. Mend or replace them.")

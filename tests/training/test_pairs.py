@@ -104,6 +104,11 @@ def _set(rows, index, **cells):
     rows[index].update(cells)
 
 
+def _halved(rows):
+    for i in range(12):
+        _set(rows, i, split="train" if i < 6 else "test")
+
+
 CASES = [
     ("missing frame", lambda rows: _set(rows, 2, frame="nowhere.png"), 4, "nowhere.png"),
     ("phase misspelt", lambda rows: _set(rows, 5, phase="venus"), 7, "venous"),
@@ -118,6 +123,7 @@ CASES = [
     ("flat transform", lambda rows: _set(rows, 1, transform="1 1 0 1 1 0"), 3, "undone"),
     ("frame twice", lambda rows: _set(rows, 1, frame=rows[0]["frame"]), 3, "twice"),
     ("no name", lambda rows: _set(rows, 1, sequence=""), 3, "sequence is empty"),
+    ("sequence in two parts", lambda rows: _halved(rows), 8, "'train' before and 'test' here"),
     ("colour frame", lambda rows: _set(rows, 6, frame=rows[6]["photo"]), 8, "colour"),
 ]
 
@@ -149,6 +155,52 @@ def test_a_person_in_two_parts_is_found(archive, tmp_path):
             row.update(patient_id="p1", split="train" if i < 12 else "test")
 
     assert any("one part" in str(p) for p in check_pairs(edited(archive, tmp_path, change)).problems)
+
+
+def test_blank_lines_do_not_shift_rows(archive, tmp_path):
+    path = edited(archive, tmp_path, lambda rows: _set(rows, 5, phase="venus"))
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, "", "", *lines]))
+    assert [p.row for p in check_pairs(path).problems] == [9]
+
+
+def test_rows_that_are_refused_are_not_missed_again(archive, tmp_path):
+    def change(rows):
+        for row in rows[:12]:
+            row.update(phase="venus")
+
+    report = check_pairs(edited(archive, tmp_path, change))
+    assert len(report.problems) == 12
+    assert all("not a phase" in str(p) for p in report.problems)
+    assert len(report.sequences) == 1
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_photo_in_two_parts_is_found(copied, archive, tmp_path):
+    def change(rows):
+        photo = rows[0]["photo"]
+        if copied:
+            photo = str(tmp_path / "copy.png")
+            (tmp_path / "copy.png").write_bytes((archive / "drawn-3" / "photo.png").read_bytes())
+        for i, row in enumerate(rows):
+            row.update(patient_id="", split="train" if i < 12 else "test")
+            row.update(photo=photo if i >= 12 else row["photo"])
+
+    (problem,) = check_pairs(edited(archive, tmp_path, change)).problems
+    assert "one part" in str(problem)
+    assert problem.row == 14
+
+
+def test_copies_of_one_frame_are_found(archive, tmp_path):
+    def change(rows):
+        for i, row in enumerate(rows[:12]):
+            copy = tmp_path / f"{i}.png"
+            copy.write_bytes((archive / "drawn-3" / "frame05.png").read_bytes())
+            row.update(frame=str(copy))
+
+    report = check_pairs(edited(archive, tmp_path, change))
+    assert [p.row for p in report.problems] == list(range(3, 14))
+    assert "copy of 0.png" in str(report.problems[0])
 
 
 def test_tables_without_columns_or_readable_text_are_refused(tmp_path):

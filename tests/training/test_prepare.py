@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from scipy import ndimage
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError
 from retina_fm.training import draw_retina, prepare_eye, prepare_view
 from retina_fm.training.arrival import distance_along
+from retina_fm.training.checks import check_data
 from retina_fm.training.prepare_folder import find_mask, lesion_folders, prepare_drawn_folder, prepare_folder
 from retina_fm.training.prepared import MAPS, load_eye
 
@@ -211,3 +214,63 @@ def test_healthy_photos_have_known_absence(drawn_retinas):
     assert eye.lesion_known.all()
     assert eye.lesions.max() == 0
     assert not prepare_eye(drawn_retinas[0].photo, size=128).lesion_known.any()
+
+
+def test_photos_that_share_a_name_are_refused_where_masks_go_by_it(folder, tmp_path):
+    (folder / "photos" / "more").mkdir()
+    for source, name in (("1.png", "0.png"), ("1.png", "1.png")):
+        (folder / "photos" / "more" / name).write_bytes((folder / "photos" / source).read_bytes())
+    report = prepare_folder(folder / "photos", tmp_path / "a", vessels=folder / "vessels", size=96, workers=1)
+    assert report.made == 1  # the copy of 1.png is one photo with it
+    assert {reason.split(",")[0] for _, reason in report.failed} == {"2 photos are called 0"}
+    assert len(report.failed) == 2
+    assert prepare_folder(folder / "photos", tmp_path / "b", size=96, workers=1).made == 3
+
+
+def test_preparing_again_replaces_the_eye_of_a_photo_and_no_other(folder, tmp_path):
+    out, photo = tmp_path / "eyes", folder / "photos" / "0.png"
+    (first,) = prepare_folder(photo, out, size=96, workers=1).eyes
+    stranger = out / "0-0123456789ab.eye.safetensors"
+    prepare_eye(draw_retina(5, 96, lesions={}).photo, size=96).save(stranger)
+    (second,) = prepare_folder(photo, out, vessels=folder / "vessels", size=96, workers=1).eyes
+    assert second != first
+    assert sorted(out.iterdir()) == sorted([second, stranger])
+
+
+def test_two_eyes_of_one_photo_are_reported(prepared_eyes, tmp_path):
+    eye = dataclasses.replace(prepared_eyes[0], metadata={"photo_sha256": "same"})
+    for name in ("a", "b"):
+        eye.save(tmp_path / f"{name}.eye.safetensors")
+    report = check_data(tmp_path)
+    assert ["of one photo" in str(p) for p in report.problems] == [True]
+    assert report.items == 1
+
+
+def test_a_coloured_lesion_mask_covers_as_much_as_a_white_one(folder, tmp_path):
+    mask = Image.new("RGB", (256, 256))
+    mask.paste((200, 0, 0), (100, 100, 140, 140))
+    (folder / "lesions" / "2. Haemorrhages").mkdir(parents=True)
+    mask.save(folder / "lesions" / "2. Haemorrhages" / "0.png")
+    report = prepare_folder(
+        folder / "photos" / "0.png", tmp_path / "eyes", lesions=folder / "lesions", size=96, workers=1
+    )
+    assert load_eye(report.eyes[0]).map("haemorrhage").max() == pytest.approx(1)
+
+
+def test_a_black_vessel_mask_is_a_failed_photo(folder, tmp_path):
+    Image.new("L", (256, 256)).save(folder / "vessels" / "0.png")
+    report = prepare_folder(
+        folder / "photos", tmp_path / "eyes", vessels=folder / "vessels", size=96, workers=1
+    )
+    assert report.made == 1
+    assert "vessels mask is black" in report.failed[0][1]
+
+
+def test_no_workers_and_an_output_that_is_a_file_are_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="workers"):
+        prepare_folder(folder / "photos", tmp_path / "eyes", workers=-1)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="output folder"):
+        prepare_folder(folder / "photos", tmp_path / "file")
+    with pytest.raises(OutputError, match="output folder"):
+        prepare_drawn_folder(1, tmp_path / "file", size=96)
