@@ -35,7 +35,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         os.umask(umask)
         scratch.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
         scratch.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -66,7 +66,8 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names that were just renamed in a folder last, where the system can."""
     if os.name != "posix":
         return  # folders cannot be opened elsewhere
     handle = os.open(folder, os.O_RDONLY)

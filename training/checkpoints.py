@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from retina_fm._files import write_json
+from retina_fm._files import sync_folder, write_json
 from retina_fm.errors import OutputError
 from retina_fm.training.presets import CHANGEABLE, Preset, setting, with_settings
 
@@ -92,7 +92,7 @@ def save_checkpoint(
             plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
             _write(part / f"{name}.safetensors", save(plain))
         _write(part / STATE, json.dumps(dict(state), indent=1).encode())
-        _sync_folder(part)
+        sync_folder(part)
         _replace_folder(part, final)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -220,15 +220,5 @@ def _replace_folder(part: Path, final: Path) -> None:
     if final.exists():
         final.rename(aside)
     part.rename(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # folders cannot be opened elsewhere
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,7 +30,7 @@ def test_a_folder_without_checkpoints_is_left_alone(tmp_path):
 def test_a_checkpoints_folder_is_on_disk_before_it_is_renamed(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(
-        checkpoints, "_sync_folder", lambda folder: synced.append((folder.name, folder.exists()))
+        checkpoints, "sync_folder", lambda folder: synced.append((folder.name, folder.exists()))
     )
     save(tmp_path, 2)
     assert synced == [(".step-00000002.part", True), (checkpoints.FOLDER, True)]
