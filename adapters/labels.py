@@ -115,13 +115,8 @@ def refuse_missing(array: np.ndarray) -> None:
 
 
 def _is_missing(value: Any) -> bool:
-    different = value != value
-    # pandas' NA is neither equal nor unequal to itself
-    return value is None or (isinstance(different, bool | np.bool_) and bool(different)) or _is_na(different)
-
-
-def _is_na(value: Any) -> bool:
-    return type(value).__name__ == "NAType"
+    # pandas' NA is neither equal nor unequal to itself; it is known by name, so that pandas is not needed
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def is_label_sets(y: Any) -> bool:

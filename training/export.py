@@ -217,11 +217,11 @@ def sources_table(data: Iterable[str | Path]) -> bytes:
 
 
 def _eye_photos(folder: Path) -> Iterator[tuple[str, str]]:
-    from retina_fm.training.prepared import load_eye
+    from retina_fm.training.prepared import eye_metadata
     from retina_fm.training.samples import list_eyes
 
     for path in list_eyes(folder):
-        about = load_eye(path).metadata
+        about = eye_metadata(path)
         yield str(about.get("source", path.name)), str(about.get("photo_sha256", ""))
 
 
