@@ -12,6 +12,7 @@ from PIL import Image
 
 from retina_fm.errors import ConfigError, PictureError
 from retina_fm.pictures import describe, expand
+from retina_fm.pictures.mask_names import masks_by_photo
 
 MOST_CLASSES = 32
 """More distinct values than this are grey levels, not classes."""
@@ -144,35 +145,34 @@ def mask_list(masks: Any, photos: Sequence[Any]) -> list[Any]:
 
 
 def pair_by_name(photos: Sequence[Any], masks: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Each photo with the mask of the same stem, or of the one stem that begins or ends with it.
+    """Each photo with the mask that is named after it; see :mod:`retina_fm.pictures.mask_names`.
 
     Raises:
-        ConfigError: a photo has no mask, or several that fit; one mask fits two photos; photos without names.
+        ConfigError: a photo has no mask, or several that fit; two photos of one name; photos without names.
     """
     if not all(isinstance(photo, str | os.PathLike) for photo in photos):
         raise ConfigError("A folder of masks goes with photos that have file names; pass a list of masks.")
-    stems = {Path(mask): Path(mask).stem for mask in masks}
+    known: dict[str, Any] = {}
+    for photo in photos:
+        other = known.setdefault(Path(photo).stem, photo)
+        if Path(other) != Path(photo):
+            raise ConfigError(
+                f"{describe(other)} and {describe(photo)} have one name, and masks go by names. "
+                "Rename one, or pass lists."
+            )
+    paths: dict[str, list[Path]] = {}
+    for mask in masks:
+        paths.setdefault(Path(mask).stem, []).append(Path(mask))
+    names = masks_by_photo(known, paths)
     pairs = []
-    taken: dict[Path, Any] = {}
     for photo in photos:
         stem = Path(photo).stem
-        found = [path for path, other in stems.items() if other == stem] or [
-            path
-            for path, other in stems.items()
-            if other.startswith((f"{stem}_", f"{stem}-", f"{stem}."))
-            or other.endswith((f"_{stem}", f"-{stem}"))
-        ]
+        found = [path for name in names.get(stem, []) for path in paths[name]]
         if len(found) != 1:
             what = "no mask" if not found else f"{len(found)} masks ({', '.join(p.name for p in found[:3])})"
             raise ConfigError(
                 f"{describe(photo)}: {what} of that name. Name it {stem}.png or {stem}_*.png, or pass lists."
             )
-        if found[0] in taken:
-            raise ConfigError(
-                f"{found[0].name} fits {describe(taken[found[0]])} and {describe(photo)}. Name masks as "
-                "their photos, or pass lists."
-            )
-        taken[found[0]] = photo
         pairs.append((photo, found[0]))
     return pairs
 

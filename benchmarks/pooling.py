@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import retina_fm
+from retina_fm.encoding.embedder import load_fast
 from retina_fm.evaluation.classifying import run_cell
 from retina_fm.evaluation.suite import Suite, read_suite
 from retina_fm.evaluation.tasks import Task
 from retina_fm.network import Encoder
+from retina_fm.network.pooling import DECODED
 from retina_fm.training.export import even_rotation, principal_directions
 
 Floats = NDArray[np.floating[Any]]
@@ -38,7 +39,7 @@ def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Bloc
         transform = dataclasses.replace(encoder.transform, size=size)
         rows, averages = [], []
         for path in paths:
-            view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
+            view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None].to(encoder.dtype)
             with torch.inference_mode():
                 statistics, maps, _ = Encoder._run(encoder, view, None, keep_maps=True)
             rows.append(statistics.float().numpy())
@@ -52,19 +53,24 @@ def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Bloc
 
 
 def scaled(blocks: Blocks, fit: Blocks, names: Sequence[str]) -> Floats:
-    """Chosen blocks side by side: each statistic centred and scaled, each block of equal variance."""
+    """Chosen blocks side by side: each statistic centred and scaled, each block of equal variance.
+
+    The decoder's lesion statistics get as much as all others together, as in the released pooling.
+    """
     parts = []
     for name in names:
         spread = fit[name].std(0)
         spread = np.maximum(spread, 0.1 * np.median(spread) + 1e-6)
-        parts.append((blocks[name] - fit[name].mean(0)) / spread / np.sqrt(len(spread)))
+        share = max(1, len(names) - 1) if name == DECODED else 1
+        parts.append((blocks[name] - fit[name].mean(0)) / spread * np.sqrt(share / len(spread)))
     return np.concatenate(parts, 1) * np.sqrt(1000)
 
 
-def variants(lesions: bool) -> dict[str, Callable[[Blocks, Blocks], Floats]]:
+def variants(present: Collection[str]) -> dict[str, Callable[[Blocks, Blocks], Floats]]:
     """Poolings by name: blocks of the photos and of the photographs to fit on, to features."""
     quantiles = (*LEVELS, "last")
-    whole = (*quantiles, "lesions") if lesions else quantiles
+    lesions = tuple(name for name in ("lesions", DECODED) if name in present)
+    whole = (*quantiles, *lesions)
 
     def plain(*names: str) -> Callable[[Blocks, Blocks], Floats]:
         return lambda blocks, fit: scaled(blocks, fit, names)
@@ -88,9 +94,12 @@ def variants(lesions: bool) -> dict[str, Callable[[Blocks, Blocks], Floats]]:
         "quantiles, stem to third downsampling": plain(*LEVELS),
         "the same and spread of the last map": plain(*quantiles),
     }
-    if lesions:
-        found["lesion statistics alone"] = plain("lesions")
-        found["quantiles and lesion statistics"] = plain(*LEVELS, "lesions")
+    if "lesions" in lesions:
+        found["the heads' lesion statistics alone"] = plain("lesions")
+        found["quantiles and the heads' lesion statistics"] = plain(*LEVELS, "lesions")
+    if DECODED in lesions:
+        found["the decoder's lesion statistics alone"] = plain(DECODED)
+        found["quantiles and the decoder's lesion statistics"] = plain(*LEVELS, DECODED)
     found["all blocks"] = plain(*whole)
     for length in (256, 512, 1024):
         found[f"all blocks, {length} principal directions"] = mapped(length, "principal")
@@ -137,7 +146,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     suite = read_suite(arguments.suite, root=arguments.root)
-    encoder = retina_fm.load(arguments.model)
+    encoder, _ = load_fast(arguments.model)
     size = arguments.size or encoder.transform.size
     jobs = [(a.task, p) for a in suite.asked for p in a.protocols if p in ("probe", "retrieval")]
     sets: dict[str, Blocks] = {}
@@ -150,7 +159,7 @@ def main() -> None:
     fit = {name: values[train] for name, values in sets[arguments.fit].items()}
     table: dict[str, dict[str, Any]] = {}
     halves: dict[str, list[list[float]]] = {}
-    for name, pooled in variants(encoder.lesion_heads is not None).items():
+    for name, pooled in variants(encoder.pooling.blocks).items():
         features = {data: pooled(blocks, fit) for data, blocks in sets.items()}
         whole = {t.name: figure(features[t.data][t.positions], t, suite, p) for t, p in jobs}
         halves[name] = [

@@ -12,18 +12,11 @@ reads them. A killed script goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from adapters_common import written
-
-from retina_fm.training.presets import preset_named
+from pretraining_common import call, curve, each_on_a_core, pretrain_command, run_name
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "preset": {},
@@ -37,61 +30,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 PRESET = "fundus2video-half"
 
 
-def trained(name: str, arguments: argparse.Namespace, cores: SimpleQueue[int]) -> dict[str, Any]:
+def trained(name: str, core: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One variant on one core, and what its validations said."""
-    run = arguments.runs / name.replace(" ", "_").replace("(", "").replace(")", "").replace(",", "")
+    run = arguments.runs / run_name(name)
     settings = {"curriculum.lesions_from": 2.0, **VARIANTS[name]}
     crops = settings.pop("curriculum.crops", None)
-    program = str(Path(sys.executable).with_name("retina-fm"))
-    command = [program, "pretrain", "--preset", PRESET, "--out", str(run), "--resume"]
-    command += [
-        "--schedule-minutes",
-        str(arguments.minutes),
-        "--save-minutes",
-        "2",
-        "--seed",
-        str(arguments.seed),
-    ]
-    command += ["--validate-minutes", str(arguments.every), "--vessels", *map(str, arguments.vessels)]
-    command += [part for folder in arguments.data for part in ("--data", str(folder))]
-    command += ["--crop", crops] if crops else []
-    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    core = cores.get()
-    try:
-        finished = subprocess.run(
-            command,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-            capture_output=True,
-            text=True,
-        )
-    finally:
-        cores.put(core)
-    if finished.returncode:
-        raise SystemExit(f"{name}: {finished.stderr[-2000:]}")
+    command = pretrain_command(
+        run,
+        preset=PRESET,
+        data=arguments.data,
+        vessels=arguments.vessels,
+        minutes=arguments.minutes,
+        every=arguments.every,
+        seed=arguments.seed,
+        crops=[crops] if crops else [],
+        settings=settings,
+    )
+    call(command, core)
     row = {"variant": name, "settings": settings, "windows": crops, "curve": curve(run)}
     print(name, row["curve"], flush=True)
     return row
-
-
-def curve(run: Path) -> list[dict[str, float]]:
-    """Minutes, samples and AUROC of each validation."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    batch = preset_named(PRESET).batch
-    clock = {row["step"]: row["minutes"] for row in rows if "minutes" in row}
-    points = []
-    for row in rows:
-        if "validation/vessel_auroc" in row:
-            step = row["step"]
-            near = min(clock, key=lambda other: abs(other - step))
-            points.append(
-                {
-                    "minutes": round(clock[near] * step / near, 1),
-                    "samples": step * batch,
-                    "auroc": round(row["validation/vessel_auroc"], 4),
-                }
-            )
-    return points
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -127,12 +85,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("build/trials"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/pretraining/trials.json"))
     arguments = parser.parse_args()
-    cores: SimpleQueue[int] = SimpleQueue()
-    own = sorted(os.sched_getaffinity(0))
-    for core in own:
-        cores.put(core)
-    with ThreadPoolExecutor(len(own)) as pool:
-        rows = list(pool.map(lambda name: trained(name, arguments, cores), arguments.only))
+    rows = each_on_a_core(lambda name, core: trained(name, core, arguments), arguments.only)
     written(arguments.out, {"minutes": arguments.minutes, "preset": PRESET, "rows": rows})
     plot(rows, arguments.out.with_suffix(".png"))
 

@@ -38,6 +38,7 @@ _HOMES = {
     "preset_named": "retina_fm.training.presets",
     "pretrain": "retina_fm.training.pretraining",
     "read_pairs": "retina_fm.training.pairs",
+    "register_archive": "retina_fm.training.register_archive",
     "register_sequence": "retina_fm.training.registration",
     "render_batch": "retina_fm.training.render",
     "render_parameters": "retina_fm.training.render",
@@ -78,6 +79,7 @@ __all__ = [
     "preset_named",
     "pretrain",
     "read_pairs",
+    "register_archive",
     "register_sequence",
     "render_batch",
     "render_parameters",
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from retina_fm.training.presets import preset_named as preset_named
     from retina_fm.training.presets import with_settings as with_settings
     from retina_fm.training.pretraining import pretrain as pretrain
+    from retina_fm.training.register_archive import register_archive as register_archive
     from retina_fm.training.registration import register_sequence as register_sequence
     from retina_fm.training.render import Rendered as Rendered
     from retina_fm.training.render import render_batch as render_batch

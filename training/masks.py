@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retina_fm.errors import ConfigError, PictureError
+from retina_fm.pictures.mask_names import masks_by_photo
 from retina_fm.pictures.sources import SUFFIXES
 
 # How people call the folders of masks.
@@ -36,31 +37,19 @@ def listed_masks(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _owner(stem: str, photos: Collection[str]) -> str | None:
-    """The photo that a mask is named after: its own name, or the longest that goes on with ``_`` or ``-``."""
-    if stem in photos:
-        return stem
-    ends = (place for place in range(len(stem) - 1, 0, -1) if stem[place] in "_-")
-    return next((stem[:place] for place in ends if stem[:place] in photos), None)
-
-
 def masks_of(photos: Iterable[Path], masks: Mapping[str, Path]) -> dict[str, Path]:
-    """The mask of each photo by the photo's stem; photos without one are left out.
+    """The mask of each photo by the photo's stem, the first by name of several; photos without are left out.
 
-    ``p1_2`` is a mask of ``p1`` only where there is no photo ``p1_2``. A photo is not its own mask.
+    A photo is not its own mask.
     """
     paths = set(photos)
-    stems = {photo.stem for photo in paths}
-    found: dict[str, Path] = {}
-    for stem, path in sorted(masks.items()):
-        owner = _owner(stem, stems)
-        if owner is not None and path not in paths:
-            found.setdefault(owner, path)  # an exact name sorts before the longer ones
-    return found
+    others = {stem: path for stem, path in masks.items() if path not in paths}
+    names = masks_by_photo((photo.stem for photo in paths), others)
+    return {photo: others[found[0]] for photo, found in names.items()}
 
 
 def find_mask(folder: Path, photo: Path) -> Path | None:
-    """The mask of a photo in ``folder``: same stem, or the stem and a suffix such as ``_1stHO``.
+    """The mask of a photo in ``folder``: same stem, or one named after it, such as ``_1stHO``.
 
     A mask that another photo beside this one is named after belongs to that one.
     """

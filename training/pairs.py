@@ -28,6 +28,7 @@ PHASES = ("arterial", "venous", "late")
 SPLITS = ("train", "val", "test")
 COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
 A_PHASE = 4  # frames chosen of each phase
+_FAINT = 16  # of 255: 4095 of 65535, the most that 12 bits reach in a file of 16
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class PairSequence:
     eye: str = ""
     source: str = ""
     split: str = ""
+
+    @property
+    def missing_phases(self) -> tuple[str, ...]:
+        """Phases without a frame; a sequence to train on has none."""
+        return tuple(phase for phase in PHASES if not any(frame.phase == phase for frame in self.frames))
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,16 @@ class PairsReport:
 
 
 def choose_frames(sequence: PairSequence) -> tuple[Frame, ...]:
-    """The twelve frames of training: four evenly spaced of each phase, with repeats where there are fewer."""
+    """The twelve frames of training: four evenly spaced of each phase, with repeats where there are fewer.
+
+    Raises:
+        ConfigError: a phase has no frame.
+    """
+    if sequence.missing_phases:
+        raise ConfigError(
+            f"Sequence {sequence.name!r} has no {sequence.missing_phases[0]} frame. Add one, or drop the "
+            "sequence."
+        )
     chosen: list[Frame] = []
     for phase in PHASES:
         frames = [frame for frame in sequence.frames if frame.phase == phase]
@@ -338,6 +353,7 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
     except PictureError as error:
         return [Problem(first, f"photo of sequence {sequence.name!r}: {error}")]
     size: tuple[int, ...] | None = None
+    brightest = 0
     known: dict[bytes, Frame] = {}
     for frame in sequence.frames:
         try:
@@ -368,6 +384,12 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
                 )
             )
         size = size or shape
+        brightest = max(brightest, int(picture.max()))
+    if 0 < brightest <= _FAINT:
+        text = (
+            f"the brightest pixel of sequence {sequence.name!r} is {brightest} of 255. Frames of 12 bits in "
+        )
+        problems.append(Problem(first, text + "files of 16 bits have to be multiplied by 16."))
     return problems
 
 

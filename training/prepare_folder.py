@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,6 +53,7 @@ class _Job:
     out: Path
     size: int
     healthy: bool = False
+    older: tuple[Path, ...] = ()  # eyes of a photo of this name that lie in ``out`` already
 
 
 def _key(job: _Job) -> str:
@@ -87,16 +87,16 @@ def _run(job: _Job) -> tuple[Path | None, bool, str]:
                 **{name: read_mask(mask) for name, mask in job.masks.items()},
             )
             eye.save(path)
-        _remove_others(path, job.photo.stem, photo_hash)
+        _remove_others(path, job.older, photo_hash)
     except (RetinaError, OSError, ValueError) as error:
         return None, False, f"{type(error).__name__}: {error}"
     return path, made, ""
 
 
-def _remove_others(kept: Path, stem: str, photo_hash: str) -> None:
+def _remove_others(kept: Path, older: Iterable[Path], photo_hash: str) -> None:
     """Removes eyes of the same photo from other masks or of another size: training would see it twice."""
-    for path in kept.parent.glob(f"{glob.escape(stem)}-{'[0-9a-f]' * 12}{SUFFIX}"):
-        if path == kept:
+    for path in older:
+        if path == kept or not path.exists():
             continue
         try:
             other = eye_metadata(path).get("photo_sha256")
@@ -104,6 +104,14 @@ def _remove_others(kept: Path, stem: str, photo_hash: str) -> None:
             continue  # whose it is cannot be known; the check of the data names it
         if other == photo_hash:
             path.unlink(missing_ok=True)
+
+
+def _eyes_by_photo(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Eyes in a folder by the name of their photo; the folder is listed once, not once a photo."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"*-{'[0-9a-f]' * 12}{SUFFIX}")):
+        found.setdefault(path.name.removesuffix(SUFFIX)[:-13], []).append(path)
+    return {name: tuple(paths) for name, paths in found.items()}
 
 
 def _distinct(photos: Iterable[Path], by_name: bool) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -140,6 +148,7 @@ def _jobs(
     healthy: bool,
 ) -> Iterator[_Job | tuple[Path, str]]:
     found = {name: masks_of(photos, listed_masks(folder)) for name, folder in {**folders, **lesions}.items()}
+    older = _eyes_by_photo(out)
     for photo in photos:
         given = {name: masks[photo.stem] for name, masks in found.items() if photo.stem in masks}
         missing = next((name for name in folders if name not in given), None)
@@ -149,7 +158,7 @@ def _jobs(
             continue
         trees = {name: mask for name, mask in given.items() if name in folders}
         known = {name: mask for name, mask in given.items() if name in lesions}
-        yield _Job(photo, trees, known, out, size, healthy)
+        yield _Job(photo, trees, known, out, size, healthy, older.get(photo.stem, ()))
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

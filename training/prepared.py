@@ -175,6 +175,23 @@ def eye_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
 
 
+def eye_size(path: str | os.PathLike[str]) -> int:
+    """Side of a prepared eye's maps in pixels, without reading them.
+
+    Raises:
+        PictureError: the file is missing, damaged or no prepared eye.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return int(file.get_slice("maps").get_shape()[-1])
+    except (OSError, SafetensorError, IndexError) as error:
+        raise PictureError(
+            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
+        ) from error
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes beside, flushes to disk and renames, so that ``path`` never holds half a file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")

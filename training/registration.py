@@ -1,13 +1,15 @@
 """Registers real, slightly misaligned angiogram frames onto their photograph, with a quality figure.
 
-Vessels are dark in the photo and bright (or, early and late, dark) in frames, so both are turned into line
-strength first. A coarse rotation, scale and shift from phase correlation in log-polar coordinates (Reddy and
-Chatterji 1996, IEEE TIP 5:1266; scikit-image) is refined until the lines correlate best.
+Vessels are dark in the photo. In frames they are bright, or, before the dye fills them, dark on the choroid's
+flush; so both are turned into line strength first, of either sign in frames. A coarse rotation, scale and
+shift from phase correlation in log-polar coordinates (Reddy and Chatterji 1996, IEEE TIP 5:1266;
+scikit-image) is refined until the lines correlate best over what both show.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +24,9 @@ from retina_fm.training.prepare import lit_field
 
 Map = NDArray[np.float32]
 WORK = 256  # registration works on pictures of this size
-ACCEPT = 0.25  # least correlation of line strengths for a frame to be used
+ACCEPT = 0.35  # least correlation of line strengths for a frame to be used; other eyes stay below it
+_RIM = 0.04  # of the field's radius: lines along the edge are not vessels
+_OVERLAP = 0.3  # of the photo's field: less in common says nothing
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Registration:
 
     Attributes:
         transform: a b c d e f, from the frame's pixels (x, y) to the photo's, centres at half-integers.
-        quality: correlation of line strengths after registration, 0 to 1; below 0.25 is not to be trusted.
+        quality: correlation of line strengths after registration, 0 to 1; below 0.35 is not to be trusted:
+            drawn retinas on another eye's photo reach 0.34.
         accepted: whether the quality suffices.
     """
 
@@ -40,8 +45,22 @@ class Registration:
     accepted: bool
 
 
-def _lines(grey: NDArray[np.uint8], *, bright: bool) -> Map:
-    """Line strength of a picture reduced to WORK pixels, clipped and smoothed; zero outside its field."""
+@dataclass(frozen=True)
+class _Lines:
+    """Line strength, zero outside the field, and the field itself as 0 and 1, both float32 (n, n)."""
+
+    strength: Map
+    inside: Map
+
+    @property
+    def half(self) -> _Lines:
+        """At half the resolution, where the way to the optimum is shorter."""
+        smooth = ndimage.gaussian_filter(self.strength, 2.0)
+        return _Lines(*(np.asarray(ndimage.zoom(m, 0.5, order=1), np.float32) for m in (smooth, self.inside)))
+
+
+def _lines(grey: NDArray[np.uint8], *, either_sign: bool) -> _Lines:
+    """Lines of a picture reduced to WORK pixels: dark ones, or those of either sign."""
     zoom = WORK / max(grey.shape)
     small = ndimage.zoom(grey.astype(np.float32), zoom, order=1)
     canvas = np.zeros((WORK, WORK), np.float32)
@@ -50,38 +69,53 @@ def _lines(grey: NDArray[np.uint8], *, bright: bool) -> Map:
     field = lit_field(picture)
     radius = float(np.sqrt(field.sum() / np.pi))
     flat = flatten(picture, field, radius)
-    strength = line_strength(-flat if bright else flat, field, radius)
-    return np.asarray(ndimage.gaussian_filter(np.clip(strength, 0, 12), 1.2), np.float32)
+    strength = line_strength(flat, field, radius)
+    if either_sign:
+        strength = np.maximum(strength, line_strength(-flat, field, radius))
+    inside = ndimage.binary_erosion(field, iterations=max(2, round(_RIM * radius)))
+    smooth = ndimage.gaussian_filter(np.clip(strength, 0, 12), 1.2) * inside
+    return _Lines(np.asarray(smooth, np.float32), inside.astype(np.float32))
 
 
 def _warp(image: Map, parameters: NDArray[np.float64]) -> Map:
-    """Resamples ``image`` by rotation, log scale and shift about the middle: target to source."""
+    """Resamples ``image`` by rotation, log scale and shift (in pixels of WORK) about the middle."""
     turn, grow, down, right = parameters
     cos, sin = np.cos(turn) * np.exp(grow), np.sin(turn) * np.exp(grow)
     matrix = np.array([[cos, -sin], [sin, cos]])
-    middle = np.array([(WORK - 1) / 2] * 2)
-    offset = middle - matrix @ middle + np.array([down, right])
+    middle = np.array([(len(image) - 1) / 2] * 2)
+    offset = middle - matrix @ middle + np.array([down, right]) * len(image) / WORK
     return np.asarray(ndimage.affine_transform(image, matrix, offset, order=1), np.float32)
 
 
-def _correlation(a: Map, b: Map) -> float:
-    both = (a > 0) & (b > 0)
-    if both.sum() < 200:
+def _correlation(fixed: _Lines, moving: _Lines, parameters: NDArray[np.float64]) -> float:
+    """Of line strengths over all that both fields show, lines or not: 0 for strangers."""
+    both = (fixed.inside > 0.5) & (_warp(moving.inside, parameters) > 0.5)
+    if both.sum() < _OVERLAP * (fixed.inside > 0.5).sum():
         return 0.0
-    x, y = a[both] - a[both].mean(), b[both] - b[both].mean()
-    return float((x * y).sum() / (np.sqrt((x * x).sum() * (y * y).sum()) + 1e-6))
+    a, b = fixed.strength[both], _warp(moving.strength, parameters)[both]
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
 
 
-def _coarse(fixed: Map, moving: Map) -> list[NDArray[np.float64]]:
+def need_scikit_image() -> tuple[Any, Any]:
+    """scikit-image's phase correlation and log-polar warp.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         registration: Any = importlib.import_module("skimage.registration")
-        warp_polar: Any = importlib.import_module("skimage.transform").warp_polar
+        transform: Any = importlib.import_module("skimage.transform")
     except ImportError as error:
         raise MissingDependencyError(
             "Registration needs scikit-image, which is not installed. "
             "Install it with: pip install 'retina-fm[train]'"
         ) from error
-    correlate = registration.phase_cross_correlation
+    return registration.phase_cross_correlation, transform.warp_polar
+
+
+def _coarse(fixed: Map, moving: Map) -> list[NDArray[np.float64]]:
+    correlate, warp_polar = need_scikit_image()
     spectra = []
     window = np.outer(np.hanning(WORK), np.hanning(WORK))
     for image in (fixed, moving):
@@ -89,7 +123,7 @@ def _coarse(fixed: Map, moving: Map) -> list[NDArray[np.float64]]:
         spectra.append(warp_polar(spectrum, radius=WORK // 2, scaling="log", output_shape=(360, WORK)))
     shift, _, _ = correlate(*(np.log1p(s[:180]) for s in spectra), upsample_factor=4, normalization=None)
     turn, grow = np.deg2rad(shift[0]), np.log(WORK / 2) * shift[1] / WORK
-    starts = []
+    starts = [np.zeros(4)]  # most cameras photograph both without moving
     for angle, scale in ((0.0, 0.0), (float(turn), float(grow)), (-float(turn), -float(grow))):
         if abs(angle) > 0.6 or abs(scale) > 0.4:
             continue
@@ -100,7 +134,10 @@ def _coarse(fixed: Map, moving: Map) -> list[NDArray[np.float64]]:
 
 
 def register_frame(
-    photo: NDArray[np.uint8], frame: NDArray[np.uint8], *, accept: float = ACCEPT
+    photo: NDArray[np.uint8],
+    frame: NDArray[np.uint8],
+    *,
+    accept: float = ACCEPT,
 ) -> Registration:
     """Finds where a frame lies on its photograph (rotation, scale, shift).
 
@@ -112,29 +149,30 @@ def register_frame(
     Raises:
         MissingDependencyError: scikit-image (extra ``train``) is not installed.
     """
-    fixed = _lines(photo[..., 1], bright=False)
-    moving = _lines(frame, bright=True)
-    best, where = 0.0, np.zeros(4)
-    for start in _coarse(fixed, moving):
-        found = _refine(fixed, moving, start)
-        quality = _correlation(fixed, _warp(moving, found))
-        if quality > best:
-            best, where = quality, found
-    return Registration(_as_affine(where, photo.shape[:2], frame.shape), best, best >= accept)
+    fixed, moving = _lines(photo[..., 1], either_sign=False), _lines(frame, either_sign=True)
+    where, quality = _search(fixed, moving, _coarse(fixed.strength, moving.strength))
+    return Registration(_as_affine(where, photo.shape[:2], frame.shape), quality, quality >= accept)
 
 
-def _refine(fixed: Map, moving: Map, start: NDArray[np.float64]) -> NDArray[np.float64]:
+def _search(
+    fixed: _Lines, moving: _Lines, starts: Iterable[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], float]:
+    """The best of all starts at half the resolution, refined at the full one, and its correlation."""
+    rough = fixed.half, moving.half
+    first = max((_refine(*rough, start) for start in starts), key=lambda found: _correlation(*rough, found))
+    where = _refine(fixed, moving, first)
+    return where, max(0.0, _correlation(fixed, moving, where))
+
+
+def _refine(fixed: _Lines, moving: _Lines, start: NDArray[np.float64]) -> NDArray[np.float64]:
     unit = np.array([0.03, 0.03, 4.0, 4.0])  # steps of like effect: radians, log scale, pixels
-    current = start
-    for sigma in (3.0, 1.0):
-        a, b = ndimage.gaussian_filter(fixed, sigma), ndimage.gaussian_filter(moving, sigma)
 
-        def cost(p: NDArray[np.float64], a: Map = a, b: Map = b) -> float:
-            return -_correlation(a, _warp(b, p * unit))
+    def cost(p: NDArray[np.float64]) -> float:
+        return -_correlation(fixed, moving, p * unit)
 
-        options = {"maxiter": 8, "xtol": 1e-2}
-        current = unit * optimize.minimize(cost, current / unit, method="Powell", options=options).x
-    return np.asarray(current, np.float64)
+    options = {"maxiter": 4, "xtol": 1e-2, "ftol": 1e-3}
+    found = optimize.minimize(cost, start / unit, method="Powell", options=options).x
+    return np.asarray(found * unit, np.float64)
 
 
 def _as_affine(
@@ -159,6 +197,29 @@ def register_sequence(
 ) -> tuple[PairSequence, list[tuple[str, float]]]:
     """Registers every frame of a sequence; frames below the quality are dropped and listed with it.
 
+    Frames that have a transform keep it. Where a whole phase is dropped, what is left is no sequence to train
+    on: see :attr:`~retina_fm.training.pairs.PairSequence.missing_phases`.
+
+    Raises:
+        PictureError: a file cannot be read.
+        MissingDependencyError: scikit-image is not installed.
+    """
+    kept, found = [], register_frames(sequence, accept=accept)
+    rejected = []
+    for frame, result in zip(sequence.frames, found, strict=True):
+        if result.accepted:
+            kept.append(replace(frame, transform=result.transform))
+        else:
+            rejected.append((str(frame.path), result.quality))
+    return replace(sequence, frames=tuple(kept)), rejected
+
+
+def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[Registration]:
+    """Where each frame of a sequence lies on its photo; a transform that is given has quality 1.
+
+    An eye moves little between frames, so those that are not accepted are looked for once more from where the
+    best frame of the sequence lies.
+
     Raises:
         PictureError: a file cannot be read.
         MissingDependencyError: scikit-image is not installed.
@@ -166,12 +227,26 @@ def register_sequence(
     from retina_fm.pictures import read_picture
 
     photo = read_picture(sequence.photo)
-    kept, rejected = [], []
-    for frame in sequence.frames:
-        grey = read_picture(frame.path).mean(2).astype(np.uint8)
-        found = register_frame(photo, grey, accept=accept)
-        if found.accepted:
-            kept.append(replace(frame, transform=found.transform))
-        else:
-            rejected.append((str(frame.path), found.quality))
-    return replace(sequence, frames=tuple(kept)), rejected
+    fixed = _lines(photo[..., 1], either_sign=False)
+    lines: dict[int, _Lines] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    found: dict[int, tuple[NDArray[np.float64], float]] = {}
+    for number, frame in enumerate(sequence.frames):
+        if frame.transform is None:
+            grey = read_picture(frame.path).mean(2).astype(np.uint8)
+            lines[number], shapes[number] = _lines(grey, either_sign=True), grey.shape
+            found[number] = _search(fixed, lines[number], _coarse(fixed.strength, lines[number].strength))
+    best = max(found, key=lambda number: found[number][1], default=0)
+    for number, (_, quality) in list(found.items()):
+        if quality < accept <= found[best][1] and shapes[number] == shapes[best]:
+            again = _search(fixed, lines[number], [found[best][0]])
+            found[number] = max(found[number], again, key=lambda one: one[1])
+    result = []
+    for number, frame in enumerate(sequence.frames):
+        if frame.transform is not None:
+            result.append(Registration(frame.transform, 1.0, accepted=True))
+            continue
+        where, quality = found[number]
+        affine = _as_affine(where, photo.shape[:2], shapes[number])
+        result.append(Registration(affine, quality, quality >= accept))
+    return result

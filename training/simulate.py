@@ -20,7 +20,7 @@ from retina_fm.pictures.sources import natural_key
 from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.pairs import A_PHASE, PHASES, Frame, PairSequence, write_pairs
 from retina_fm.training.prepare_folder import check_workers, make_folder, parallel
-from retina_fm.training.prepared import PreparedEye, load_eye, write_whole
+from retina_fm.training.prepared import PreparedEye, eye_size, load_eye, write_whole
 
 if TYPE_CHECKING:
     from retina_fm.training.render import Rendered
@@ -158,12 +158,12 @@ def _record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _origin(job: _Job, eye: PreparedEye | None) -> dict[str, Any]:
+def _origin(job: _Job) -> dict[str, Any]:
     """Everything that decides a sequence; one that was rendered from anything else is rendered again."""
     return {
         "seed": job.seed,
         "number": job.number,
-        "size": job.size if eye is None else eye.size,
+        "size": job.size if job.eye is None else eye_size(job.eye),
         "painting": job.painting,
         "eye_sha256": None if job.eye is None else sha256_of(Path(job.eye)),
     }
@@ -206,12 +206,10 @@ def _render(job: _Job) -> bool:
     from retina_fm.training.prepare import prepare_drawn
     from retina_fm.training.render import render_batch
 
-    eye = None if job.eye is None else load_eye(job.eye)
-    origin = _origin(job, eye)
+    origin = _origin(job)
     if _is_done(job, origin):
         return False
-    if eye is None:
-        eye = prepare_drawn(draw_retina(job.seed, job.size))
+    eye = prepare_drawn(draw_retina(job.seed, job.size)) if job.eye is None else load_eye(job.eye)
     generator = torch.Generator().manual_seed(_generator_seed(job, origin, eye))
     # Painted lesions come on top of the photo; the photo itself is kept as it lies.
     rendered = render_batch([eye], generator, painting=job.painting, augment=False)

@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "simulate",
     "prepare",
+    "register",
     "pretrain",
     "export",
     "generate",

@@ -325,13 +325,17 @@ def test_an_encoder_of_an_odd_size_is_refused_in_plain_words() -> None:
         working_transform(Transform(size=392), None)
 
 
-def test_masks_are_paired_once_and_by_name(tmp_path: Path) -> None:
+def test_masks_are_paired_by_name(tmp_path: Path) -> None:
     photos = [tmp_path / "a.png", tmp_path / "a_left.png"]
-    with pytest.raises(ConfigError, match=r"a_left\.png fits .*a\.png and .*a_left\.png"):
+    with pytest.raises(ConfigError, match=r"a\.png: no mask of that name"):
         pair_by_name(photos, [tmp_path / "a_left.png"])
     both = [tmp_path / "a_mask.png", tmp_path / "a_left_mask.png"]
+    assert pair_by_name(photos, both) == list(zip(photos, both, strict=True))
+    assert pair_by_name([photos[0]] * 2, both[:1]) == [(photos[0], both[0])] * 2
     with pytest.raises(ConfigError, match="2 masks"):
-        pair_by_name(photos, both)
+        pair_by_name(photos, [*both, tmp_path / "a_2.png"])
+    with pytest.raises(ConfigError, match="have one name"):
+        pair_by_name([photos[0], tmp_path / "b" / "a.png"], both)
     with pytest.raises(ConfigError, match="have file names"):
         pair_by_name([np.zeros((8, 8, 3))], both)
 

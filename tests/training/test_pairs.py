@@ -340,3 +340,6 @@ def test_a_registered_sequence_lists_rejected_frames(archive):
     kept, rejected = register_sequence(chosen, accept=2.0)
     assert kept.frames == ()
     assert rejected[0][0].endswith("frame06.png")
+    assert kept.missing_phases == ("arterial", "venous", "late")
+    with pytest.raises(ConfigError, match="has no arterial frame"):
+        choose_frames(kept)
