@@ -35,6 +35,7 @@ _JOURNAL = ".registration.jsonl"  # a line a sequence, as soon as it is known
 _VERSION = 1
 _TILES = 8  # of the checkerboard, a side
 _SIDE = 512  # of the checkerboard in pixels
+_DARK = 16  # of 255: beside the field of view
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,8 @@ def checkerboard(photo: Path, frame: Frame) -> bytes:
     scale = _SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # in the frame vessels are bright, in the photo dark: turned round they are easier to follow
-    first = np.asarray(Image.fromarray(255 - colour[..., 1]).resize(size, Image.Resampling.BILINEAR))
+    turned = np.where(colour.max(2) > _DARK, 255 - colour[..., 1], 0).astype(np.uint8)
+    first = np.asarray(Image.fromarray(turned).resize(size, Image.Resampling.BILINEAR))
     second = np.asarray(Image.fromarray(moved.clip(0, 255).astype(np.uint8)).resize(size))
     down, right = (np.arange(n) * _TILES // n for n in (size[1], size[0]))
     board = np.where((down[:, None] + right) % 2 == 0, _stretched(first), _stretched(second))

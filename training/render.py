@@ -19,6 +19,7 @@ from retina_fm.training.camera import degrade_photo, expose, moved, vignette
 from retina_fm.training.counter_noise import gaussian_noise
 from retina_fm.training.dye import arterial_delay, arterial_input, front, laminar_delay, slow_rise
 from retina_fm.training.eye_batch import EyeBatch, Window, open_window, stack_eyes
+from retina_fm.training.neighbourhoods import highest_around, mean_around
 from retina_fm.training.parameters import FRAMES, Parameters, draw_parameters
 from retina_fm.training.prepared import PreparedEye
 
@@ -82,7 +83,7 @@ class _Scene:
         fine = gaussian_noise(p["noise_seed"], height // 2 + 1, width // 2 + 1)
         fine = F.interpolate(fine, (height, width), mode="bilinear", align_corners=False)
         network = 1 - 2.2 * fine.abs().clamp(max=0.9)  # ridges of noise: the mesh of capillaries
-        patchy = paint.fine_field(p["patchy_field"], height, width)
+        self.patchy = patchy = paint.fine_field(p["patchy_field"], height, width)
         texture = p["texture"].view(_ONE)
         self.capillary = maps["capillary"] * (1 + texture * (0.3 * network + 0.12 * patchy)).clamp(min=0.1)
         mottle = 1 + texture * (0.06 * fine + 0.08 * patchy + 0.06 * patches) + 0.9 * (maps["choroid"] - 0.5)
@@ -103,7 +104,8 @@ class _Scene:
     def _lesions(self, height: int, width: int) -> None:
         p, lesions = self.p, self.lesions
         spot = [lesions[:, i : i + 1] for i in range(paint.COUNT)]
-        self.perfused = 1 - self._nonperfusion(height, width)
+        uneven = paint.fine_field(p["leak_field"], height, width)
+        self.perfused = 1 - self._nonperfusion(uneven)
         self.capillary = self.capillary * self.perfused
         self.choroid = self.choroid * (0.45 + 0.55 * self.perfused)
         small = 1 - (self.maps["calibre"] / 0.006).clamp(0, 1)
@@ -114,7 +116,6 @@ class _Scene:
         self._stains(spot[paint.DRUSEN], spot[paint.SCAR])
         self.aneurysm = 0.75 * spot[paint.MICROANEURYSM]
         self.aneurysm_delay = self.artery_delay + 0.7 * p["transit"].view(_ONE)
-        uneven = paint.fine_field(p["leak_field"], height, width)
         edge = (4 * self.perfused * (1 - self.perfused)).clamp(0, 1)
         source = 0.9 * spot[paint.MICROANEURYSM] * (uneven > -0.3) + 0.05 * edge * (uneven > 0.4)
         source = source + 0.3 * (spot[paint.COTTON_WOOL] > 0.2) * (uneven > 0)
@@ -131,27 +132,17 @@ class _Scene:
         scars are dark in their middle and stain at the rim; drusen stain late.
         """
         defect = self.p["window_defect"].view(_ONE)
-        rim = (F.max_pool2d(scar, 5, 1, 2) - 0.7 * scar).clamp_(0, 1)
+        rim = (highest_around(scar) - 0.7 * scar).clamp_(0, 1)
         self.at_once = 0.5 * drusen + (1.95 * defect - 0.65) * scar
         self.late = 0.32 * drusen + 0.4 * (1 - defect) * rim + (0.18 - 0.03 * defect) * scar
 
-    def _nonperfusion(self, height: int, width: int) -> Tensor:
+    def _nonperfusion(self, ragged: Tensor) -> Tensor:
         """Areas without capillaries: dark from the first frame on (ETDRS report 11, 1991)."""
-        amount = self.p["nonperfusion"].view(_ONE)
+        field = paint.fine_field(self.p["nonperfusion_field"], *ragged.shape[-2:])
         # Three scales: closed arterioles leave angular areas with ragged margins, not round ones.
-        field = paint.fine_field(self.p["nonperfusion_field"], height, width)
-        ragged = paint.fine_field(self.p["leak_field"], height, width)
+        closed = torch.sigmoid((field + 0.4 * ragged + 0.35 * self.patchy - 1.1) * 16)
         away = 1 - self.maps["macula"].clamp(0, 1)
-        return (
-            amount
-            * torch.sigmoid(
-                (field + 0.4 * ragged + 0.35 * paint.fine_field(self.p["patchy_field"], height, width) - 1.1)
-                * 16
-            )
-            * away
-            * (1 - self.maps["disc"])
-            * self.field
-        )
+        return self.p["nonperfusion"].view(_ONE) * closed * away * (1 - self.maps["disc"]) * self.field
 
     def _blockage(self, spot: list[Tensor]) -> Tensor:
         """Share of light that blood and exudates hide (Schatz 1978: blocked fluorescence).
@@ -169,7 +160,7 @@ def _spread(source: Tensor, reach: int) -> Tensor:
     if reach > 1:
         source = F.avg_pool2d(source, reach, ceil_mode=True)
     for _ in range(2):
-        source = F.avg_pool2d(source, 5, 1, 2, count_include_pad=False)
+        source = mean_around(source)
     if reach > 1:
         source = F.interpolate(source, (height, width), mode="bilinear", align_corners=False)
     return source

@@ -21,8 +21,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--accept",
         type=float,
-        default=0.35,
-        help="least quality, the correlation of photo's and frame's lines (0.35)",
+        default=0.3,
+        help="least quality, the correlation of photo's and frame's lines (0.3)",
     )
     parser.add_argument("--workers", type=int, help="processes (one a core)")
     parser.add_argument("--json", action="store_true", help="report as JSON")

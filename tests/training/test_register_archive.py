@@ -70,7 +70,7 @@ def test_every_frame_has_its_quality_and_every_sequence_a_picture(result):
     assert len(rows) == 8
     assert sum(int(row["accepted"]) for row in rows) == 7
     refused = [float(row["quality"]) for row in rows if row["accepted"] == "0"]
-    assert max(refused) < 0.35 < min(float(row["quality"]) for row in rows if row["accepted"] == "1")
+    assert max(refused) < 0.3 < min(float(row["quality"]) for row in rows if row["accepted"] == "1")
     boards = sorted((folder / "overlays").iterdir())
     assert len(boards) == 2
     with Image.open(boards[0]) as board:
