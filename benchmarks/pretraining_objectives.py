@@ -92,7 +92,9 @@ def judged(weights: str, lesions: bool, arguments: argparse.Namespace) -> dict[s
     """Probes and retrieval by pooling: the encoder's own statistics, then lesion maps' beside them."""
     suite = read_suite(arguments.suite, root=arguments.root)
     encoder, _ = load_fast(weights)
-    jobs = [(a.task, p) for a in suite.asked for p in a.protocols if p in ("probe", "retrieval")]
+    wanted = ("probe", "retrieval")
+    jobs = [(a.task, p) for a in suite.asked for p in a.protocols if p in wanted]
+    jobs = [(task, protocol) for task, protocol in jobs if task.data in arguments.sets]
     sets = {}
     for data in {task.data for task, _ in jobs}:
         paths = [Path(row.path) for row in suite.manifest(data).rows]
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--vessels", type=Path, nargs=2, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--suite", default=str(Path(__file__).parent / "development.toml"))
+    parser.add_argument("--sets", nargs="*", default=["idrid", "rahim", "odir"], help="idrid among them")
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--size", type=int, default=384, help="side of the views that are judged")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))

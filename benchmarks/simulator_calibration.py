@@ -4,7 +4,8 @@ python benchmarks/simulator_calibration.py --eyes EYES [EYES ...] --frames FFA_F
 
 Prints, for each phase, figures of simulated frames beside the spread of real ones, and a two-sample test:
 classifiers that are to tell simulated from real frames, each fold with a set of photographs that the others
-have not seen. Real frames without a phase (under ``disease``) stand in for late ones. Writes
+have not seen. Real frames without a phase (under ``disease``) stand in for late ones. With --model the frames
+are those that a generator makes of the same photos. Writes
 ``calibration.json`` and ``calibration.png`` (distributions, no pictures) under --out.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import wasserstein_distance
-from simulator_frames import PHASES, Seen, real_frames, simulated_frames
+from simulator_frames import PHASES, Seen, generated_frames, real_frames, simulated_frames
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -199,12 +200,16 @@ def main() -> None:
     parser.add_argument("--eyes", type=Path, nargs="+", required=True, help="folders of prepared eyes")
     parser.add_argument("--frames", type=Path, required=True, help="folder ffa_frames")
     parser.add_argument("--limit", type=int, default=24, help="eyes a folder (24)")
+    parser.add_argument("--model", help="weights whose frames to judge instead of simulated ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for calibration.json and calibration.png")
     options = parser.parse_args()
     torch.set_num_threads(1)
     real, tables = real_frames(options.frames)
-    simulated, _ = simulated_frames(options.eyes, tables, options.limit, options.seed)
+    if options.model:
+        simulated = generated_frames(options.eyes, tables, options.limit, options.seed, options.model)
+    else:
+        simulated, _ = simulated_frames(options.eyes, tables, options.limit, options.seed)
     seen = [*real, *simulated]
     labelled = [f for f in seen if f.phase != "late"]
     result = {

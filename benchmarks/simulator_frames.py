@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, stats
 
+from retina_fm.encoding.precision import fastest_precision
+from retina_fm.generation import generate_frames, step_in
+from retina_fm.models import load_generator
+from retina_fm.network.masks import OUTSIDE
 from retina_fm.training import load_eye, render_batch
 
 Grey = NDArray[np.uint8]
@@ -138,6 +142,12 @@ def stored(frame: Grey, tables: Any) -> Grey:
     return np.asarray(Image.open(buffer))
 
 
+def chosen_eyes(folder: Path, limit: int) -> list[Path]:
+    """Up to ``limit`` prepared eyes of a folder, evenly over it."""
+    files = sorted(folder.glob("*.eye.safetensors"))
+    return files[:: max(1, len(files) // limit)][:limit]
+
+
 def simulated_frames(
     folders: Sequence[Path], tables: Any, limit: int, seed: int, painting: float = 0.5
 ) -> tuple[list[Seen], dict[str, list[Grey]]]:
@@ -145,9 +155,7 @@ def simulated_frames(
     seen: list[Seen] = []
     pictures: dict[str, list[Grey]] = {phase: [] for phase in PHASES}
     for folder in folders:
-        files = sorted(folder.glob("*.eye.safetensors"))
-        files = files[:: max(1, len(files) // limit)][:limit]
-        for number, file in enumerate(files):
+        for number, file in enumerate(chosen_eyes(folder, limit)):
             eye = load_eye(file)
             generator = torch.Generator().manual_seed(seed + number)
             slots = torch.randint(0, 4, (1, 3), generator=generator) + torch.tensor([[0, 4, 8]])
@@ -157,3 +165,23 @@ def simulated_frames(
                 pictures[phase].append(stored(frame, tables))
                 seen.append(measure(pictures[phase][-1], folder.name, file.stem, phase, False))
     return seen, pictures
+
+
+def generated_frames(folders: Sequence[Path], tables: Any, limit: int, seed: int, model: str) -> list[Seen]:
+    """The same of the frames that a generator makes of the eyes' photos."""
+    seen: list[Seen] = []
+    generator = load_generator(model).eval()
+    step = step_in(generator, fastest_precision(torch.device("cpu")).dtype)
+    for folder in folders:
+        for number, file in enumerate(chosen_eyes(folder, limit)):
+            eye = load_eye(file)
+            light = torch.from_numpy(eye.photo).permute(2, 0, 1).float() / 127.5 - 1
+            photo = torch.where(torch.from_numpy(eye.field_of_view), light, OUTSIDE)[None]
+            video = (
+                ((generate_frames(step, photo)[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+            )
+            random = torch.Generator().manual_seed(seed + number)
+            slots = torch.randint(0, 4, (3,), generator=random) + torch.tensor([0, 4, 8])
+            for phase, slot in zip(PHASES, slots.tolist(), strict=True):
+                seen.append(measure(stored(video[slot], tables), folder.name, file.stem, phase, False))
+    return seen

@@ -380,7 +380,7 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
                     frame.row,
                     f"{frame.path.name} is {shape[1]} x {shape[0]} pixels, not "
                     f"{expected[1]} x {expected[0]}. "
-                    "Resize it to the photo's pixels, give a transform, or register the sequence.",
+                    "Resize it to the photo's pixels, give a transform, or find it with: retina-fm register",
                 )
             )
         size = size or shape

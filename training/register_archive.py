@@ -65,6 +65,7 @@ class _Job:
 
     sequence: PairSequence
     key: str
+    overlay: Path
 
 
 def _key(sequence: PairSequence) -> str:
@@ -79,7 +80,11 @@ def _key(sequence: PairSequence) -> str:
 def _run(job: _Job) -> tuple[list[Registration], str]:
     """Where the frames of one sequence lie, or the reason why that cannot be known."""
     try:
-        return register_frames(job.sequence), ""
+        found = register_frames(job.sequence)
+        best = max(range(len(found)), key=lambda number: found[number].quality)
+        frame = replace(job.sequence.frames[best], transform=found[best].transform)
+        write_whole(job.overlay, checkerboard(job.sequence.photo, frame))
+        return found, ""
     except (RetinaError, OSError, ValueError) as error:
         return [], f"{type(error).__name__}: {error}"
 
@@ -99,10 +104,10 @@ def _entry(line: str) -> tuple[str, list[Registration]] | None:
         return None
 
 
-def _job(sequence: PairSequence) -> _Job | str:
+def _job(sequence: PairSequence, overlays: Path) -> _Job | str:
     """A sequence to register, or the reason why it cannot be."""
     try:
-        return _Job(sequence, _key(sequence))
+        return _Job(sequence, _key(sequence), overlays / f"{_file_name(sequence.name)}.jpg")
     except OSError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -148,7 +153,7 @@ def register_archive(
     failed: list[tuple[str, str]] = []
     jobs: list[_Job] = []
     for sequence in sequences:
-        job = _job(sequence)
+        job = _job(sequence, target / "overlays")
         if isinstance(job, _Job):
             jobs.append(job)
         else:
@@ -186,21 +191,19 @@ def _write(
     rejected: list[tuple[str, float]] = []
     dropped: list[tuple[str, str]] = []
     for sequence, found in registered:
-        kept: list[tuple[float, Frame]] = []
+        kept: list[Frame] = []
         for frame, one in zip(sequence.frames, found, strict=True):
             good = one.quality >= accept
             rows.append((sequence.name, str(frame.path), f"{one.quality:.3f}", int(good)))
             if good:
-                kept.append((one.quality, replace(frame, transform=one.transform)))
+                kept.append(replace(frame, transform=one.transform))
             else:
                 rejected.append((str(frame.path), one.quality))
-        rest = replace(sequence, frames=tuple(frame for _, frame in kept))
+        rest = replace(sequence, frames=tuple(kept))
         if rest.missing_phases:
             dropped.append((sequence.name, f"no {' and no '.join(rest.missing_phases)} frame is left"))
             continue
         left.append(rest)
-        place = out / "overlays" / f"{_file_name(sequence.name)}.jpg"
-        write_whole(place, checkerboard(sequence.photo, max(kept, key=lambda pair: pair[0])[1]))
     write_whole(out / "registration.csv", _table(("sequence", "frame", "quality", "accepted"), rows))
     if left:
         write_pairs(out / "pairs.csv", left)
@@ -219,8 +222,9 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str | int]]) -> bytes:
 
 
 def _file_name(sequence: str) -> str:
-    """A sequence's name as that of a file: names may be paths."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sequence)
+    """A sequence's name as that of a file: names may be paths, and two must not become one."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sequence)
+    return plain if plain == sequence else f"{plain}-{hashlib.sha256(sequence.encode()).hexdigest()[:8]}"
 
 
 def checkerboard(photo: Path, frame: Frame) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     from retina_fm.evaluation.running import evaluate
 
     suite = _suite(arguments)
-    contenders = [
-        make_contender(m, arguments.embeddings, arguments.size) for m in arguments.models.split(",")
-    ]
+    models = arguments.models.split(",")
+    _refuse_unasked_tables(arguments.embeddings, models)
+    contenders = [make_contender(model, arguments.embeddings, arguments.size) for model in models]
     results = evaluate(
         suite,
         contenders,
@@ -90,6 +91,22 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(text_tables(results)))
     return 0
+
+
+def _refuse_unasked_tables(tables: Sequence[str], models: Sequence[str]) -> None:
+    """Raises ConfigError where a table is of no model that is asked for: it would be left out in silence."""
+    from retina_fm.errors import ConfigError
+
+    asked = {part for model in models for part in model.partition("=")[0].split("+")}
+    for table in tables:
+        name, found, file = table.partition("=")
+        if not found or not file:
+            raise ConfigError(f"--embeddings {table!r} is not NAME=TABLE.")
+        if name not in asked:
+            raise ConfigError(
+                f"--embeddings has a table of {name!r}, which is not among --models. "
+                f"Add it: --models {','.join([*models, name])}"
+            )
 
 
 def _protocols(text: str) -> list[str] | None:

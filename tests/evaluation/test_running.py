@@ -78,6 +78,18 @@ def test_a_table_of_embeddings_is_judged_by_one_command(
     assert {c["protocol"] for c in results["comparisons"]} == {"probe", "retrieval"}
 
 
+def test_a_table_that_no_model_asks_for_is_not_left_out_in_silence(
+    suite_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "probe", "--data", str(suite_file), "--models", "thumbnail"]
+    arguments += ["--out", str(tmp_path / "out"), "--embeddings"]
+    assert main([*arguments, "mine=all.parquet"]) == 1
+    assert "--models thumbnail,mine" in capsys.readouterr().err
+    assert main([*arguments, "all.parquet"]) == 1
+    assert "is not NAME=TABLE" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_that_a_table_lacks_are_named(suite_file: Path, tmp_path: Path) -> None:
     table = table_of(tmp_path, tmp_path / "emb" / "all.parquet")
     pq.write_table(pq.read_table(table).slice(3), table)
