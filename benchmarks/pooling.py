@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retina_fm._files import written_beside
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.evaluation.classifying import run_cell
 from retina_fm.evaluation.suite import Suite, read_suite
@@ -45,7 +46,8 @@ def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Bloc
             rows.append(statistics.float().numpy())
             averages.append(maps[-1].float().mean((2, 3)).numpy())
         place.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(place, statistics=np.concatenate(rows), average=np.concatenate(averages))
+        with written_beside(place) as scratch, scratch.open("wb") as file:
+            np.savez(file, statistics=np.concatenate(rows), average=np.concatenate(averages))
     found = np.load(place)
     sizes = list(encoder.pooling.blocks.values())
     parts = np.split(found["statistics"], np.cumsum(sizes)[:-1], axis=1)

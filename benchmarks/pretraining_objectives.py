@@ -68,7 +68,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def trained(name: str, core: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One variant trained and exported on one core."""
     settings = VARIANTS[name]
-    run, weights = arguments.runs / run_name(name), arguments.runs / f"{run_name(name)}-weights"
+    folder = f"{run_name(name)}-{arguments.minutes:g}m-{arguments.seed}"  # another budget is another run
+    run, weights = arguments.runs / folder, arguments.runs / f"{folder}-weights"
     command = pretrain_command(
         run,
         preset=PRESET,

@@ -95,8 +95,7 @@ def _reached(frame: Frame, geometry: Geometry) -> NDArray[np.bool_]:
     """Where a frame has pixels at all, bool (S, S): one that was moved onto the photo leaves a strip."""
     if frame.transform is None:
         return np.ones((geometry.size, geometry.size), bool)
-    with Image.open(frame.path) as image:
-        whole = np.ones(image.size[::-1], np.float32)
+    whole = np.ones(read_picture(frame.path).shape[:2], np.float32)
     warped = warp_frame(whole, frame.transform, (geometry.height, geometry.width))
     filled = Image.fromarray(np.where(warped > 0.99, 255, 0).astype(np.uint8))
     # what lies beyond the photo is for the photo's own field to tell

@@ -28,7 +28,7 @@ PHASES = ("arterial", "venous", "late")
 SPLITS = ("train", "val", "test")
 COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
 A_PHASE = 4  # frames chosen of each phase
-_FAINT = 16  # of 255: 4095 of 65535, the most that 12 bits reach in a file of 16
+FAINT = 16  # of 255: 4095 of 65535, the most that 12 bits reach in a file of 16
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
         OutputError: the file cannot be written.
     """
     target = Path(path)
+    home = target.parent.resolve()  # ".." of a linked folder is that of the folder itself
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     rows, with_transform = [], False
@@ -119,11 +120,20 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
             time = "" if f.time is None else f"{f.time:.3f}"
             affine = "" if f.transform is None else " ".join(f"{v:.8g}" for v in f.transform)
             with_transform |= bool(affine)
-            names = (os.path.relpath(p, target.parent).replace(os.sep, "/") for p in (s.photo, f.path))
+            names = (_relative(path, home) for path in (s.photo, f.path))
             rows.append([s.name, *names, f.phase, time, s.patient_id, s.eye, s.source, s.split, affine])
     writer.writerow([*COLUMNS, "transform"] if with_transform else COLUMNS)
     writer.writerows(row if with_transform else row[:-1] for row in rows)
     write_whole(target, text.getvalue().encode())
+
+
+def _relative(path: Path, home: Path) -> str:
+    """A path as seen from ``home``; absolute where they share no drive."""
+    whole = Path(path).parent.resolve() / Path(path).name
+    try:
+        return os.path.relpath(whole, home).replace(os.sep, "/")
+    except ValueError:
+        return whole.as_posix()
 
 
 def _number(cell: str, what: str, row: int, problems: list[Problem]) -> float | None:
@@ -352,7 +362,6 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
         photo = read_picture(sequence.photo)
     except PictureError as error:
         return [Problem(first, f"photo of sequence {sequence.name!r}: {error}")]
-    size: tuple[int, ...] | None = None
     brightest = 0
     known: dict[bytes, Frame] = {}
     for frame in sequence.frames:
@@ -373,8 +382,8 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
                 )
             )
         shape = picture.shape[:2]
-        expected = photo.shape[:2] if frame.transform is None else size
-        if expected is not None and shape != expected:
+        expected = photo.shape[:2]
+        if frame.transform is None and shape != expected:
             problems.append(
                 Problem(
                     frame.row,
@@ -383,9 +392,8 @@ def _picture_problems(sequence: PairSequence) -> list[Problem]:
                     "Resize it to the photo's pixels, give a transform, or find it with: retina-fm register",
                 )
             )
-        size = size or shape
         brightest = max(brightest, int(picture.max()))
-    if 0 < brightest <= _FAINT:
+    if 0 < brightest <= FAINT:
         text = (
             f"the brightest pixel of sequence {sequence.name!r} is {brightest} of 255. Frames of 12 bits in "
         )

@@ -32,7 +32,7 @@ from retina_fm.training.registration import (
 )
 
 _JOURNAL = ".registration.jsonl"  # a line a sequence, as soon as it is known
-_VERSION = 1
+_VERSION = 2
 _TILES = 8  # of the checkerboard, a side
 _SIDE = 512  # of the checkerboard in pixels
 _DARK = 16  # of 255: beside the field of view
@@ -46,15 +46,15 @@ class RegisterReport:
         pairs: the table written, of the sequences that are left.
         sequences: how many are left, with a frame of every phase.
         frames: how many of their frames were accepted.
-        rejected: (frame, quality) of each frame that does not lie on its photo well enough.
+        rejected: (frame, reason) of each that cannot be read or does not lie on its photo well enough.
         dropped: (sequence, reason) of each that lost a phase.
-        failed: (sequence, reason) of each with a file that cannot be read.
+        failed: (sequence, reason) of each whose photo cannot be read, or a file of which is missing.
     """
 
     pairs: Path
     sequences: int
     frames: int
-    rejected: list[tuple[str, float]] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -66,6 +66,7 @@ class _Job:
     sequence: PairSequence
     key: str
     overlay: Path
+    known: tuple[Registration, ...] = ()  # what an earlier call found: the overlay alone is missing
 
 
 def _key(sequence: PairSequence) -> str:
@@ -80,11 +81,13 @@ def _key(sequence: PairSequence) -> str:
 def _run(job: _Job) -> tuple[list[Registration], str]:
     """Where the frames of one sequence lie, or the reason why that cannot be known."""
     try:
-        found = register_frames(job.sequence)
+        found = list(job.known) or register_frames(job.sequence)
         best = max(range(len(found)), key=lambda number: found[number].quality)
         frame = replace(job.sequence.frames[best], transform=found[best].transform)
         write_whole(job.overlay, checkerboard(job.sequence.photo, frame))
         return found, ""
+    except OutputError:
+        raise  # the next sequence could not be written either
     except (RetinaError, OSError, ValueError) as error:
         return [], f"{type(error).__name__}: {error}"
 
@@ -98,7 +101,7 @@ def _known(journal: Path) -> dict[str, list[Registration]]:
 def _entry(line: str) -> tuple[str, list[Registration]] | None:
     try:
         entry = json.loads(line)
-        found = [Registration(tuple(f["transform"]), f["quality"], f["accepted"]) for f in entry["frames"]]
+        found = [Registration(**{**f, "transform": tuple(f["transform"])}) for f in entry["frames"]]
         return str(entry["key"]), found
     except (ValueError, KeyError, TypeError):
         return None
@@ -107,9 +110,19 @@ def _entry(line: str) -> tuple[str, list[Registration]] | None:
 def _job(sequence: PairSequence, overlays: Path) -> _Job | str:
     """A sequence to register, or the reason why it cannot be."""
     try:
-        return _Job(sequence, _key(sequence), overlays / f"{_file_name(sequence.name)}.jpg")
+        key = _key(sequence)
+        return _Job(sequence, key, overlays / f"{_file_name(sequence.name)}-{key[:12]}.jpg")
     except OSError as error:
         return f"{type(error).__name__}: {error}"
+
+
+def _refuse_archive(out: Path, source: Path) -> None:
+    """Raises ConfigError where a ``pairs.csv`` in ``out`` is not one of an earlier call."""
+    foreign = (out / "pairs.csv").exists() and not (out / _JOURNAL).exists()
+    if foreign or out.resolve() == source.parent.resolve():
+        raise ConfigError(
+            f"--out {out} is an archive, whose pairs.csv would be replaced. Give another folder."
+        )
 
 
 def register_archive(
@@ -125,7 +138,7 @@ def register_archive(
     ``out`` gets ``pairs.csv`` with the frames that were accepted, ``registration.csv`` with the quality of
     every frame, and in ``overlays`` a checkerboard of photo and best frame of each sequence, to look at.
     Pictures stay where they are. Frames that have a transform keep it. A killed call continues where it was,
-    and another ``accept`` registers nothing again.
+    and another ``accept`` registers nothing again, though every call reads all files to see what changed.
 
     Args:
         pairs: a ``pairs.csv``, or a folder that holds one.
@@ -135,7 +148,7 @@ def register_archive(
         progress: show a bar; only on a terminal when None.
 
     Raises:
-        ConfigError: the table has problems, ``accept`` is no share, or ``out`` is the archive's own folder.
+        ConfigError: the table has problems, ``accept`` is no share, or ``out`` holds an archive.
         OutputError: ``out`` cannot be written.
         MissingDependencyError: scikit-image (extra ``train``) is not installed.
     """
@@ -146,10 +159,9 @@ def register_archive(
     if not 0 <= accept <= 1:
         raise ConfigError(f"accept is {accept:g}, but it is a correlation. Give 0 to 1.")
     source = Path(pairs) / "pairs.csv" if Path(pairs).is_dir() else Path(pairs)
-    target = make_folder(out)
-    if (target / "pairs.csv").resolve() == source.resolve():
-        raise ConfigError(f"--out would replace {source} itself. Give another folder.")
+    _refuse_archive(Path(out), source)
     sequences = read_pairs(source)
+    target = make_folder(out)
     failed: list[tuple[str, str]] = []
     jobs: list[_Job] = []
     for sequence in sequences:
@@ -159,7 +171,11 @@ def register_archive(
         else:
             failed.append((sequence.name, job))
     known = _known(target / _JOURNAL)
-    todo = [job for job in jobs if job.key not in known]
+    todo = [
+        replace(job, known=tuple(known.get(job.key, ())))
+        for job in jobs
+        if job.key not in known or not job.overlay.exists()
+    ]
     bar = tqdm(
         total=len(todo), unit="sequence", desc="register", disable=None if progress is None else not progress
     )
@@ -170,12 +186,18 @@ def register_archive(
                 if reason:
                     failed.append((job.sequence.name, reason))
                     continue
+                if job.known:
+                    continue
                 known[job.key] = found
                 entry = {"key": job.key, "frames": [asdict(one) for one in found]}
                 journal.write("\n" + json.dumps(entry))  # first: a line that was cut short is closed
                 journal.flush()
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error}). Check that it has space.") from error
+    owned = {job.overlay for job in jobs}
+    for path in (target / "overlays").glob("*.jpg"):
+        if path not in owned:
+            path.unlink(missing_ok=True)  # of sequences that left the table, or changed
     registered = [(job.sequence, known[job.key]) for job in jobs if job.key in known]
     return _write(target, registered, accept, failed)
 
@@ -188,17 +210,17 @@ def _write(
 ) -> RegisterReport:
     rows: list[tuple[str, str, str, int]] = []
     left: list[PairSequence] = []
-    rejected: list[tuple[str, float]] = []
+    rejected: list[tuple[str, str]] = []
     dropped: list[tuple[str, str]] = []
     for sequence, found in registered:
         kept: list[Frame] = []
         for frame, one in zip(sequence.frames, found, strict=True):
-            good = one.quality >= accept
+            good = one.quality >= accept and not one.reason
             rows.append((sequence.name, str(frame.path), f"{one.quality:.3f}", int(good)))
             if good:
                 kept.append(replace(frame, transform=one.transform))
             else:
-                rejected.append((str(frame.path), one.quality))
+                rejected.append((str(frame.path), one.reason or f"quality {one.quality:.2f}"))
         rest = replace(sequence, frames=tuple(kept))
         if rest.missing_phases:
             dropped.append((sequence.name, f"no {' and no '.join(rest.missing_phases)} frame is left"))
@@ -222,9 +244,8 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str | int]]) -> bytes:
 
 
 def _file_name(sequence: str) -> str:
-    """A sequence's name as that of a file: names may be paths, and two must not become one."""
-    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sequence)
-    return plain if plain == sequence else f"{plain}-{hashlib.sha256(sequence.encode()).hexdigest()[:8]}"
+    """A sequence's name as part of a file's: names may be paths, and long."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sequence)[:100]
 
 
 def checkerboard(photo: Path, frame: Frame) -> bytes:

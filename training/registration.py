@@ -11,21 +11,24 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage, optimize
 
-from retina_fm.errors import MissingDependencyError
+from retina_fm.errors import MissingDependencyError, PictureError
 from retina_fm.line_filter import flatten, line_strength
-from retina_fm.training.pairs import PairSequence
+from retina_fm.training.pairs import FAINT, PairSequence
 from retina_fm.training.prepare import lit_field
 
 Map = NDArray[np.float32]
 WORK = 256  # registration works on pictures of this size
-ACCEPT = 0.3  # least correlation of line strengths for a frame to be used; other eyes reach 0.25
+ACCEPT = 0.3  # least correlation of line strengths for a frame to be used; see docs/simulator.md
 _RIM = 0.04  # of the field's radius: lines along the edge are not vessels
+_UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _OVERLAP = 0.3  # of the photo's field: less in common says nothing
 
 
@@ -37,11 +40,13 @@ class Registration:
         transform: a b c d e f, from the frame's pixels (x, y) to the photo's, centres at half-integers.
         quality: correlation of line strengths after registration, 0 to 1; below 0.3 is not to be trusted.
         accepted: whether the quality suffices.
+        reason: why the frame could not be looked at, if so; its quality is 0 then.
     """
 
     transform: tuple[float, ...]
     quality: float
     accepted: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,12 @@ class _Lines:
 def _lines(grey: NDArray[np.uint8], *, either_sign: bool) -> _Lines:
     """Lines of a picture reduced to WORK pixels: dark ones, or those of either sign."""
     zoom = WORK / max(grey.shape)
-    small = ndimage.zoom(grey.astype(np.float32), zoom, order=1)
-    canvas = np.zeros((WORK, WORK), np.float32)
-    canvas[: small.shape[0], : small.shape[1]] = small[:WORK, :WORK]
-    picture = np.repeat(np.clip(canvas, 0, 255).astype(np.uint8)[..., None], 3, 2)
+    height, width = (max(1, round(side * zoom)) for side in grey.shape)
+    # Averages, not samples: a camera's picture is ten times as large, and grain would drown its vessels.
+    kind = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BILINEAR
+    canvas = np.zeros((WORK, WORK), np.uint8)
+    canvas[:height, :width] = np.asarray(Image.fromarray(grey).resize((width, height), kind))
+    picture = np.repeat(canvas[..., None], 3, 2)
     field = lit_field(picture)
     radius = float(np.sqrt(field.sum() / np.pi))
     flat = flatten(picture, field, radius)
@@ -148,7 +155,8 @@ def register_frame(
     Raises:
         MissingDependencyError: scikit-image (extra ``train``) is not installed.
     """
-    fixed, moving = _lines(photo[..., 1], either_sign=False), _lines(frame, either_sign=True)
+    fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
+    moving = _lines(frame, either_sign=True)
     where, quality = _search(fixed, moving, _coarse(fixed.strength, moving.strength))
     return Registration(_as_affine(where, photo.shape[:2], frame.shape), quality, quality >= accept)
 
@@ -200,7 +208,7 @@ def register_sequence(
     on: see :attr:`~retina_fm.training.pairs.PairSequence.missing_phases`.
 
     Raises:
-        PictureError: a file cannot be read.
+        PictureError: the photo cannot be read.
         MissingDependencyError: scikit-image is not installed.
     """
     kept, found = [], register_frames(sequence, accept=accept)
@@ -217,24 +225,30 @@ def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[R
     """Where each frame of a sequence lies on its photo; a transform that is given has quality 1.
 
     An eye moves little between frames, so those that are not accepted are looked for once more from where the
-    best frame of the sequence lies.
+    best frame of the sequence lies. A frame that is blank, nearly black or cannot be read has quality 0 and a
+    reason.
 
     Raises:
-        PictureError: a file cannot be read.
+        PictureError: the photo cannot be read.
         MissingDependencyError: scikit-image is not installed.
     """
     from retina_fm.pictures import read_picture
 
     photo = read_picture(sequence.photo)
-    fixed = _lines(photo[..., 1], either_sign=False)
+    fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
     lines: dict[int, _Lines] = {}
     shapes: dict[int, tuple[int, ...]] = {}
     found: dict[int, tuple[NDArray[np.float64], float]] = {}
+    reasons: dict[int, str] = {}
     for number, frame in enumerate(sequence.frames):
-        if frame.transform is None:
-            grey = read_picture(frame.path).mean(2).astype(np.uint8)
-            lines[number], shapes[number] = _lines(grey, either_sign=True), grey.shape
-            found[number] = _search(fixed, lines[number], _coarse(fixed.strength, lines[number].strength))
+        if frame.transform is not None:
+            continue
+        grey = _grey(frame.path)
+        if isinstance(grey, str):
+            reasons[number] = grey
+            continue
+        lines[number], shapes[number] = _lines(grey, either_sign=True), grey.shape
+        found[number] = _search(fixed, lines[number], _coarse(fixed.strength, lines[number].strength))
     best = max(found, key=lambda number: found[number][1], default=0)
     for number, (_, quality) in list(found.items()):
         if quality < accept <= found[best][1] and shapes[number] == shapes[best]:
@@ -244,8 +258,25 @@ def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[R
     for number, frame in enumerate(sequence.frames):
         if frame.transform is not None:
             result.append(Registration(frame.transform, 1.0, accepted=True))
-            continue
-        where, quality = found[number]
-        affine = _as_affine(where, photo.shape[:2], shapes[number])
-        result.append(Registration(affine, quality, quality >= accept))
+        elif number in reasons:
+            result.append(Registration(_UNMOVED, 0.0, accepted=False, reason=reasons[number]))
+        else:
+            where, quality = found[number]
+            affine = _as_affine(where, photo.shape[:2], shapes[number])
+            result.append(Registration(affine, quality, quality >= accept))
     return result
+
+
+def _grey(path: Path) -> NDArray[np.uint8] | str:
+    """A frame's grey levels, or why they say nothing."""
+    from retina_fm.pictures import read_picture
+
+    try:
+        grey = read_picture(path).mean(2).astype(np.uint8)
+    except PictureError as error:
+        return str(error)
+    if grey.max() <= FAINT:
+        return (
+            f"nearly black: brightest {grey.max()} of 255. Multiply frames of 12 bits in files of 16 by 16."
+        )
+    return np.asarray(grey, np.uint8)

@@ -30,7 +30,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Register and report; 1 if a file could not be read or no sequence is left."""
+    """Register and report; 1 if a sequence failed or none is left."""
     from retina_fm.cli.main import print_json
     from retina_fm.training.register_archive import register_archive
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "pairs": str(report.pairs) if report.sequences else None,
                 "sequences": report.sequences,
                 "frames": report.frames,
-                "rejected": [{"frame": frame, "quality": quality} for frame, quality in report.rejected],
+                "rejected": [{"frame": frame, "reason": reason} for frame, reason in report.rejected],
                 "dropped": [{"sequence": name, "reason": reason} for name, reason in report.dropped],
                 "failed": [{"sequence": name, "reason": reason} for name, reason in report.failed],
             }
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     for name, reason in report.failed:
         print(f"failed    {name}: {reason}")
-    for frame, quality in report.rejected:
-        print(f"rejected  {frame}: quality {quality:.2f}")
+    for frame, reason in report.rejected:
+        print(f"rejected  {frame}: {reason}")
     for name, reason in report.dropped:
         print(f"dropped   {name}: {reason}")
     what = f"{report.pairs}: {report.sequences} sequences" if report.sequences else "no sequence is left"

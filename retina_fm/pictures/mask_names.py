@@ -1,4 +1,4 @@
-"""Which mask belongs to which photo, by their names: one rule for training, adapters and evaluation."""
+"""Which mask belongs to which photo, by their names: one rule for training and adapters."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from retina_fm.cli.main import main
 from retina_fm.errors import ConfigError
-from retina_fm.training.pairs import choose_frames, parse_pairs, read_pairs, write_pairs
+from retina_fm.training.pair_samples import open_pair
+from retina_fm.training.pairs import check_pairs, choose_frames, read_pairs, write_pairs
 from retina_fm.training.register_archive import register_archive
 from retina_fm.training.registration import Registration
 from retina_fm.training.simulate import simulate
@@ -91,6 +92,9 @@ def test_a_killed_call_registers_only_what_is_missing(archive, result, tmp_path,
     again = register_archive(archive, tmp_path, workers=1, progress=False)
     assert seen == [read_pairs(archive)[1].name]
     assert again.frames == 8
+    assert (
+        len(list((tmp_path / "overlays").iterdir())) == 2
+    )  # the known sequence's is drawn from its transforms
     seen.clear()
     register_archive(archive, tmp_path, workers=1, progress=False)
     assert seen == []
@@ -114,22 +118,55 @@ def test_transforms_that_are_given_stay(result, tmp_path):
         assert [f.transform for f in before.frames] == [f.transform for f in after.frames]
 
 
-def test_an_archive_is_never_replaced(archive):
+def test_an_archive_is_never_replaced(archive, tmp_path):
     before = (archive / "pairs.csv").read_bytes()
-    with pytest.raises(ConfigError, match="would replace"):
-        register_archive(archive / "pairs.csv", archive, workers=1)
+    write_pairs(archive / "part.csv", read_pairs(archive)[:1])
+    for source in ("pairs.csv", "part.csv"):
+        with pytest.raises(ConfigError, match="would be replaced"):
+            register_archive(archive / source, archive, accept=1.0, workers=1)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pairs.csv").write_bytes(before)
+    with pytest.raises(ConfigError, match="would be replaced"):
+        register_archive(archive, other, workers=1)
     with pytest.raises(ConfigError, match="correlation"):
-        register_archive(archive, archive / "out", accept=2.0)
+        register_archive(archive, tmp_path / "out", accept=2.0)
+    assert not (tmp_path / "out").exists()
     assert (archive / "pairs.csv").read_bytes() == before
 
 
-def test_a_frame_that_cannot_be_read_fails_its_sequence_alone(archive, result, tmp_path, capsys):
+def test_blank_and_dim_frames_of_other_sizes_are_taken_as_they_are(archive, result, tmp_path):
+    """Through a link, by two processes: an early blank frame, 12 bits in 16, and frames of two sizes."""
+    first = read_pairs(archive)[0]
+    early, venous, second, late = first.frames
+    frames = []
+    for name, frame, change in (
+        ("blank", early, lambda grey: np.zeros_like(grey)),
+        ("dim", second, lambda grey: grey // 16),
+        ("large", venous, lambda grey: np.kron(grey, np.ones((2, 2), np.uint8))),
+    ):
+        with Image.open(frame.path) as picture:
+            Image.fromarray(change(np.asarray(picture))).save(tmp_path / f"{name}.png")
+        frames.append(replace(frame, path=tmp_path / f"{name}.png"))
+    blank, dim, large = frames
+    write_pairs(tmp_path / "pairs.csv", [replace(first, frames=(blank, early, dim, large, late))])
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "far" / "away")
+    report = register_archive(tmp_path, tmp_path / "out", workers=2, progress=False)
+    assert {frame.rsplit("/", 1)[1] for frame, _ in report.rejected} == {"blank.png", "dim.png"}
+    assert "12 bits" in dict(report.rejected)[str(tmp_path / "dim.png")]
+    assert (report.sequences, report.frames) == (1, 3)
+    checked = check_pairs(tmp_path / "out")
+    assert [str(problem) for problem in checked.problems] == []
+    field = open_pair(checked.sequences[0], 64).field
+    assert field.mean() > 0.5
+
+
+def test_a_photo_that_cannot_be_read_fails_its_sequence_alone(archive, result, tmp_path, capsys):
     sequences = read_pairs(archive)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    first = replace(
-        sequences[0], frames=(replace(sequences[0].frames[0], path=broken), *sequences[0].frames[1:])
-    )
+    first = replace(sequences[0], photo=broken)
     write_pairs(tmp_path / "pairs.csv", [first, sequences[1]])
     (tmp_path / "out").mkdir()
     shutil.copy(result.pairs.parent / registering._JOURNAL, tmp_path / "out")
@@ -143,4 +180,4 @@ def test_a_frame_that_cannot_be_read_fails_its_sequence_alone(archive, result, t
     text = capsys.readouterr().out
     assert "failed    " in text and "rejected  " in text
     assert "1 sequences, 3 frames registered, 1 rejected, 0 sequences dropped, 1 failed" in text
-    assert parse_pairs(tmp_path / "out").ok
+    assert check_pairs(tmp_path / "out").ok
