@@ -147,19 +147,18 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
     from retina_fm.encoding.precision import fastest_precision
     from retina_fm.generation import generate_frames, step_in
     from retina_fm.models import load_generator, read_config
-    from retina_fm.network.masks import field_of_view
-    from retina_fm.vessel_reading import vessel_score
+    from retina_fm.vessel_reading import read_vessels
 
     try:
-        generator = step_in(load_generator(model), fastest_precision(torch.device("cpu")).dtype)
+        generator = load_generator(model).to(fastest_precision(torch.device("cpu")).dtype)
     except ConfigError:
         return []
     transform = read_config(resolve(model)).transform
     found = []
     for path in paths:
         view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
-        frames = generate_frames(generator, view)
-        vessels = vessel_score(frames, field_of_view(view))[0].float().numpy()
+        frames = generate_frames(step_in(generator, generator.dtype), view)
+        vessels = read_vessels(generator, view, frames)[0].numpy()
         grey = ((frames[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
         found.append((path, vessels, grey))
     return found

@@ -1,23 +1,54 @@
-"""Vessels read off an angiogram without any training."""
+"""Vessels read off an angiogram, or off a generator's own map of them, without any training."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
+from retina_fm.generation import generate_frames, step_in
 from retina_fm.line_filter import line_strength, strength_to_coverage
+from retina_fm.network import Generator
+from retina_fm.network.masks import field_of_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
 ARTERIOVENOUS = slice(2, 8)
 """Frames in which both arteries and veins hold dye: late arterial and venous ones."""
 _SURROUNDINGS = 0.035  # of the view's side: standard deviation of the local mean, some times a vessel's width
 _LEAST_SPREAD = 0.02
 _ROUNDING = 1e-3  # less is no contrast: the filter measures against the noise, however faint
+
+
+VESSEL_STEPS = 6
+"""The steps that give frames 0 to 7, which vessels are read off."""
+
+
+def read_vessels(generator: Generator, photo: Tensor, frames: Tensor | None = None) -> Tensor:
+    """Where a photo has vessels, ``(N, S, S)`` in [0, 1], 0 outside the field of view.
+
+    A generator with a vessel map is asked for it, in one pass; for any other an angiogram is generated, and
+    vessels are read off its frames.
+
+    Args:
+        generator: computes in the type that it has.
+        photo: ``(N, 3, S, S)`` in [-1, 1], -1 outside the field of view.
+        frames: the photo's generated frames, where they are at hand.
+    """
+    inside = field_of_view(photo)
+    step = step_in(generator, generator.dtype)
+    if generator.architecture.vessels:
+        with torch.no_grad():
+            logits = step(photo, None).vessels
+        assert logits is not None
+        return torch.where(inside, logits[:, 0].float().sigmoid(), 0.0)
+    if frames is None:
+        frames = generate_frames(step, photo, VESSEL_STEPS)
+    return vessel_score(frames, inside)
 
 
 def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
@@ -32,8 +63,6 @@ def vessel_score(frames: Tensor, inside: Tensor) -> Tensor:
         frames: of an angiogram, real or generated.
         inside: field of view, bool ``(N, S, S)``.
     """
-    import torch
-
     scores = []
     pictures = frames[:, ARTERIOVENOUS].float().cpu().numpy()
     for picture, mask in zip(pictures, inside.cpu().numpy(), strict=True):

@@ -21,7 +21,7 @@ FLOORS = {
     "_vision": set(),
     "_processes": set(),
     "line_filter": set(),
-    "vessel_reading": {"line_filter"},
+    "vessel_reading": {"line_filter", "network", "generation"},
     "pictures": {"errors", "_files"},
     "network": {"errors", "_vision"},
     "models": {"errors", "_files", "_vision", "pictures", "network"},

@@ -103,4 +103,5 @@ def blank_samples(preset: Preset, batch: int, device: torch.device | str) -> Sam
         ),
         lesions=(noise(lesions) > 0.9).float() if lesions else None,
         lesion_known=known if lesions else None,
+        vessels=(noise(1) > 0.75).float() if preset.architecture.vessels else None,
     )

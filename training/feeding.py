@@ -126,7 +126,8 @@ def open_stream(
 
     Raises:
         NoPicturesError: a folder holds neither.
-        ConfigError: a table of pairs has problems, or nothing was given.
+        ConfigError: a table of pairs has problems, nothing was given, or a vessel map is to be learnt from
+            pairs alone.
     """
     from retina_fm.training.pair_samples import PairSamples
     from retina_fm.training.pairs import read_pairs
@@ -162,6 +163,11 @@ def open_stream(
             )
             streams.append(eyes)
             sizes.append(len(eyes.eyes))
+    if preset.architecture.vessels and not any(isinstance(one, RenderedSamples) for one in streams):
+        raise ConfigError(
+            "Pairs say nothing of where vessels lie. Give prepared eyes beside them, or leave the vessel map "
+            "out: --set architecture.vessels=False --set weights.vessels=0."
+        )
     if len(streams) == 1:
         return streams[0]
     least = min(sizes)

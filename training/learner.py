@@ -106,6 +106,8 @@ class Learner(nn.Module):
             terms["lesions"] = losses.dense_lesions(
                 made.lesions, samples.lesions, inside, samples.lesion_known, vessels=samples.vessels
             )
+        if weights.vessels > 0 and made.vessels is not None and samples.vessels is not None:
+            terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, inside)
         if weights.attention > 0 and made.attention is not None:
             terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)
         if weights.gradient_variance > 0:

@@ -144,6 +144,23 @@ def gradient_variance(prediction: Tensor, target: Tensor, *, patch: int = 8) -> 
     return (variances(prediction.float()) - variances(target.float())).square().mean()
 
 
+def dense_vessels(logits: Tensor, vessels: Tensor, inside: Tensor) -> Tensor:
+    """Prediction of the vessel map: cross-entropy with the coverage, and half of ``1 - Dice`` of the batch.
+
+    Nothing is balanced, so that the map stays a probability.
+
+    Args:
+        logits: ``(B, 1, H, W)``.
+        vessels: coverage ``(B, 1, H, W)`` in [0, 1].
+        inside: field of view ``(B, 1, H, W)``.
+    """
+    logits = logits.float()
+    errors = F.binary_cross_entropy_with_logits(logits, vessels, reduction="none")
+    found, there = logits.sigmoid() * inside, vessels * inside
+    overlap = 2 * (found * there).sum() / (found.sum() + there.sum()).clamp_min(_EPS)
+    return inside_mean(errors, inside) + 0.5 * (1 - overlap)
+
+
 def dense_lesions(
     logits: Sequence[Tensor],
     lesions: Tensor,

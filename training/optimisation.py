@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from retina_fm.network import Generator
+from retina_fm.network.architecture import FRAMES
+from retina_fm.network.encoder import LesionHeads
 from retina_fm.training.presets import Optimiser, Preset
 
 _LOWEST = 0.02  # of the highest rate, at the end of a cosine
 _RARE = -3.0  # first logit of a lesion: most pixels have none
+VESSEL_LOGIT = -2.0  # first logit of a vessel: an eighth of the field of view
 
 
 def rate_factor(settings: Optimiser, step: int, progress: float) -> float:
@@ -79,17 +82,22 @@ def initialise_modules(modules: Iterable[nn.Module], preset: Preset, seed: int) 
             part.weight.copy_(torch.from_numpy(values))
             if part.bias is not None:
                 part.bias.zero_()
-        if isinstance(module, Generator) and module.lesion_heads is not None:
-            _expect_few_lesions(module)
+        if isinstance(module, Generator):
+            if module.lesion_heads is not None:
+                _expect_few_lesions(module, module.lesion_heads)
+            if module.architecture.vessels:
+                _last(module, slice(-1, None), VESSEL_LOGIT)
 
 
-def _expect_few_lesions(generator: Generator) -> None:
-    count = len(generator.architecture.lesions)
-    last, heads = generator.model[-1], generator.lesion_heads
-    assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None and heads is not None
-    last.bias[-count:] = _RARE
-    last.weight[-count:] *= 0.1
+def _last(generator: Generator, channels: slice, logit: float) -> None:
+    last = generator.model[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    last.bias[channels] = logit
+    last.weight[channels] *= 0.1
+
+
+def _expect_few_lesions(generator: Generator, heads: LesionHeads) -> None:
+    _last(generator, slice(FRAMES, FRAMES + len(generator.architecture.lesions)), _RARE)
     for head in (heads.stride4, heads.stride8):
         assert head.bias is not None
         head.bias.fill_(_RARE)

@@ -18,12 +18,13 @@ class LossWeights:
     """Weight of each term; 0 switches it off and saves its cost.
 
     The paper's are ``patch_nce`` 1, ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's
-    ``feature_matching`` 10. ``reconstruction``, ``correlation`` and ``lesions`` are ours.
+    ``feature_matching`` 10. ``reconstruction``, ``correlation``, ``lesions`` and ``vessels`` are ours.
 
     Attributes:
         reconstruction: L1 that counts fine structure more.
         correlation: 1 minus Pearson's correlation, a frame.
         lesions: dense maps of the lesion types.
+        vessels: dense map of the vessels; needs ``architecture.vessels``.
         adversarial: least-squares GAN.
         feature_matching: L1 of the discriminators' inner maps.
         patch_nce: mask-enhanced contrast of patches.
@@ -37,6 +38,7 @@ class LossWeights:
     reconstruction: float = 0.0
     correlation: float = 0.0
     lesions: float = 0.0
+    vessels: float = 0.0
     adversarial: float = 0.0
     feature_matching: float = 0.0
     patch_nce: float = 0.0
@@ -381,6 +383,11 @@ def _refuse_untrainable(preset: Preset) -> None:
     if not used:
         raise ConfigError(
             "All weights are 0 and nothing is learned. Set one: --set weights.reconstruction=5."
+        )
+    if (preset.weights.vessels > 0) != preset.architecture.vessels:
+        raise ConfigError(
+            f"architecture.vessels is {preset.architecture.vessels} and weights.vessels "
+            f"{preset.weights.vessels}: a vessel map that is not trained would be read. Set both."
         )
     if used <= {*_ADVERSARIAL} and preset.curriculum.adversarial_from > 0:
         raise ConfigError(

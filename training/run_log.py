@@ -17,6 +17,7 @@ _SHORT = {
     "reconstruction": "rec",
     "correlation": "corr",
     "lesions": "les",
+    "vessels": "ves",
     "adversarial": "gan",
     "feature_matching": "fm",
     "patch_nce": "nce",

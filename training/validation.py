@@ -21,12 +21,11 @@ from retina_fm.training.metrics import FigureNetworks, import_torchmetrics, vide
 from retina_fm.training.presets import Preset
 from retina_fm.training.probes import PROBE_PICTURES, probe, probe_folds, probe_names, probe_rows
 from retina_fm.training.run_log import logger
-from retina_fm.vessel_reading import vessel_score
+from retina_fm.vessel_reading import read_vessels
 
 if TYPE_CHECKING:
     from retina_fm.training.pairs import PairSequence
 
-VENOUS_STEPS = 6  # the steps that give frames 0 to 7, arterial and venous
 _VENOUS_FRAME = 6
 _SHEET_FRAMES = (0, 2, 4, 6, 8, 11)
 # A validation that goes wrong must not cost the run that it was to judge.
@@ -67,13 +66,12 @@ def masked_auroc(scores: Tensor, labels: Tensor, inside: Tensor) -> float:
 
 @torch.no_grad()
 def zero_shot_vessels(generator: Generator, labelled: LabelledViews, *, batch: int = 4) -> float:
-    """Mean AUROC a photograph of vessels read off the generated arterial and venous frames."""
+    """Mean AUROC a photograph of vessels read off the vessel map, or off generated frames without one."""
     device = next(generator.parameters()).device
     found = []
     for start in range(0, len(labelled.views), batch):
         rows = slice(start, start + batch)
-        frames = generate_frames(generator, labelled.views[rows].to(device), VENOUS_STEPS).float().cpu()
-        vessels = vessel_score(frames, labelled.inside[rows])
+        vessels = read_vessels(generator, labelled.views[rows].to(device)).cpu()
         for scores, mask, inside in zip(vessels, labelled.masks[rows], labelled.inside[rows], strict=True):
             found.append(masked_auroc(scores, mask, inside))
     return float(np.nanmean(found))

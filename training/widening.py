@@ -1,4 +1,4 @@
-"""A generator of twice the width that computes the same: train narrow first, where steps are cheap."""
+"""From a generator to another that computes the same: of twice the width, or with a vessel map beside it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from torch import Tensor, nn
 
 from retina_fm.errors import ConfigError
 from retina_fm.network import Architecture, Generator
+from retina_fm.training.optimisation import VESSEL_LOGIT
 
 _UNEVEN = 0.25  # shares of the two copies of an input lie between this and one minus this
 
 
 def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) -> dict[str, Tensor]:
-    """Weights of ``source`` for a generator of the wanted architecture, widened where it is twice as wide.
+    """Weights of ``source`` for a generator of the wanted architecture.
+
+    It is widened where the wanted one is twice as wide, and given a vessel map that knows nothing yet where
+    the wanted one has a map.
 
     Raises:
-        ConfigError: the two differ in more than a doubled width.
+        ConfigError: the two differ in more than that.
     """
+    if wanted.vessels and not source.architecture.vessels:
+        source = with_vessels(source)
     have = source.architecture
     # What is fitted or fixed and not trained may differ.
     like = dataclasses.replace(have, embedding=wanted.embedding, spacing=wanted.spacing)
@@ -30,6 +36,23 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
         f"These weights are of {have}, the run is of {wanted}. Start from weights of the same architecture, "
         "or from half its width."
     )
+
+
+@torch.no_grad()
+def with_vessels(source: Generator) -> Generator:
+    """A generator with the same output and a vessel map beside it that is the same everywhere.
+
+    Args:
+        source: without a vessel map; stays as it is.
+    """
+    state = source.state_dict()
+    last = len(source.model) - 1
+    weight, bias = state[f"model.{last}.weight"], state[f"model.{last}.bias"]
+    state[f"model.{last}.weight"] = torch.cat([weight, torch.zeros_like(weight[:1])])
+    state[f"model.{last}.bias"] = torch.cat([bias, bias.new_tensor([VESSEL_LOGIT])])
+    found = Generator(dataclasses.replace(source.architecture, vessels=True))
+    found.load_state_dict(state)
+    return found
 
 
 @torch.no_grad()

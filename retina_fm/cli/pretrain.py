@@ -110,7 +110,7 @@ def _preset(arguments: argparse.Namespace) -> Preset:
         if not found:
             raise ConfigError(f"--set {text!r} has no value. Write --set weights.lesions=0.5, for example.")
         try:
-            settings[name] = ast.literal_eval(value)
+            settings[name] = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
         except (ValueError, SyntaxError):
             settings[name] = value
     for name in ("steps", "accumulation"):

@@ -33,6 +33,8 @@ class Architecture:
         memory: side in pixels of the squares over which the generator sees the last triple of frames averaged
             (ours: it tells the phase and leaves the rest to the photo); 0 shows it as it is.
         lesions: lesion types predicted densely; empty for converted public checkpoints.
+        vessels: whether the generator's decoder also predicts where vessels lie (ours: frames show them only
+            where there is dye, and a map is read in one pass).
         lesion_decoder: whether the encoder also runs the generator's decoder, whose lesion maps are of full
             resolution, and pools what they say; it doubles the encoder's arithmetic.
         embedding: length D of the pooled embedding.
@@ -48,6 +50,7 @@ class Architecture:
     skips: bool = False
     memory: int = 0
     lesions: tuple[str, ...] = LESIONS
+    vessels: bool = False
     lesion_decoder: bool = False
     embedding: int = 512
     spacing: int = 8
@@ -75,6 +78,11 @@ class Architecture:
     def channels(self) -> tuple[int, ...]:
         """Channels of the five encoder maps, at strides 1, 2, 4, 8 and 16."""
         return tuple(self.width * 2**level for level in range(DOWNSAMPLINGS + 1))
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the generator's last convolution: frames, lesion maps, vessel map."""
+        return FRAMES + len(self.lesions) + int(self.vessels)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -24,16 +24,18 @@ class Generated(NamedTuple):
         lesions: logits of the lesion maps, ``(N, L, H / s, W / s)`` for s = 1 (decoder), 4 and 8 (heads
             on the encoder's maps); empty without lesion types.
         maps: the encoder's five maps, before attention.
+        vessels: logits of the vessel map ``(N, 1, H, W)``, or None.
     """
 
     frames: Tensor
     attention: Tensor | None
     lesions: tuple[Tensor, ...]
     maps: tuple[Tensor, ...]
+    vessels: Tensor | None = None
 
 
 class Generator(nn.Module):
-    """pix2pixHD's global generator, with attention and lesion maps beside it.
+    """pix2pixHD's global generator, with attention, lesion maps and a vessel map beside it.
 
     Keys follow the public layout: ``model.1`` stem, ``model.4/7/10/13`` downsamplings, ``model.16...``
     residual blocks, then four upsamplings and the output convolution. ``skips.0`` to ``skips.3``, where there
@@ -45,11 +47,16 @@ class Generator(nn.Module):
         self.architecture = architecture or Architecture()
         self.model = nn.Sequential(
             *trunk_layers(self.architecture, self.architecture.in_channels),
-            *decoder_layers(self.architecture, FRAMES + len(self.architecture.lesions)),
+            *decoder_layers(self.architecture, self.architecture.outputs),
         )
         self.attention = attention_layer(self.architecture)
         self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
         self.skips = skip_layers(self.architecture)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type that it computes in."""
+        return next(self.model.parameters()).dtype
 
     def forward(self, photo: Tensor, last: Tensor | None = None) -> Generated:
         """One step of the video.
@@ -75,8 +82,10 @@ class Generator(nn.Module):
         decoded = crop_to(decode(after, self.skips, coarse, maps), 1, height, width)
         lesions: tuple[Tensor, ...] = ()
         if self.lesion_heads is not None:
-            lesions = (decoded[:, FRAMES:], *self.lesion_heads(maps[2], maps[3]))
-        return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps)
+            count = len(self.architecture.lesions)
+            lesions = (decoded[:, FRAMES : FRAMES + count], *self.lesion_heads(maps[2], maps[3]))
+        vessels = decoded[:, -1:] if self.architecture.vessels else None
+        return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps, vessels)
 
 
 def encoder_of(generator: Generator, architecture: Architecture | None = None) -> Encoder:
@@ -108,12 +117,12 @@ def encoder_state(state: dict[str, Tensor], architecture: Architecture) -> dict[
     if stem.shape[1] == 6:
         kept["model.1.weight"] = (stem[:, :3].double() + stem[:, 3:].double()).to(stem.dtype)
     if architecture.lesion_decoder:
-        kept.update(_lesion_decoder_state(state, last))
+        kept.update(_lesion_decoder_state(state, last, len(architecture.lesions)))
     return kept
 
 
-def _lesion_decoder_state(state: dict[str, Tensor], first: int) -> dict[str, Tensor]:
-    """The decoder's part, its last convolution without the channels of the frames."""
+def _lesion_decoder_state(state: dict[str, Tensor], first: int, lesions: int) -> dict[str, Tensor]:
+    """The decoder's part, of its last convolution the lesions' channels alone."""
     numbered = [(int(key.split(".")[1]), key) for key in state if key.startswith("model.")]
     output = max(number for number, _ in numbered)
     found = {
@@ -126,6 +135,6 @@ def _lesion_decoder_state(state: dict[str, Tensor], first: int) -> dict[str, Ten
             _, _, name = key.split(".", 2)
             value = state[key]
             found[f"lesion_decoder.layers.{number - first}.{name}"] = (
-                value[FRAMES:] if number == output else value
+                value[FRAMES : FRAMES + lesions] if number == output else value
             )
     return found

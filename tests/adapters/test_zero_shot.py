@@ -11,10 +11,12 @@ import retina_fm
 from conftest import disc_picture
 from retina_fm import adapters
 from retina_fm.errors import ConfigError
+from retina_fm.generation import generate_frames
 from retina_fm.models import load_generator
-from retina_fm.network import Generator
+from retina_fm.network import Architecture, Generator
+from retina_fm.network.masks import field_of_view
 from retina_fm.pictures import Transform
-from retina_fm.vessel_reading import vessel_score
+from retina_fm.vessel_reading import VESSEL_STEPS, read_vessels, vessel_score
 
 TINY = "fundus2video-tiny"
 
@@ -48,6 +50,28 @@ def test_a_reader_loads_once_and_reads_as_the_maps_do(
     for photo, one in zip(photos, wanted, strict=True):
         np.testing.assert_array_equal(read(photo), one)
     assert loaded == [str(generator_folder)]
+
+
+def test_a_vessel_map_is_read_in_one_pass_and_frames_otherwise() -> None:
+    torch.manual_seed(0)
+    view = Transform(size=64).normalise(Transform(size=64).view(disc_picture(4, 96))[0])
+    photo = torch.from_numpy(view)[None]
+    inside = field_of_view(photo)
+    mapped = Generator(Architecture(width=4, encoder_blocks=1, vessels=True)).eval()
+    passes: list[object] = []
+    handle = mapped.register_forward_hook(lambda *_: passes.append(None))
+    found = read_vessels(mapped, photo)
+    handle.remove()
+    assert len(passes) == 1
+    with torch.inference_mode():
+        logits = mapped(photo).vessels
+    assert logits is not None
+    torch.testing.assert_close(found[inside], logits[:, 0].sigmoid()[inside], atol=1e-5, rtol=0)
+    assert (found[~inside] == 0).all() and (~inside).any()
+    plain = Generator(Architecture(width=4, encoder_blocks=1)).eval()
+    frames = generate_frames(plain, photo, VESSEL_STEPS)
+    torch.testing.assert_close(read_vessels(plain, photo), vessel_score(frames, inside))
+    torch.testing.assert_close(read_vessels(plain, photo, frames * 0.5), vessel_score(frames * 0.5, inside))
 
 
 def test_bright_lines_score_above_what_surrounds_them() -> None:

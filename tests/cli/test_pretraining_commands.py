@@ -8,11 +8,16 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import retina_fm
 from retina_fm.cli import export, pretrain
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, WeightsNotFoundError
+from retina_fm.models import load_generator
 from retina_fm.training import draw_retina, prepare_drawn
+
+VESSEL_MAP = ("--set", "architecture.vessels=true", "--set", "weights.vessels=2")
 
 
 def run(*words) -> int:
@@ -122,6 +127,7 @@ def test_presets_are_listed(capsys):
         ["--set", "weights.lesions"],
         ["--set", "weight=1"],
         ["--set", "weights.lesions=abc"],
+        ["--set", "architecture.vessels=true"],
         ["--batch", "many"],
         ["--crop", "100"],
         ["--keep", "0"],
@@ -187,3 +193,20 @@ def test_pairs_are_checked_like_a_compiler(tmp_path, capsys):
     assert "row 3" in text
     with pytest.raises(ConfigError, match="problem"):
         run("pretrain", "--data", table, "--preset", "tiny", "--out", tmp_path / "run")
+
+
+def test_a_vessel_map_is_added_to_weights_that_have_none(eyes, tmp_path):
+    words = ["pretrain", "--data", eyes, "--preset", "tiny", "--batch", 2, "--crop", 64, "--max-steps", 1]
+    run(*words, "--out", tmp_path / "plain")
+    run("export", tmp_path / "plain", "--out", tmp_path / "weights")
+    words += ["--start-from", tmp_path / "weights", *VESSEL_MAP]
+    run(*words, "--out", tmp_path / "mapped")
+    run("export", tmp_path / "mapped", "--out", tmp_path / "more")
+    assert load_generator(str(tmp_path / "more")).architecture.vessels
+    assert retina_fm.load(str(tmp_path / "more")).features(torch.zeros(1, 3, 64, 64)).lesions is not None
+
+
+def test_a_vessel_map_cannot_be_learnt_from_pairs_alone(tmp_path):
+    words = ["pretrain", "--preset", "tiny", "--out", tmp_path / "run", *VESSEL_MAP]
+    with pytest.raises(ConfigError, match="prepared eyes beside them"):
+        run(*words, "--data", pairs(tmp_path, [120]))

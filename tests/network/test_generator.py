@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -97,3 +99,27 @@ def test_an_architecture_survives_json() -> None:
     assert Architecture.from_dict(one.as_dict()) == one
     with pytest.raises(ConfigError, match="unknown fields"):
         Architecture.from_dict({"widths": 3})
+
+
+def test_a_vessel_map_lies_beside_frames_and_lesions_and_leaves_the_encoder_alone() -> None:
+    torch.manual_seed(0)
+    shape = Architecture(width=4, encoder_blocks=1, skips=True)
+    plain = Generator(shape).eval()
+    mapped = Generator(replace(shape, vessels=True)).eval()
+    state, own = mapped.state_dict(), plain.state_dict()
+    last = f"model.{len(plain.model) - 1}"
+    for part in ("weight", "bias"):
+        own[f"{last}.{part}"] = state[f"{last}.{part}"][:-1]
+        assert len(state[f"{last}.{part}"]) == shape.outputs + 1
+    plain.load_state_dict({**state, **{key: own[key] for key in own if key.startswith(last)}})
+    photo = torch.rand(1, 3, 40, 48) * 2 - 1  # padded to what 16 divides, and cropped back
+    decoding = replace(shape, lesion_decoder=True)
+    with torch.inference_mode():
+        one, other = plain(photo), mapped(photo)
+        assert one.vessels is None and other.vessels is not None and other.vessels.shape == (1, 1, 40, 48)
+        assert torch.allclose(one.frames, other.frames, atol=1e-6)
+        assert torch.allclose(one.lesions[0], other.lesions[0], atol=1e-6)
+        encoder = encoder_of(mapped, replace(decoding, vessels=True))
+        found, wanted = encoder(photo), encoder_of(plain, decoding)(photo)
+    assert found.lesions is not None and wanted.lesions is not None
+    assert torch.allclose(found.lesions, wanted.lesions, atol=1e-6)

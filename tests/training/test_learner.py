@@ -17,16 +17,19 @@ from retina_fm.training.presets import PRESETS, LossWeights, Optimiser, preset_n
 
 ALL = LossWeights(
     reconstruction=5, correlation=1, lesions=1, adversarial=2, feature_matching=10, patch_nce=1,
-    attention=4, gradient_variance=1, agreement=1, lesion_load=1,
+    attention=4, gradient_variance=1, agreement=1, lesion_load=1, vessels=1,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def parts():
-    preset = dataclasses.replace(preset_named("tiny"), weights=ALL)
+    tiny = preset_named("tiny")
+    mapped = dataclasses.replace(tiny.architecture, vessels=True)
+    preset = dataclasses.replace(tiny, weights=ALL, architecture=mapped)
     learner, judge = Learner(preset), Discriminators(width=4)
     initialise_modules([learner.generator, learner.heads, judge], preset, 0)
-    return learner, judge, CrudeStream().batch_at(0)
+    samples = CrudeStream().batch_at(0)
+    return learner, judge, dataclasses.replace(samples, vessels=samples.mask)
 
 
 def test_every_term_is_computed_and_reaches_the_generator(parts):
@@ -125,3 +128,18 @@ def test_perceptual_features_come_from_a_vgg_file(tmp_path, parts):
     assert module(frames, frames) == 0
     assert module(frames, -frames) > 0
     assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_a_vessel_map_begins_with_few_vessels_and_few_lesions(parts):
+    learner, _, samples = parts
+    with torch.no_grad():
+        made = learner.generator(samples.photo)
+    assert 0.05 < float(made.vessels.sigmoid().mean()) < 0.25
+    assert float(made.lesions[0].sigmoid().mean()) < 0.1
+
+
+def test_samples_without_vessels_teach_no_vessel_map(parts):
+    learner, judge, samples = parts
+    weights = LossWeights(reconstruction=1, vessels=1)
+    terms = learner(dataclasses.replace(samples, vessels=None), weights, judge, 0).terms
+    assert set(terms) == {"reconstruction"}

@@ -257,3 +257,24 @@ def test_no_lesions_at_all_is_a_loss_of_negatives_alone():
     logits = torch.randn(2, 3, 16, 16)
     found = losses.dense_lesions((logits,), torch.zeros(2, 3, 16, 16), torch.ones(2, 1, 16, 16), left_out=0)
     assert float(found) == pytest.approx(float(1.5 * F.softplus(logits).mean()), rel=1e-5)
+
+
+def test_dense_vessels_are_cross_entropy_with_coverage_and_half_a_dice():
+    random = torch.Generator().manual_seed(9)
+    logits = torch.randn(2, 1, 6, 6, generator=random)
+    coverage = torch.rand(2, 1, 6, 6, generator=random)
+    inside = (torch.rand(2, 1, 6, 6, generator=random) > 0.4).float()
+    errors, overlap, sums = [[], []], 0.0, 0.0
+    for b in range(2):
+        for y in range(6):
+            for x in range(6):
+                if inside[b, 0, y, x] == 0:
+                    continue
+                p, c = 1 / (1 + np.exp(-float(logits[b, 0, y, x]))), float(coverage[b, 0, y, x])
+                errors[b].append(-c * np.log(p) - (1 - c) * np.log(1 - p))
+                overlap += 2 * p * c
+                sums += p + c
+    slow = np.mean([np.mean(one) for one in errors]) + 0.5 * (1 - overlap / sums)
+    assert float(losses.dense_vessels(logits, coverage, inside)) == pytest.approx(slow, rel=1e-4)
+    blank = losses.dense_vessels(logits, torch.zeros_like(coverage), torch.zeros_like(inside))
+    assert torch.isfinite(blank)

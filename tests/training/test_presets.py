@@ -90,3 +90,12 @@ def test_a_loss_without_terms_is_refused():
     with pytest.raises(ConfigError, match=r"curriculum\.adversarial_from"):
         with_settings(preset_named("tiny"), late)
     assert with_settings(preset_named("tiny"), {**late, "curriculum.adversarial_from": 0}).adversarial
+
+
+def test_a_vessel_map_and_its_weight_go_together():
+    tiny = preset_named("tiny")
+    both = {"architecture.vessels": True, "weights.vessels": 2}
+    assert with_settings(tiny, both).architecture.outputs == tiny.architecture.outputs + 1
+    for name, value in both.items():
+        with pytest.raises(ConfigError, match=r"weights\.vessels"):
+            with_settings(tiny, {name: value})

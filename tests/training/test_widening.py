@@ -48,3 +48,20 @@ def test_weights_start_a_run_of_their_own_or_of_twice_the_width_alone() -> None:
         starting_state(narrow, dataclasses.replace(SHAPE, width=12))
     with pytest.raises(ConfigError, match="same architecture"):
         starting_state(narrow, dataclasses.replace(SHAPE, skips=False))
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_a_vessel_map_is_added_to_weights_that_have_none(width: int) -> None:
+    torch.manual_seed(0)
+    plain = Generator(SHAPE).double().eval()
+    wanted = dataclasses.replace(SHAPE, width=width, vessels=True)
+    mapped = Generator(wanted).double().eval()
+    mapped.load_state_dict(starting_state(plain, wanted))
+    photo = torch.rand(2, 3, 64, 48, dtype=torch.float64) * 2 - 1
+    with torch.inference_mode():
+        before, after = plain(photo), mapped(photo)
+    assert torch.allclose(before.frames, after.frames, atol=1e-6)
+    assert torch.allclose(before.lesions[0], after.lesions[0], atol=1e-6)
+    assert after.vessels is not None and after.vessels.std() < 1e-6
+    with pytest.raises(ConfigError, match="same architecture"):
+        starting_state(mapped, SHAPE)
