@@ -164,7 +164,8 @@ def register_archive(
     target = make_folder(out)
     failed: list[tuple[str, str]] = []
     jobs: list[_Job] = []
-    for sequence in sequences:
+    hidden = None if progress is None else not progress
+    for sequence in tqdm(sequences, unit="sequence", desc="read", disable=hidden):
         job = _job(sequence, target / "overlays")
         if isinstance(job, _Job):
             jobs.append(job)
@@ -176,9 +177,7 @@ def register_archive(
         for job in jobs
         if job.key not in known or not job.overlay.exists()
     ]
-    bar = tqdm(
-        total=len(todo), unit="sequence", desc="register", disable=None if progress is None else not progress
-    )
+    bar = tqdm(total=len(todo), unit="sequence", desc="register", disable=hidden)
     try:
         with bar, (target / _JOURNAL).open("a", encoding="utf-8") as journal:
             for job, (found, reason) in zip(todo, parallel(_run, todo, workers), strict=True):
@@ -208,7 +207,7 @@ def _write(
     accept: float,
     failed: list[tuple[str, str]],
 ) -> RegisterReport:
-    rows: list[tuple[str, str, str, int]] = []
+    rows: list[tuple[str, str, str, int, str]] = []
     left: list[PairSequence] = []
     rejected: list[tuple[str, str]] = []
     dropped: list[tuple[str, str]] = []
@@ -216,7 +215,7 @@ def _write(
         kept: list[Frame] = []
         for frame, one in zip(sequence.frames, found, strict=True):
             good = one.quality >= accept and not one.reason
-            rows.append((sequence.name, str(frame.path), f"{one.quality:.3f}", int(good)))
+            rows.append((sequence.name, str(frame.path), f"{one.quality:.3f}", int(good), one.reason))
             if good:
                 kept.append(replace(frame, transform=one.transform))
             else:
@@ -226,7 +225,9 @@ def _write(
             dropped.append((sequence.name, f"no {' and no '.join(rest.missing_phases)} frame is left"))
             continue
         left.append(rest)
-    write_whole(out / "registration.csv", _table(("sequence", "frame", "quality", "accepted"), rows))
+    write_whole(
+        out / "registration.csv", _table(("sequence", "frame", "quality", "accepted", "reason"), rows)
+    )
     if left:
         write_pairs(out / "pairs.csv", left)
     else:

@@ -21,6 +21,7 @@ from scipy import ndimage, optimize
 
 from retina_fm.errors import MissingDependencyError, PictureError
 from retina_fm.line_filter import flatten, line_strength
+from retina_fm.pictures import read_picture
 from retina_fm.training.pairs import FAINT, PairSequence
 from retina_fm.training.prepare import lit_field
 
@@ -232,8 +233,6 @@ def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[R
         PictureError: the photo cannot be read.
         MissingDependencyError: scikit-image is not installed.
     """
-    from retina_fm.pictures import read_picture
-
     photo = read_picture(sequence.photo)
     fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
     lines: dict[int, _Lines] = {}
@@ -269,8 +268,6 @@ def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[R
 
 def _grey(path: Path) -> NDArray[np.uint8] | str:
     """A frame's grey levels, or why they say nothing."""
-    from retina_fm.pictures import read_picture
-
     try:
         grey = read_picture(path).mean(2).astype(np.uint8)
     except PictureError as error:

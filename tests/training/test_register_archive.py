@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +156,9 @@ def test_blank_and_dim_frames_of_other_sizes_are_taken_as_they_are(archive, resu
     report = register_archive(tmp_path, tmp_path / "out", workers=2, progress=False)
     assert {frame.rsplit("/", 1)[1] for frame, _ in report.rejected} == {"blank.png", "dim.png"}
     assert "12 bits" in dict(report.rejected)[str(tmp_path / "dim.png")]
+    with (tmp_path / "out" / "registration.csv").open() as file:
+        reasons = {Path(row["frame"]).name: row["reason"] for row in csv.DictReader(file)}
+    assert "12 bits" in reasons["dim.png"] and reasons["large.png"] == ""
     assert (report.sequences, report.frames) == (1, 3)
     checked = check_pairs(tmp_path / "out")
     assert [str(problem) for problem in checked.problems] == []
