@@ -23,8 +23,12 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 """Channels that the maps are squeezed to, and channels of the decoder's blocks from coarse to fine."""
 
 
-_BESIDE = 4
-"""Channels beside the finest map: the view and its dark lines."""
+_VIEW = 3
+"""Channels of the view, which lies beside the finest map."""
+
+
+_SCALES = (1.0, 0.5)
+"""At which vessels are looked for: what is too wide for one scale is a thin vessel in the next."""
 
 
 class MapSource:
@@ -34,6 +38,7 @@ class MapSource:
         encoder: the model.
         channels: of the map taken for each level.
         picked: position of that map among the encoder's.
+        guides: how many maps of where vessels may lie there are besides.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -42,11 +47,13 @@ class MapSource:
         # where no map has a level's stride, the finest of the coarser ones (or the last) is scaled to it
         self.picked = [_pick(strides, level) for level in LEVELS]
         self.channels = [channels[index] for index in self.picked]
+        self.guides = 1 + len(_SCALES) * int(isinstance(encoder, Encoder) and encoder.sees_vessels)
 
     def maps(self, views: Tensor) -> tuple[Tensor, ...]:
         """Distinct maps of views ``float32 (N, 3, S, S)``, normalised as the encoder's transform says.
 
-        The last one ``(N, 1, S, S)`` holds the view's dark lines.
+        The last one ``(N, G, S, S)`` holds the guides: the view's dark lines and, where the encoder predicts
+        vessels, what it sees at each scale.
         """
         given = views.to(self.encoder.dtype)
         found = (
@@ -56,8 +63,24 @@ class MapSource:
         )
         transform = self.encoder.transform
         mean, std = (views.new_tensor(v).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
-        lines = line_maps(views * std + mean).to(found[0].dtype)
-        return (*(found[index] for index in sorted(set(self.picked))), lines)
+        guides = [line_maps(views * std + mean)]
+        if self.guides > 1:
+            guides += [self._vessels(given, found, scale) for scale in _SCALES]
+        beside = torch.cat(guides, 1).to(found[0].dtype)
+        return (*(found[index] for index in sorted(set(self.picked))), beside)
+
+    @torch.no_grad()
+    def _vessels(self, views: Tensor, maps: Sequence[Tensor], scale: float) -> Tensor:
+        """The encoder's vessel map ``(N, 1, S, S)`` of views seen at another scale."""
+        if scale == 1:
+            found: Tensor = self.encoder.vessels(maps)
+            return found
+        side = max(1, round(views.shape[-1] * scale / LEVELS[-1])) * LEVELS[-1]
+        small = F.interpolate(
+            views.float(), (side, side), mode="bilinear", antialias=True, align_corners=False
+        )
+        found = self.encoder.vessels(self.encoder.maps(small.to(views.dtype)))
+        return F.interpolate(found, views.shape[-2:], mode="bilinear", align_corners=False)
 
     def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Distinct maps back to one a level."""
@@ -69,7 +92,7 @@ class MapDecoder(nn.Module):
     """segmentation_models_pytorch's U-Net decoder with a skip at full resolution.
 
     The maps are squeezed by 1x1 convolutions first; the library's own U-Net drops the map at full resolution,
-    where thin vessels live, and here it is given back, the view and its dark lines beside it.
+    where thin vessels live, and here it is given back, the view and its guides beside it.
     """
 
     def __init__(self, source: MapSource, classes: int, size: str = "light") -> None:
@@ -85,7 +108,7 @@ class MapDecoder(nn.Module):
             nn.Conv2d(channels, width, 1) for channels, width in zip(source.channels, squeezed, strict=True)
         )
         self.decoder = UnetDecoder(
-            encoder_channels=(3, squeezed[0] + _BESIDE, *squeezed[1:]),
+            encoder_channels=(3, squeezed[0] + _VIEW + source.guides, *squeezed[1:]),
             decoder_channels=blocks,
             n_blocks=len(blocks),
         )

@@ -62,7 +62,9 @@ class ItemMaker:
         """Memory of one item with its maps."""
         shapes = zip(self.source.channels, (1, 2, 4, 8, 16), strict=True)
         numbers = sum(channels * (self.tile // stride) ** 2 for channels, stride in shapes)
-        return int(numbers + self.tile**2) * self.map_dtype.itemsize + 4 * 5 * self.tile**2
+        return (
+            int(numbers + self.source.guides * self.tile**2) * self.map_dtype.itemsize + 4 * 5 * self.tile**2
+        )
 
     def next(self) -> Item:
         """The next photo's item, freshly varied."""

@@ -42,7 +42,7 @@ def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Bloc
         for path in paths:
             view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None].to(encoder.dtype)
             with torch.inference_mode():
-                statistics, maps, _ = Encoder._run(encoder, view, None, keep_maps=True)
+                statistics, maps, *_ = Encoder._run(encoder, view, None, keep_maps=True)
             rows.append(statistics.float().numpy())
             averages.append(maps[-1].float().mean((2, 3)).numpy())
         place.parent.mkdir(parents=True, exist_ok=True)

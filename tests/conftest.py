@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +32,17 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny generator with random weights: it has everything that a trained one has."""
-    folder = tmp_path_factory.mktemp("generator") / "tiny-generator"
-    architecture = Architecture(width=4, encoder_blocks=1, embedding=16, lesion_decoder=True)
+    return saved_generator(tmp_path_factory.mktemp("generator") / "tiny-generator")
+
+
+def saved_generator(folder: Path, **shape: Any) -> Path:
+    """A weights folder of a tiny generator with random weights."""
+    architecture = Architecture(width=4, encoder_blocks=1, embedding=16, lesion_decoder=True, **shape)
     with seeded(0):
         generator = Generator(architecture)
     pooling = Encoder(architecture).pooling.state_dict()
     config = WeightsConfig(
-        name="tiny-generator",
+        name=folder.name,
         kind="fundus2video",
         transform=Transform(size=64),
         card=ModelCard("Apache-2.0", "none"),

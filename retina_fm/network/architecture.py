@@ -35,8 +35,8 @@ class Architecture:
         lesions: lesion types predicted densely; empty for converted public checkpoints.
         vessels: whether the generator's decoder also predicts where vessels lie (ours: frames show them only
             where there is dye, and a map is read in one pass).
-        lesion_decoder: whether the encoder also runs the generator's decoder, whose lesion maps are of full
-            resolution, and pools what they say; it doubles the encoder's arithmetic.
+        lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
+            vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """

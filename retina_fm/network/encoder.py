@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ class Encoder(TwoStepForward, nn.Module):
         architecture: the numbers that fix its shape.
         model: trunk, keyed as in the public pix2pixHD layout.
         lesion_heads: dense lesion predictors, or None.
-        lesion_decoder: the generator's decoder of lesion maps, or None.
+        lesion_decoder: the generator's decoder of lesion and vessel maps, or None.
         pooling: statistics to embeddings.
         feature_info: channels and strides of the maps, as timm gives them.
         num_features: length D of an embedding.
@@ -99,11 +99,12 @@ class Encoder(TwoStepForward, nn.Module):
         Raises:
             ViewError: the view or the mask has a wrong rank, type or size.
         """
-        statistics, maps, lesions = self._run(view, mask, keep_maps=True)
+        statistics, maps, lesions, vessels = self._run(view, mask, keep_maps=True)
         height, width = view.shape[2:]
         cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
         dense = None if lesions is None else crop_to(lesions[0], lesions[1], height, width)
-        return Features(self.pooling(statistics), cropped, dense)
+        found = None if vessels is None else crop_to(vessels, 1, height, width)
+        return Features(self.pooling(statistics), cropped, dense, found)
 
     def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
         """The same as calling the encoder; every registered model has this name."""
@@ -130,6 +131,22 @@ class Encoder(TwoStepForward, nn.Module):
         view = view.to(self.dtype)
         return tuple(m for _, m in run_trunk(self.model, view, self.architecture.encoder_blocks))
 
+    @property
+    def sees_vessels(self) -> bool:
+        """Whether :meth:`vessels` has a map to give."""
+        return self.lesion_decoder is not None and self.architecture.vessels
+
+    def vessels(self, maps: Sequence[Tensor]) -> Tensor:
+        """Vessel probabilities ``(N, 1, H, W)`` from what :meth:`maps` gave.
+
+        Raises:
+            ViewError: the encoder has no vessel map.
+        """
+        if self.lesion_decoder is None or not self.architecture.vessels:
+            raise ViewError("This encoder predicts no vessel map: ask encoder.sees_vessels first.")
+        logits: Tensor = self.lesion_decoder(maps)[:, -1:]
+        return logits.float().sigmoid()
+
     def embed(self, view: Tensor, mask: Tensor | None = None) -> Tensor:
         """Embeddings ``(N, D)`` alone, equal to ``forward(view).pooled``, without keeping any map."""
         embeddings: Tensor = self.pooling(self.statistics(view, mask))
@@ -141,8 +158,8 @@ class Encoder(TwoStepForward, nn.Module):
 
     def _run(
         self, view: Tensor, mask: Tensor | None, *, keep_maps: bool
-    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None]:
-        """Statistics, maps if they are kept, lesion probabilities and their stride."""
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None, Tensor | None]:
+        """Statistics, maps if they are kept, lesion probabilities and their stride, vessel probabilities."""
         check_view(view, mask)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         view = view.to(self.dtype)
@@ -159,7 +176,7 @@ class Encoder(TwoStepForward, nn.Module):
                 kept.append(maps)
             if STRIDES[level] in pooling.LESION_STRIDES:
                 heads_read.append(maps)
-        lesions = None
+        lesions = vessels = None
         if self.lesion_heads is not None:
             logits = self.lesion_heads(*heads_read)
             pairs = zip(logits, pooling.LESION_STRIDES, strict=True)
@@ -168,6 +185,9 @@ class Encoder(TwoStepForward, nn.Module):
             lesions = lesion_probabilities(*logits), pooling.LESION_STRIDES[0]
         if self.lesion_decoder is not None:
             decoded = self.lesion_decoder(kept)
-            blocks.append(pooling.decoded_statistics(decoded, mask))
-            lesions = decoded.float().sigmoid(), 1
-        return torch.cat(blocks, dim=-1), kept, lesions
+            count = len(self.architecture.lesions)
+            blocks.append(pooling.decoded_statistics(decoded[:, :count], mask))
+            lesions = decoded[:, :count].float().sigmoid(), 1
+            if self.architecture.vessels:
+                vessels = decoded[:, count:].float().sigmoid()
+        return torch.cat(blocks, dim=-1), kept, lesions, vessels

@@ -117,12 +117,12 @@ def encoder_state(state: dict[str, Tensor], architecture: Architecture) -> dict[
     if stem.shape[1] == 6:
         kept["model.1.weight"] = (stem[:, :3].double() + stem[:, 3:].double()).to(stem.dtype)
     if architecture.lesion_decoder:
-        kept.update(_lesion_decoder_state(state, last, len(architecture.lesions)))
+        kept.update(_lesion_decoder_state(state, last))
     return kept
 
 
-def _lesion_decoder_state(state: dict[str, Tensor], first: int, lesions: int) -> dict[str, Tensor]:
-    """The decoder's part, of its last convolution the lesions' channels alone."""
+def _lesion_decoder_state(state: dict[str, Tensor], first: int) -> dict[str, Tensor]:
+    """The decoder's part, its last convolution without the channels of the frames."""
     numbered = [(int(key.split(".")[1]), key) for key in state if key.startswith("model.")]
     output = max(number for number, _ in numbered)
     found = {
@@ -135,6 +135,6 @@ def _lesion_decoder_state(state: dict[str, Tensor], first: int, lesions: int) ->
             _, _, name = key.split(".", 2)
             value = state[key]
             found[f"lesion_decoder.layers.{number - first}.{name}"] = (
-                value[FRAMES : FRAMES + lesions] if number == output else value
+                value[FRAMES:] if number == output else value
             )
     return found

@@ -1,4 +1,4 @@
-"""The generator's decoder as part of an encoder: lesion maps at the view's own resolution."""
+"""The generator's decoder as part of an encoder: lesion and vessel maps at the view's own resolution."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from retina_fm.network.architecture import DOWNSAMPLINGS, Architecture
+from retina_fm.network.architecture import DOWNSAMPLINGS, FRAMES, Architecture
 from retina_fm.network.layers import ResizeConv2d, decoder_layers
 
 
 class LesionDecoder(nn.Module):
-    """Attention, upsamplings and skips of the generator; of its outputs, the lesion maps alone.
+    """Attention, upsamplings and skips of the generator; of its outputs, all but the frames.
 
     Small lesions are lost on the way to strides 4 and 8, where the encoder's own heads read: on seven
     photographs of IDRiD the first released weights found haemorrhages with an AUROC of 0.82 here and 0.63
@@ -21,12 +21,12 @@ class LesionDecoder(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*decoder_layers(architecture, len(architecture.lesions)))
+        self.layers = nn.Sequential(*decoder_layers(architecture, architecture.outputs - FRAMES))
         self.attention = attention_layer(architecture)
         self.skips = skip_layers(architecture)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Logits ``(N, L, H, W)`` from the encoder's five maps."""
+        """Logits ``(N, L, H, W)`` from the encoder's five maps; a vessel map comes last, if any."""
         return decode(self.layers, self.skips, attend(self.attention, maps[-1])[0], maps)
 
 

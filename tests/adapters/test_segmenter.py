@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 import retina_fm
+from conftest import saved_generator
 from retina_fm import adapters
 from retina_fm.adapters import segmentation_items
 from retina_fm.adapters import segmenter as segmenter_module
+from retina_fm.adapters.decoder import MapSource
 from retina_fm.adapters.extraction import device_of
 from retina_fm.adapters.masks import dice, pair_by_name
 from retina_fm.adapters.saving import check_savable
@@ -346,3 +348,20 @@ def test_nothing_is_saved_where_nothing_is_learnt(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         check_savable(segmenter(), tmp_path / "file", None)
+
+
+def test_a_decoder_is_guided_by_the_vessels_that_its_encoder_sees(spots: Spots, tmp_path: Path) -> None:
+    model = str(saved_generator(tmp_path / "mapped", vessels=True))
+    encoder = retina_fm.load(model)
+    views = torch.rand(2, 3, 64, 64) * 2 - 1
+    maps = MapSource(encoder).maps(views)
+    assert maps[-1].shape == (2, MapSource(encoder).guides, 64, 64) == (2, 3, 64, 64)
+    torch.testing.assert_close(maps[-1][:, 1:2], encoder.features(views).vessels)
+    assert float(maps[-1][:, 2].min()) >= 0 and float((maps[-1][:, 1] - maps[-1][:, 2]).abs().mean()) > 1e-4
+    assert MapSource(retina_fm.load(TINY)).guides == 1
+    photos, masks = spots
+    settings: dict[str, Any] = {"model": model, "shots": 2, "steps": 20, "progress": False}
+    fitted = retina_fm.adapt("segmentation", **settings).fit(photos[:4], masks[:4])
+    fitted.save(tmp_path / "adapter")
+    again = adapters.load(tmp_path / "adapter")
+    np.testing.assert_array_equal(again.predict_proba(photos[4:5])[0], fitted.predict_proba(photos[4:5])[0])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, ViewError
 from retina_fm.network import Architecture, Generator, encoder_of
 
 
@@ -123,3 +123,12 @@ def test_a_vessel_map_lies_beside_frames_and_lesions_and_leaves_the_encoder_alon
         found, wanted = encoder(photo), encoder_of(plain, decoding)(photo)
     assert found.lesions is not None and wanted.lesions is not None
     assert torch.allclose(found.lesions, wanted.lesions, atol=1e-6)
+    assert torch.allclose(found.pooled, wanted.pooled, atol=1e-5) and wanted.vessels is None
+    assert found.vessels is not None and torch.allclose(found.vessels, other.vessels.sigmoid(), atol=1e-6)
+    square = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        assert torch.allclose(encoder.vessels(encoder.maps(square)), encoder(square).vessels, atol=1e-6)
+    heads_alone = encoder_of(mapped)
+    assert encoder.sees_vessels and not heads_alone.sees_vessels
+    with pytest.raises(ViewError, match="no vessel map"):
+        heads_alone.vessels(heads_alone.maps(square))
