@@ -24,7 +24,8 @@ VESSELS = "vessels"
 TARGETS = (VESSELS, *LESIONS)
 """What can be read off a model without training."""
 VESSEL_SCALES = (1.0, 0.5)
-"""On six photographs of CHASE_DB1, interim weights (AUROC): 0.88 at either scale alone, 0.91 for both."""
+"""On six photographs of CHASE_DB1, interim weights (AUROC): 0.88 at either scale alone, 0.91 for both. Off a
+vessel map, on ten: 0.935 and 0.946, 0.958 for both, 0.961 with mirrored views; no other set did better."""
 _LESION_RIM = 0.01
 """Share of the view's side along the edge of the field of view where no lesion is called: the edge looks like
 one. The smallest of four tried (0.01 to 0.05) on 20 photographs of IDRiD: average precision of haemorrhages
@@ -95,7 +96,10 @@ def vessel_reader(
 def _vessels(photo: Any, generator: Generator, transform: Transform, compute: Compute) -> NDArray[np.float32]:
     view, geometry = transform.view(photo)
     tensor = torch.from_numpy(transform.normalise(view))[None].to(compute.torch_device)
-    score = read_vessels(generator, tensor)[0].cpu().numpy()
+    seen = read_vessels(generator, tensor)
+    if generator.architecture.vessels:  # a map is cheap enough to look twice
+        seen = (seen + read_vessels(generator, tensor.flip(-1)).flip(-1)) / 2
+    score = seen[0].cpu().numpy()
     found = geometry.picture_of(score, "bilinear").astype(np.float32)
     return np.where(geometry.mask_in_picture(), found, np.float32(0))
 

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 import retina_fm
-from conftest import disc_picture
+from conftest import disc_picture, saved_generator
 from retina_fm import adapters
 from retina_fm.errors import ConfigError
 from retina_fm.generation import generate_frames
@@ -72,6 +72,14 @@ def test_a_vessel_map_is_read_in_one_pass_and_frames_otherwise() -> None:
     frames = generate_frames(plain, photo, VESSEL_STEPS)
     torch.testing.assert_close(read_vessels(plain, photo), vessel_score(frames, inside))
     torch.testing.assert_close(read_vessels(plain, photo, frames * 0.5), vessel_score(frames * 0.5, inside))
+
+
+def test_a_photo_and_its_mirror_image_have_the_same_vessels(tmp_path: Path) -> None:
+    model = str(saved_generator(tmp_path / "mapped", vessels=True))
+    photo = disc_picture(6, 128)
+    found, mirrored = adapters.vessel_maps([photo, np.ascontiguousarray(photo[:, ::-1])], model)
+    assert found.std() > 1e-3
+    assert np.abs(found - mirrored[:, ::-1]).mean() < 0.1 * found[found > 0].std()
 
 
 def test_bright_lines_score_above_what_surrounds_them() -> None:
