@@ -99,12 +99,11 @@ class Encoder(TwoStepForward, nn.Module):
         Raises:
             ViewError: the view or the mask has a wrong rank, type or size.
         """
-        statistics, maps, lesions, vessels = self._run(view, mask, keep_maps=True)
+        statistics, maps, lesions = self._run(view, mask, keep_maps=True)
         height, width = view.shape[2:]
         cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
         dense = None if lesions is None else crop_to(lesions[0], lesions[1], height, width)
-        found = None if vessels is None else crop_to(vessels, 1, height, width)
-        return Features(self.pooling(statistics), cropped, dense, found)
+        return Features(self.pooling(statistics), cropped, dense)
 
     def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
         """The same as calling the encoder; every registered model has this name."""
@@ -158,8 +157,8 @@ class Encoder(TwoStepForward, nn.Module):
 
     def _run(
         self, view: Tensor, mask: Tensor | None, *, keep_maps: bool
-    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None, Tensor | None]:
-        """Statistics, maps if they are kept, lesion probabilities and their stride, vessel probabilities."""
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None]:
+        """Statistics, maps if they are kept, lesion probabilities and their stride."""
         check_view(view, mask)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         view = view.to(self.dtype)
@@ -176,7 +175,7 @@ class Encoder(TwoStepForward, nn.Module):
                 kept.append(maps)
             if STRIDES[level] in pooling.LESION_STRIDES:
                 heads_read.append(maps)
-        lesions = vessels = None
+        lesions = None
         if self.lesion_heads is not None:
             logits = self.lesion_heads(*heads_read)
             pairs = zip(logits, pooling.LESION_STRIDES, strict=True)
@@ -184,10 +183,7 @@ class Encoder(TwoStepForward, nn.Module):
             blocks.append(torch.cat(parts, dim=-1))
             lesions = lesion_probabilities(*logits), pooling.LESION_STRIDES[0]
         if self.lesion_decoder is not None:
-            decoded = self.lesion_decoder(kept)
-            count = len(self.architecture.lesions)
-            blocks.append(pooling.decoded_statistics(decoded[:, :count], mask))
-            lesions = decoded[:, :count].float().sigmoid(), 1
-            if self.architecture.vessels:
-                vessels = decoded[:, count:].float().sigmoid()
-        return torch.cat(blocks, dim=-1), kept, lesions, vessels
+            decoded = self.lesion_decoder(kept)[:, : len(self.architecture.lesions)]
+            blocks.append(pooling.decoded_statistics(decoded, mask))
+            lesions = decoded.float().sigmoid(), 1
+        return torch.cat(blocks, dim=-1), kept, lesions

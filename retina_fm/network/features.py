@@ -19,13 +19,11 @@ class Features(NamedTuple):
             1, 2, 4, 8, 16 (``encoder.feature_info`` tells for any model).
         lesions: probabilities ``(N, L, H / 4, W / 4)`` of the lesion types named in the architecture,
             ``(N, L, H, W)`` with a lesion decoder, or None where the model predicts none.
-        vessels: probabilities ``(N, 1, H, W)``, or None where the model predicts none.
     """
 
     pooled: Tensor
     maps: tuple[Tensor, ...]
     lesions: Tensor | None
-    vessels: Tensor | None = None
 
 
 class TwoStepForward:

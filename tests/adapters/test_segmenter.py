@@ -356,7 +356,7 @@ def test_a_decoder_is_guided_by_the_vessels_that_its_encoder_sees(spots: Spots, 
     views = torch.rand(2, 3, 64, 64) * 2 - 1
     maps = MapSource(encoder).maps(views)
     assert maps[-1].shape == (2, MapSource(encoder).guides, 64, 64) == (2, 3, 64, 64)
-    torch.testing.assert_close(maps[-1][:, 1:2], encoder.features(views).vessels)
+    torch.testing.assert_close(maps[-1][:, 1:2], encoder.vessels(encoder.maps(views)))
     assert float(maps[-1][:, 2].min()) >= 0 and float((maps[-1][:, 1] - maps[-1][:, 2]).abs().mean()) > 1e-4
     assert MapSource(retina_fm.load(TINY)).guides == 1
     photos, masks = spots
