@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from retina_fm._vision import import_vision
 from retina_fm.adapters.line_maps import line_maps
+from retina_fm.adapters.zero_shot import VESSEL_SCALES
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.network import Encoder
 
@@ -25,10 +26,6 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 _VIEW = 3
 """Channels of the view, which lies beside the finest map."""
-
-
-_SCALES = (1.0, 0.5)
-"""At which vessels are looked for: what is too wide for one scale is a thin vessel in the next."""
 
 
 class MapSource:
@@ -47,7 +44,7 @@ class MapSource:
         # where no map has a level's stride, the finest of the coarser ones (or the last) is scaled to it
         self.picked = [_pick(strides, level) for level in LEVELS]
         self.channels = [channels[index] for index in self.picked]
-        self.guides = 1 + len(_SCALES) * int(isinstance(encoder, Encoder) and encoder.sees_vessels)
+        self.guides = 1 + len(VESSEL_SCALES) * int(isinstance(encoder, Encoder) and encoder.sees_vessels)
 
     def maps(self, views: Tensor) -> tuple[Tensor, ...]:
         """Distinct maps of views ``float32 (N, 3, S, S)``, normalised as the encoder's transform says.
@@ -65,7 +62,7 @@ class MapSource:
         mean, std = (views.new_tensor(v).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
         guides = [line_maps(views * std + mean)]
         if self.guides > 1:
-            guides += [self._vessels(given, found, scale) for scale in _SCALES]
+            guides += [self._vessels(given, found, scale) for scale in VESSEL_SCALES]
         beside = torch.cat(guides, 1).to(found[0].dtype)
         return (*(found[index] for index in sorted(set(self.picked))), beside)
 

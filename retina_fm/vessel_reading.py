@@ -22,8 +22,6 @@ ARTERIOVENOUS = slice(2, 8)
 _SURROUNDINGS = 0.035  # of the view's side: standard deviation of the local mean, some times a vessel's width
 _LEAST_SPREAD = 0.02
 _ROUNDING = 1e-3  # less is no contrast: the filter measures against the noise, however faint
-
-
 VESSEL_STEPS = 6
 """The steps that give frames 0 to 7, which vessels are read off."""
 

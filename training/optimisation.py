@@ -86,10 +86,10 @@ def initialise_modules(modules: Iterable[nn.Module], preset: Preset, seed: int) 
             if module.lesion_heads is not None:
                 _expect_few_lesions(module, module.lesion_heads)
             if module.architecture.vessels:
-                _last(module, slice(-1, None), VESSEL_LOGIT)
+                _begin_at(module, slice(-1, None), VESSEL_LOGIT)
 
 
-def _last(generator: Generator, channels: slice, logit: float) -> None:
+def _begin_at(generator: Generator, channels: slice, logit: float) -> None:
     last = generator.model[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     last.bias[channels] = logit
@@ -97,7 +97,7 @@ def _last(generator: Generator, channels: slice, logit: float) -> None:
 
 
 def _expect_few_lesions(generator: Generator, heads: LesionHeads) -> None:
-    _last(generator, slice(FRAMES, FRAMES + len(generator.architecture.lesions)), _RARE)
+    _begin_at(generator, slice(FRAMES, FRAMES + len(generator.architecture.lesions)), _RARE)
     for head in (heads.stride4, heads.stride8):
         assert head.bias is not None
         head.bias.fill_(_RARE)
