@@ -41,8 +41,7 @@ def read_vessels(generator: Generator, photo: Tensor, frames: Tensor | None = No
     step = step_in(generator, generator.dtype)
     if generator.architecture.vessels:
         with torch.no_grad():
-            logits = step(photo, None).vessels
-        assert logits is not None
+            logits = step(photo, None).vessels[0]
         return torch.where(inside, logits[:, 0].float().sigmoid(), 0.0)
     if frames is None:
         frames = generate_frames(step, photo, VESSEL_STEPS)

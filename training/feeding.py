@@ -103,12 +103,13 @@ def apply_settings(stream: Any, settings: dict[str, Any]) -> None:
 
 
 def settings_at(curriculum: Curriculum, step: int, progress: float) -> dict[str, Any]:
-    """What the curriculum asks of a stream at a step: window, lesions, painting."""
+    """What the curriculum asks of a stream at a step: window, lesions, painting, poor photographs."""
     lesions = progress >= curriculum.lesions_from
     return {
         "crop": curriculum.crops[step % len(curriculum.crops)],
         "lesions": lesions,
         "painting": curriculum.painting if lesions else 0.0,
+        "poor": curriculum.poor,
     }
 
 

@@ -96,18 +96,19 @@ class Learner(nn.Module):
         target = wanted_frames(samples, self.single_frame)
         made = self.generator(samples.photo, samples.last)
         inside = samples.field_of_view
+        sure = inside if samples.sure is None else samples.sure
         frames = torch.where(inside > 0.5, made.frames, made.frames.new_tensor(OUTSIDE))
         terms: dict[str, Tensor] = {}
         if weights.reconstruction > 0:
-            terms["reconstruction"] = losses.weighted_l1(frames.float(), target, inside)
+            terms["reconstruction"] = losses.weighted_l1(frames.float(), target, sure)
         if weights.correlation > 0:
-            terms["correlation"] = losses.correlation_loss(frames.float(), target, inside)
+            terms["correlation"] = losses.correlation_loss(frames.float(), target, sure)
         if weights.lesions > 0 and made.lesions and samples.lesions is not None:
             terms["lesions"] = losses.dense_lesions(
                 made.lesions, samples.lesions, inside, samples.lesion_known, vessels=samples.vessels
             )
-        if weights.vessels > 0 and made.vessels is not None and samples.vessels is not None:
-            terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, inside)
+        if weights.vessels > 0 and made.vessels and samples.vessels is not None:
+            terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, sure)
         if weights.attention > 0 and made.attention is not None:
             terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)
         if weights.gradient_variance > 0:

@@ -144,17 +144,25 @@ def gradient_variance(prediction: Tensor, target: Tensor, *, patch: int = 8) -> 
     return (variances(prediction.float()) - variances(target.float())).square().mean()
 
 
-def dense_vessels(logits: Tensor, vessels: Tensor, inside: Tensor) -> Tensor:
+def dense_vessels(logits: Sequence[Tensor], vessels: Tensor, inside: Tensor) -> Tensor:
     """Prediction of the vessel map: cross-entropy with the coverage, and half of ``1 - Dice`` of the batch.
 
-    Nothing is balanced, so that the map stays a probability.
+    Nothing is balanced, so that the map stays a probability. The mean over the strides.
 
     Args:
-        logits: ``(B, 1, H, W)``.
+        logits: ``(B, 1, H / s, W / s)`` for strides s that divide H and W.
         vessels: coverage ``(B, 1, H, W)`` in [0, 1].
-        inside: field of view ``(B, 1, H, W)``.
+        inside: where it is known, ``(B, 1, H, W)``, 0 or 1.
     """
+    return torch.stack([_vessel_term(one, vessels, inside) for one in logits]).mean()
+
+
+def _vessel_term(logits: Tensor, vessels: Tensor, inside: Tensor) -> Tensor:
     logits = logits.float()
+    stride = vessels.shape[-1] // logits.shape[-1]
+    if stride > 1:
+        vessels = F.avg_pool2d(vessels, stride)
+        inside = (F.avg_pool2d(inside, stride) > 0.99).float()
     errors = F.binary_cross_entropy_with_logits(logits, vessels, reduction="none")
     found, there = logits.sigmoid() * inside, vessels * inside
     overlap = 2 * (found * there).sum() / (found.sum() + there.sum()).clamp_min(_EPS)

@@ -87,6 +87,8 @@ def initialise_modules(modules: Iterable[nn.Module], preset: Preset, seed: int) 
                 _expect_few_lesions(module, module.lesion_heads)
             if module.architecture.vessels:
                 _begin_at(module, slice(-1, None), VESSEL_LOGIT)
+            if module.coarse is not None:
+                _expect_little(module, module.coarse)
 
 
 def _begin_at(generator: Generator, channels: slice, logit: float) -> None:
@@ -102,6 +104,14 @@ def _expect_few_lesions(generator: Generator, heads: LesionHeads) -> None:
         assert head.bias is not None
         head.bias.fill_(_RARE)
         head.weight.mul_(0.1)
+
+
+def _expect_little(generator: Generator, coarse: nn.Conv2d) -> None:
+    assert coarse.bias is not None
+    coarse.weight.mul_(0.1)
+    coarse.bias.fill_(_RARE)
+    if generator.architecture.vessels:
+        coarse.bias[-1] = VESSEL_LOGIT
 
 
 @torch.no_grad()

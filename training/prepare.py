@@ -17,6 +17,7 @@ from retina_fm.training.landmarks import find_landmarks
 from retina_fm.training.lesion_shapes import LESION_TYPES
 from retina_fm.training.masks import coverage
 from retina_fm.training.prepared import ANCHOR_COUNT, ANCHORS, MAPS, UNITS, PreparedEye
+from retina_fm.training.vessel_trust import believe
 from retina_fm.training.vessels import vessel_coverage
 
 if TYPE_CHECKING:
@@ -137,10 +138,15 @@ def prepare_view(
         )
     field = lit_field(view) if field_of_view is None else np.asarray(field_of_view, bool)
     radius = float(max(np.ptp(np.flatnonzero(field.any(0))), np.ptp(np.flatnonzero(field.any(1)))) + 1) / 2
-    origin = "given"
+    about: dict[str, Any] = {"vessels": "given"}
+    unsure = np.zeros(field.shape, np.float32)
     if arteries is None or veins is None:
         if vessels is None:
-            vessels, origin = _estimated(view, field, radius, disc), "estimated"
+            estimated = _estimated(view, field, radius, disc)
+            found = find_landmarks(view, field, estimated, disc=disc)
+            believed = believe(view, estimated, field, radius, found.disc_radius, found.fovea)
+            vessels, unsure = believed.vessels, believed.unsure.astype(np.float32)
+            about = {"vessels": "estimated", "trust": round(believed.trust, 4)}
         arteries, veins = split_vessels(view, field, vessels, radius)
     inside = field.astype(np.float32)
     artery, vein = np.asarray(arteries, np.float32) * inside, np.asarray(veins, np.float32) * inside
@@ -174,6 +180,7 @@ def prepare_view(
         "macula": np.asarray(macula, np.float32),
         "disc": np.asarray(disc * inside, np.float32),
         **_tissue(view, field, both, radius),
+        "unsure": unsure,
     }
     # The fovea is dark and the disc bright by nature: neither is a lesion.
     natural = np.clip(1.5 * np.asarray(disc, np.float32) + np.exp(-((from_fovea / 1.2) ** 4)), 0, 1)
@@ -204,7 +211,7 @@ def prepare_view(
         disc_radius=float(disc_radius),
         disc_centre=disc_centre,
         fovea_centre=fovea,
-        metadata={"vessels": origin, **(metadata or {})},
+        metadata={**about, **(metadata or {})},
     )
 
 

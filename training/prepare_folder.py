@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from retina_fm._files import sha256_of
 from retina_fm._processes import start_workers
@@ -19,6 +19,7 @@ from retina_fm.training.masks import lesion_folders as lesion_folders
 from retina_fm.training.prepared import VERSION, eye_metadata
 
 SUFFIX = ".eye.safetensors"
+_DRAWN = 2  # version of how retinas are drawn and prepared
 _READING = b"brightest channel"  # how masks are read: eyes whose masks were read otherwise are made again
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -33,6 +34,7 @@ class PrepareReport:
         made: how many were prepared now.
         reused: how many were there already.
         failed: (photo, reason) of each that could not be prepared.
+        doubtful: (photo, trust) of each whose estimated vessels were believed too little; no eye was made.
         ignored: folders beside those of lesions that no lesion has the name of; they were not read.
     """
 
@@ -41,6 +43,7 @@ class PrepareReport:
     reused: int
     failed: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
+    doubtful: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _Job:
     out: Path
     size: int
     healthy: bool = False
+    least_trust: float = 0.0
     older: tuple[Path, ...] = ()  # eyes of a photo of this name that lie in ``out`` already
 
 
@@ -67,8 +71,8 @@ def _key(job: _Job) -> str:
     return digest.hexdigest()
 
 
-def _run(job: _Job) -> tuple[Path | None, bool, str]:
-    """Prepares one photo: (file, made now, reason of failure)."""
+def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
+    """Prepares one photo: (file, made now, reason of failure or trust that was too low)."""
     from retina_fm.training.prepare import prepare_eye
 
     try:
@@ -86,11 +90,21 @@ def _run(job: _Job) -> tuple[Path | None, bool, str]:
                 metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
                 **{name: read_mask(mask) for name, mask in job.masks.items()},
             )
+            if (trust := _trust(eye.metadata)) < job.least_trust:
+                return None, False, trust
             eye.save(path)
+        elif (trust := _trust(eye_metadata(path))) < job.least_trust:
+            path.unlink(missing_ok=True)
+            return None, False, trust
         _remove_others(path, job.older, photo_hash)
     except (RetinaError, OSError, ValueError) as error:
         return None, False, f"{type(error).__name__}: {error}"
     return path, made, ""
+
+
+def _trust(metadata: Mapping[str, Any]) -> float:
+    """How far an eye's vessels can be believed; given and drawn ones can."""
+    return float(metadata.get("trust", 1.0))
 
 
 def _remove_others(kept: Path, older: Iterable[Path], photo_hash: str) -> None:
@@ -146,6 +160,7 @@ def _jobs(
     lesions: Mapping[str, Path],
     size: int,
     healthy: bool,
+    least_trust: float,
 ) -> Iterator[_Job | tuple[Path, str]]:
     found = {name: masks_of(photos, listed_masks(folder)) for name, folder in {**folders, **lesions}.items()}
     older = _eyes_by_photo(out)
@@ -158,7 +173,7 @@ def _jobs(
             continue
         trees = {name: mask for name, mask in given.items() if name in folders}
         known = {name: mask for name, mask in given.items() if name in lesions}
-        yield _Job(photo, trees, known, out, size, healthy, older.get(photo.stem, ()))
+        yield _Job(photo, trees, known, out, size, healthy, least_trust, older.get(photo.stem, ()))
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
@@ -192,6 +207,7 @@ def prepare_folder(
     discs: str | os.PathLike[str] | None = None,
     lesions: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
     healthy: bool = False,
+    least_trust: float = 0.0,
     size: int = 512,
     workers: int | None = None,
     progress: bool | None = None,
@@ -211,6 +227,7 @@ def prepare_folder(
         discs: folder of masks of the optic disc; found when None.
         lesions: folder with a sub-folder of masks for each known type, or the folders by type.
         healthy: the photos are known to show no lesions, so that what is not painted is certainly none.
+        least_trust: photos whose estimated vessels are believed less than this (0 to 1) make no eye.
         size: side of the view in pixels.
         workers: processes; one a core when None, in this process when 1.
         progress: show a bar; only on a terminal when None.
@@ -251,24 +268,30 @@ def prepare_folder(
         raise NoPicturesError(f"{photos} holds no pictures. Give a folder of photographs.")
     target = make_folder(out)
     jobs: list[_Job] = []
-    for item in _jobs(paths, target, folders, {k: Path(v) for k, v in types.items()}, size, healthy):
+    for item in _jobs(
+        paths, target, folders, {k: Path(v) for k, v in types.items()}, size, healthy, least_trust
+    ):
         if isinstance(item, _Job):
             jobs.append(item)
         else:
             failed.append((str(item[0]), item[1]))
     eyes, made, reused = [], 0, 0
+    doubtful: list[tuple[str, float]] = []
     bar = tqdm(
         total=len(jobs), unit="eye", desc="prepare", disable=None if progress is None else not progress
     )
     with bar:
         for job, (path, fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
             bar.update()
-            if path is None:
+            if isinstance(reason, float):
+                doubtful.append((str(job.photo), reason))
+            elif path is None:
                 failed.append((str(job.photo), reason))
+            if path is None:
                 continue
             eyes.append(path)
             made, reused = made + fresh, reused + (not fresh)
-    return PrepareReport(eyes, made, reused, failed, ignored)
+    return PrepareReport(eyes, made, reused, failed, ignored, doubtful)
 
 
 def prepare_drawn_folder(
@@ -300,7 +323,7 @@ def prepare_drawn_folder(
         raise ConfigError(f"{count} retinas cannot be drawn. Give 1 or more.")
     check_workers(workers)
     target = make_folder(out)
-    jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{VERSION}{SUFFIX}") for k in range(count)]
+    jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{_DRAWN}{SUFFIX}") for k in range(count)]
     made = 0
     bar = tqdm(total=count, unit="eye", desc="draw", disable=None if progress is None else not progress)
     with bar:

@@ -16,7 +16,8 @@ from retina_fm.errors import OutputError, PictureError
 from retina_fm.training.lesion_shapes import LESION_TYPES
 
 Map = NDArray[np.float32]
-VERSION = 2
+VERSION = 3
+_WITHOUT_DOUBT = 2  # the version before the map of doubt: read as if there were none
 
 # Channels of ``PreparedEye.maps`` and the value that one grey level stands for.
 MAPS = (
@@ -36,6 +37,7 @@ MAPS = (
     "disc",
     "dark",
     "bright",
+    "unsure",
 )
 UNITS = dict.fromkeys((*MAPS, *LESION_TYPES), 1 / 255) | {
     "artery_delay": 0.01,  # radii of the field of view a level
@@ -51,14 +53,15 @@ class PreparedEye:
     """One eye, ready to be rendered. All maps are in the view's own pixels (size x size).
 
     Attributes:
-        maps: uint8 (16, S, S) in the order of ``MAPS``; times ``UNITS`` gives the value.
+        maps: uint8 (17, S, S) in the order of ``MAPS``; times ``UNITS`` gives the value.
         lesions: uint8 (6, S, S) coverage in the order of ``LESION_TYPES``; zero where not known.
         lesion_known: bool (6,): which types the source's labels cover.
         anchors: float32 (4, 256, 2), places (x, y) in [-1, 1] on arteries, on veins, at the edge of the
             field of view and round the macula, where lesions may be painted.
         radius: of the field of view, pixels; disc_radius: of the disc, pixels.
         disc_centre, fovea_centre: (y, x) in pixels, pixel centres at half-integers.
-        metadata: JSON values: source, sha256, vessels ("given", "estimated" or "drawn") and what is known.
+        metadata: JSON values: source, sha256, vessels ("given", "estimated" or "drawn"), trust in
+            estimated vessels (0 to 1), and what is known.
     """
 
     maps: NDArray[np.uint8]
@@ -136,7 +139,9 @@ def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
         raise PictureError(
             f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
         ) from error
-    if numbers["version"] != VERSION:
+    if numbers["version"] == _WITHOUT_DOUBT:
+        tensors["maps"] = np.concatenate([tensors["maps"], np.zeros_like(tensors["maps"][:1])])
+    elif numbers["version"] != VERSION:
         raise PictureError(
             f"{path} was prepared by version {numbers['version']}, this is version {VERSION}. "
             "Make it again with: retina-fm prepare"

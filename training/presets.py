@@ -85,6 +85,7 @@ class Curriculum:
             (warm start: reconstruction first); 0 is the paper.
         lesions_from: share before which eyes are rendered without lesions: vessels first.
         painting: probability that lesions are painted on an eye, from then on.
+        poor: probability that a photo is degraded as clinics' poor photographs are, under unchanged targets.
         blurred_last: probability that a sample's true last triple is blurred beyond any vessel. The next
             triple looks much like the last, and a network that may copy it is slow to read the photo.
         own_frames: probability that a sample gets the generator's own last triple instead of the true one.
@@ -97,6 +98,7 @@ class Curriculum:
     adversarial_from: float = 0.0
     lesions_from: float = 0.0
     painting: float = 0.5
+    poor: float = 0.0
     blurred_last: float = 0.6
     own_frames: float = 0.25
     own_frames_from: float = 0.3

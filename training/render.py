@@ -21,6 +21,7 @@ from retina_fm.training.dye import arterial_delay, arterial_input, front, lamina
 from retina_fm.training.eye_batch import EyeBatch, Window, open_window, stack_eyes
 from retina_fm.training.neighbourhoods import highest_around, mean_around
 from retina_fm.training.parameters import FRAMES, Parameters, draw_parameters
+from retina_fm.training.poor_photos import cut_field, degrade_poor, draw_poor
 from retina_fm.training.prepared import PreparedEye
 
 MASK_THRESHOLD = 45 / 255  # of the knowledge mask, as in the public code
@@ -38,6 +39,7 @@ class Rendered:
         photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
         field_of_view: float32 (B, 1, H, W), 0 or 1.
         mask: float32 (B, 1, H, W), the knowledge mask |first - last| > 45/255.
+        sure: float32 (B, 1, H, W), the field of view without what is in doubt.
         lesions: float32 (B, 6, H, W) in [0, 1], given and painted, in the order of ``LESION_TYPES``.
         lesion_known: bool (B, 6), types whose absence is certain where the map is 0.
         painted: bool (B,), lesions were painted in.
@@ -51,6 +53,7 @@ class Rendered:
     photo: Tensor
     field_of_view: Tensor
     mask: Tensor
+    sure: Tensor
     lesions: Tensor
     lesion_known: Tensor
     painted: Tensor
@@ -271,6 +274,8 @@ def _render(
     window = open_window(eyes, parameters, side)
     field = (window.maps["field_of_view"] > 0.5).float()
     window.maps["field_of_view"] = field
+    if "poor_cut" in parameters:
+        field = window.maps["field_of_view"] = cut_field(window, parameters)
     photo = window.photo
     shown = (
         window.lesions
@@ -297,7 +302,10 @@ def _render(
         slot = torch.full((batch,), number, device=device)
         ends.append(rendered[int(at[0])] if len(at) else picture(slot))
     mask = ((ends[0] - ends[1]).abs() > MASK_THRESHOLD).float()
-    view = degrade_photo(photo, window, parameters) * 2 - 1
+    seen = degrade_photo(photo, window, parameters)
+    if "poor_gain" in parameters:
+        seen = degrade_poor(seen, parameters)
+    view = seen * 2 - 1
     painted = parameters["painted"].bool() if lesions else torch.zeros(batch, dtype=torch.bool, device=device)
     return Rendered(
         frames=torch.cat(rendered, 1),
@@ -306,6 +314,7 @@ def _render(
         photo=torch.where(field > 0, view, -1.0),
         field_of_view=field,
         mask=mask,
+        sure=field * (window.maps["unsure"] < 0.5),
         lesions=shown,
         lesion_known=eyes.lesion_known,
         painted=painted,
@@ -333,6 +342,7 @@ def render_batch(
     motion: float = 0.0,
     augment: bool = True,
     grain: float = 1.0,
+    poor: float = 0.0,
     device: torch.device | str | None = None,
 ) -> Rendered:
     """Draws parameters and renders: one call a training step.
@@ -347,6 +357,7 @@ def render_batch(
         motion: standard deviation of eye movements, pixels.
         augment: False keeps place and photo as they are.
         grain: factor on the frames' noise; 1 is as noisy as real frames.
+        poor: probability that a photo is degraded as clinics' poor photographs are.
         device: where to render; the batch's own device when None.
 
     Raises:
@@ -364,6 +375,8 @@ def render_batch(
         augment=augment,
         grain=grain,
     )
+    if poor > 0:
+        parameters.update(draw_poor(generator, len(batch), poor))
     place = torch.device(device) if device is not None else batch.maps.device
     return render_parameters(
         batch.to(place),

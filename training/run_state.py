@@ -53,7 +53,8 @@ class RunState:
         parts = (self.learner.generator, self.learner.heads, self.judge)
         initialise_modules([part for part in parts if part is not None], preset, seed)
         if start_from is not None:
-            self.learner.generator.load_state_dict(start_from)
+            begun = self.learner.generator.load_state_dict(start_from, strict=False)
+            assert not begun.unexpected_keys, begun
         for module in (self.learner, self.judge):
             if module is not None:
                 _place(module, device, device.type != "cpu" if channels_last is None else channels_last)

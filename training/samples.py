@@ -35,6 +35,8 @@ class Samples:
         lesion_known: bool (B,), True where pixels without a lesion are certainly without; or None.
         step: int64 (B,), 0 to 9.
         vessels: coverage, float32 (B, 1, H, W) in [0, 1], or None for pairs without vessel maps.
+        sure: float32 (B, 1, H, W), 0 outside the field of view and where nobody knows whether there are
+            vessels: frames and vessel map are compared where it is 1. The field of view where None.
     """
 
     photo: Tensor
@@ -46,6 +48,7 @@ class Samples:
     lesion_known: Tensor | None
     step: Tensor
     vessels: Tensor | None = None
+    sure: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.photo.shape[0])
@@ -75,6 +78,7 @@ def _assemble(
     lesions: Tensor | None,
     lesion_known: Tensor | None,
     vessels: Tensor | None = None,
+    sure: Tensor | None = None,
 ) -> Samples:
     inside = field > 0.5
     last, target = (torch.where(inside, grey * 2 - 1, -1.0) for grey in (last, target))
@@ -89,6 +93,7 @@ def _assemble(
         lesion_known=lesion_known,
         step=step,
         vessels=vessels,
+        sure=sure,
     )
 
 
@@ -143,6 +148,7 @@ def samples_of(rendered: Rendered, step: Tensor) -> Samples:
         lesions=rendered.lesions,
         lesion_known=rendered.lesion_known.all(1),
         vessels=(rendered.compartments["artery"] + rendered.compartments["vein"]).clamp(0, 1),
+        sure=rendered.sure,
     )
 
 
@@ -155,12 +161,13 @@ def view_samples(
     lesions: Tensor | None = None,
     lesion_known: Tensor | None = None,
     vessels: Tensor | None = None,
+    sure: Tensor | None = None,
 ) -> Samples:
     """Samples from the six frames (B, 6, H, W) that ``needed_frames(step)`` names."""
     mask = ((frames[:, :1] - frames[:, 5:]).abs() > MASK_THRESHOLD).float() * field_of_view
     # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
     last, target = frames[:, 1:4], frames[:, 2:5]
-    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known, vessels)
+    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known, vessels, sure)
 
 
 def needed_frames(step: Tensor) -> Tensor:
@@ -179,6 +186,7 @@ def render_samples(
     painting: float = 0.5,
     steps: Sequence[int] | None = None,
     grain: float = 1.0,
+    poor: float = 0.0,
     device: torch.device | str | None = None,
 ) -> Samples:
     """Renders one sample an eye, and only the six frames that it needs of twelve.
@@ -191,6 +199,7 @@ def render_samples(
         painting: probability that lesions are painted.
         steps: which steps to draw from; all ten when None.
         grain: factor on the frames' noise; 1 is as noisy as real frames.
+        poor: probability that a photo is degraded as clinics' poor photographs are.
         device: where to render; the eyes' own when None.
     """
     step = draw_steps(generator, len(eyes), steps)
@@ -202,6 +211,7 @@ def render_samples(
         lesions=lesions,
         painting=painting,
         grain=grain,
+        poor=poor,
         device=device,
     )
     return samples_of(rendered, step.to(rendered.frames.device))
@@ -282,6 +292,7 @@ class RenderedSamples:
         steps: which steps to draw from.
         grain: factor on the frames' noise. Grain cannot be predicted, so targets have less of it than real
             frames have.
+        poor: probability that a photo is degraded as clinics' poor photographs are; may be changed, too.
         device: where to render.
         keep: how many eyes stay in memory.
         resident: keep all eyes as one batch on the device (about 4 MB an eye at 512 pixels).
@@ -298,6 +309,7 @@ class RenderedSamples:
         painting: float = 0.5,
         steps: Sequence[int] | None = None,
         grain: float = 0.3,
+        poor: float = 0.0,
         device: torch.device | str = "cpu",
         keep: int = 1024,
         resident: bool = False,
@@ -315,6 +327,7 @@ class RenderedSamples:
             raise ConfigError(f"batch={batch} is not a number of samples. Give 1 or more.")
         self.crop, self.batch, self.seed = crop, batch, seed
         self.lesions, self.painting, self.steps, self.grain = lesions, painting, steps, grain
+        self.poor = poor
         self.device, self.keep = torch.device(device), keep
         self.index = 0
         self._cache: OrderedDict[int, PreparedEye] = OrderedDict()
@@ -361,6 +374,7 @@ class RenderedSamples:
             painting=self.painting,
             steps=self.steps,
             grain=self.grain,
+            poor=self.poor,
             device=self.device,
         )
 

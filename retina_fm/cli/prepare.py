@@ -23,6 +23,13 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first drawn retina (0)")
     parser.add_argument("--healthy", action="store_true", help="the photos are known to show no lesions")
+    parser.add_argument(
+        "--least-trust",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="leave photos out whose estimated vessels are believed less than this, 0 to 1 (0)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared eyes")
     add_mask_arguments(parser)
     parser.add_argument("--size", type=int, default=512, help="side of the view in pixels (512)")
@@ -77,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
                 discs=arguments.discs,
                 lesions=arguments.lesions,
                 healthy=arguments.healthy,
+                least_trust=arguments.least_trust,
                 size=arguments.size,
                 workers=arguments.workers,
             )
@@ -94,14 +102,24 @@ def run(arguments: argparse.Namespace) -> int:
     made, reused = sum(r.made for r in reports), sum(r.reused for r in reports)
     failed = [failure for report in reports for failure in report.failed]
     ignored = [folder for report in reports for folder in report.ignored]
+    doubtful = [photo for report in reports for photo in report.doubtful]
     if arguments.json:
         reasons = [{"photo": photo, "reason": reason} for photo, reason in failed]
         named = [str(folder) for folder in ignored]
         print_json(
-            {"out": str(arguments.out), "made": made, "reused": reused, "failed": reasons, "ignored": named}
+            {
+                "out": str(arguments.out),
+                "made": made,
+                "reused": reused,
+                "failed": reasons,
+                "ignored": named,
+                "doubtful": [{"photo": photo, "trust": trust} for photo, trust in doubtful],
+            }
         )
         return int(bool(failed))
     print_ignored(ignored)
+    for photo, trust in doubtful:
+        print(f"doubtful  {photo}: its vessels are believed {trust:.2f}")
     for photo, reason in failed:
         print(f"failed  {photo}: {reason}")
     print(f"{arguments.out}: {made} eyes prepared, {reused} reused, {len(failed)} failed")

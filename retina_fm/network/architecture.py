@@ -33,6 +33,10 @@ class Architecture:
         memory: side in pixels of the squares over which the generator sees the last triple of frames averaged
             (ours: it tells the phase and leaves the rest to the photo); 0 shows it as it is.
         lesions: lesion types predicted densely; empty for converted public checkpoints.
+        decoder_width: channels of the decoder at stride 1, doubled at each coarser one; 0 makes it as wide as
+            the encoder, where it is half of all arithmetic.
+        coarse_maps: whether the decoder also predicts lesion and vessel maps at stride 2: all that an
+            embedding needs, at a fraction of the cost of full resolution.
         vessels: whether the generator's decoder also predicts where vessels lie (ours: frames show them only
             where there is dye, and a map is read in one pass).
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
@@ -50,6 +54,8 @@ class Architecture:
     skips: bool = False
     memory: int = 0
     lesions: tuple[str, ...] = LESIONS
+    decoder_width: int = 0
+    coarse_maps: bool = False
     vessels: bool = False
     lesion_decoder: bool = False
     embedding: int = 512
@@ -61,6 +67,7 @@ class Architecture:
             ("encoder_blocks", 1),
             ("decoder_blocks", 0),
             ("memory", 0),
+            ("decoder_width", 0),
             ("embedding", 1),
             ("spacing", 1),
         ):
@@ -71,6 +78,10 @@ class Architecture:
             raise ConfigError(f"architecture.in_channels is {self.in_channels!r}; it must be 3 or 6.")
         if self.lesion_decoder and not self.lesions:
             raise ConfigError("architecture.lesion_decoder is on, but there are no lesion types to decode.")
+        if self.coarse_maps and not self.dense_maps:
+            raise ConfigError(
+                "architecture.coarse_maps is on, but there are neither lesion types nor vessels."
+            )
         if self.upsample not in ("resize", "transposed"):
             raise ConfigError(f"architecture.upsample is {self.upsample!r}; use 'resize' or 'transposed'.")
 
@@ -80,9 +91,20 @@ class Architecture:
         return tuple(self.width * 2**level for level in range(DOWNSAMPLINGS + 1))
 
     @property
+    def decoder_channels(self) -> tuple[int, ...]:
+        """Channels of the decoder's maps, at strides 1, 2, 4 and 8."""
+        width = self.decoder_width or self.width
+        return tuple(width * 2**level for level in range(DOWNSAMPLINGS))
+
+    @property
+    def dense_maps(self) -> int:
+        """Maps that the decoder predicts beside the frames: lesion types, then vessels."""
+        return len(self.lesions) + int(self.vessels)
+
+    @property
     def outputs(self) -> int:
         """Channels of the generator's last convolution: frames, lesion maps, vessel map."""
-        return FRAMES + len(self.lesions) + int(self.vessels)
+        return FRAMES + self.dense_maps
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

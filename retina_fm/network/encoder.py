@@ -13,7 +13,7 @@ from retina_fm.network import pooling
 from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
 from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
-from retina_fm.network.lesion_decoder import LesionDecoder
+from retina_fm.network.lesion_decoder import COARSE_STRIDE, LesionDecoder
 from retina_fm.network.masks import field_of_view
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
@@ -183,7 +183,18 @@ class Encoder(TwoStepForward, nn.Module):
             blocks.append(torch.cat(parts, dim=-1))
             lesions = lesion_probabilities(*logits), pooling.LESION_STRIDES[0]
         if self.lesion_decoder is not None:
-            decoded = self.lesion_decoder(kept)[:, : len(self.architecture.lesions)]
-            blocks.append(pooling.decoded_statistics(decoded, mask))
-            lesions = decoded.float().sigmoid(), 1
+            count = len(self.architecture.lesions)
+            if self.lesion_decoder.coarse is None:
+                fine = self.lesion_decoder(kept)
+                blocks.append(pooling.decoded_statistics(fine[:, :count], mask))
+            else:
+                # full resolution is most of the decoder's cost, and only maps need it
+                fine, coarse = (
+                    self.lesion_decoder.at_both(kept)
+                    if keep_maps
+                    else (None, self.lesion_decoder.at_stride_2(kept))
+                )
+                blocks.append(pooling.lesion_statistics(coarse[:, :count], mask, COARSE_STRIDE))
+            if fine is not None:
+                lesions = fine[:, :count].float().sigmoid(), 1
         return torch.cat(blocks, dim=-1), kept, lesions

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from retina_fm.network.architecture import FRAMES, Architecture
 from retina_fm.network.encoder import Encoder, LesionHeads, run_trunk
 from retina_fm.network.layers import TRUNK_LAYERS, decoder_layers, trunk_layers
-from retina_fm.network.lesion_decoder import attend, attention_layer, decode, skip_layers
+from retina_fm.network.lesion_decoder import (
+    COARSE_STRIDE,
+    attend,
+    attention_layer,
+    coarse_layer,
+    decode,
+    skip_layers,
+)
 from retina_fm.network.memory import remembered
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
@@ -21,17 +28,18 @@ class Generated(NamedTuple):
     Attributes:
         frames: three consecutive grey frames ``(N, 3, H, W)`` in [-1, 1].
         attention: where the network looks, ``(N, 1, H / 16, W / 16)`` in (0, 1), or None.
-        lesions: logits of the lesion maps, ``(N, L, H / s, W / s)`` for s = 1 (decoder), 4 and 8 (heads
-            on the encoder's maps); empty without lesion types.
+        lesions: logits of the lesion maps, ``(N, L, H / s, W / s)`` for s = 1 (decoder), 2 (with coarse
+            maps), 4 and 8 (heads on the encoder's maps); empty without lesion types.
         maps: the encoder's five maps, before attention.
-        vessels: logits of the vessel map ``(N, 1, H, W)``, or None.
+        vessels: logits of the vessel map, ``(N, 1, H / s, W / s)`` for s = 1 and, with coarse maps, 2; empty
+            without a vessel map.
     """
 
     frames: Tensor
     attention: Tensor | None
     lesions: tuple[Tensor, ...]
     maps: tuple[Tensor, ...]
-    vessels: Tensor | None = None
+    vessels: tuple[Tensor, ...] = ()
 
 
 class Generator(nn.Module):
@@ -39,7 +47,8 @@ class Generator(nn.Module):
 
     Keys follow the public layout: ``model.1`` stem, ``model.4/7/10/13`` downsamplings, ``model.16...``
     residual blocks, then four upsamplings and the output convolution. ``skips.0`` to ``skips.3``, where there
-    are any, add the encoder's maps at strides 1 to 8 to what was upsampled to the same size.
+    are any, add the encoder's maps at strides 1 to 8 to what was upsampled to the same size; ``coarse`` reads
+    lesion and vessel maps off the decoder's map at stride 2.
     """
 
     def __init__(self, architecture: Architecture | None = None) -> None:
@@ -52,6 +61,7 @@ class Generator(nn.Module):
         self.attention = attention_layer(self.architecture)
         self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
         self.skips = skip_layers(self.architecture)
+        self.coarse = coarse_layer(self.architecture)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,12 +89,16 @@ class Generator(nn.Module):
         maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
         coarse, attention = attend(self.attention, maps[-1])
         after = list(self.model)[TRUNK_LAYERS + self.architecture.encoder_blocks :]
-        decoded = crop_to(decode(after, self.skips, coarse, maps), 1, height, width)
+        decoded, before = decode(after, self.skips, coarse, maps)
+        decoded = crop_to(decoded, 1, height, width)
+        dense = [decoded[:, FRAMES:]]
+        if self.coarse is not None:
+            dense.append(crop_to(self.coarse(before), COARSE_STRIDE, height, width))
         lesions: tuple[Tensor, ...] = ()
         if self.lesion_heads is not None:
             count = len(self.architecture.lesions)
-            lesions = (decoded[:, FRAMES : FRAMES + count], *self.lesion_heads(maps[2], maps[3]))
-        vessels = decoded[:, -1:] if self.architecture.vessels else None
+            lesions = (*(one[:, :count] for one in dense), *self.lesion_heads(maps[2], maps[3]))
+        vessels = tuple(one[:, -1:] for one in dense) if self.architecture.vessels else ()
         return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps, vessels)
 
 
@@ -128,7 +142,7 @@ def _lesion_decoder_state(state: dict[str, Tensor], first: int) -> dict[str, Ten
     found = {
         f"lesion_decoder.{key}": value
         for key, value in state.items()
-        if key.startswith(("skips.", "attention."))
+        if key.startswith(("skips.", "attention.", "coarse."))
     }
     for number, key in numbered:
         if number >= first:

@@ -72,14 +72,14 @@ def decoder_layers(architecture: Architecture, out_channels: int) -> list[nn.Mod
     """The decoder's residual blocks, four upsamplings and the 7x7 output convolution (no tanh)."""
     width = architecture.channels[-1]
     layers: list[nn.Module] = [ResidualBlock(width) for _ in range(architecture.decoder_blocks)]
-    for _ in range(DOWNSAMPLINGS):
+    for narrower in reversed(architecture.decoder_channels):
         up: nn.Module
         if architecture.upsample == "resize":
-            up = ResizeConv2d(width, width // 2, 3, padding=1)
+            up = ResizeConv2d(width, narrower, 3, padding=1)
         else:
-            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
+            up = nn.ConvTranspose2d(width, narrower, 3, stride=2, padding=1, output_padding=1)
         layers += [up, *_norm_relu()]
-        width //= 2
+        width = narrower
     return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)]
 
 

@@ -12,6 +12,7 @@ import retina_fm
 from retina_fm.errors import ConfigError
 from retina_fm.models import ModelCard, WeightsConfig, load_generator, save_folder
 from retina_fm.network import Architecture, Encoder, Generator, encoder_of
+from retina_fm.network.masks import field_of_view
 from retina_fm.network.pooling import LESION_STATISTICS, lesion_statistics
 from retina_fm.pictures import Transform
 
@@ -113,3 +114,35 @@ def test_the_decoder_trains_with_the_encoder() -> None:
     features.lesions.mean().backward()
     assert encoder.lesion_decoder is not None
     assert all(p.grad is not None for p in encoder.lesion_decoder.parameters())
+
+
+@torch.no_grad()
+def test_an_embedding_needs_the_maps_at_stride_2_alone() -> None:
+    torch.manual_seed(3)
+    shape = dataclasses.replace(PLAIN, decoder_width=2, coarse_maps=True, vessels=True)
+    generator = Generator(shape).eval()
+    encoder = encoder_of(generator, dataclasses.replace(shape, lesion_decoder=True)).eval()
+    assert encoder.lesion_decoder is not None
+    encoder.pooling.projection.normal_()
+    made, features = generator(view()), encoder(view())
+    assert [m.shape[-1] for m in made.lesions] == [64, 32, 16, 8] and [m.shape[-1] for m in made.vessels] == [
+        64,
+        32,
+    ]
+    assert features.lesions is not None
+    torch.testing.assert_close(features.lesions, made.lesions[0].sigmoid(), atol=1e-5, rtol=0)
+    coarse = encoder.lesion_decoder.at_stride_2(encoder.maps(view()))
+    torch.testing.assert_close(coarse[:, :6], made.lesions[1], atol=1e-5, rtol=0)
+    block = encoder.statistics(view())[:, -6 * LESION_STATISTICS :]
+    torch.testing.assert_close(
+        block, lesion_statistics(coarse[:, :6], field_of_view(view()), 2), atol=1e-5, rtol=0
+    )
+    assert torch.equal(encoder.embed(view()), features.pooled)
+    # full resolution is not computed for an embedding: its layers may as well be broken
+    encoder.lesion_decoder.layers[-1].weight.fill_(torch.nan)
+    assert bool(encoder.embed(view()).isfinite().all())
+
+
+def test_maps_at_stride_2_need_something_to_map() -> None:
+    with pytest.raises(ConfigError, match="coarse_maps"):
+        Architecture(coarse_maps=True, lesions=())

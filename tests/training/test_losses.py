@@ -275,6 +275,12 @@ def test_dense_vessels_are_cross_entropy_with_coverage_and_half_a_dice():
                 overlap += 2 * p * c
                 sums += p + c
     slow = np.mean([np.mean(one) for one in errors]) + 0.5 * (1 - overlap / sums)
-    assert float(losses.dense_vessels(logits, coverage, inside)) == pytest.approx(slow, rel=1e-4)
-    blank = losses.dense_vessels(logits, torch.zeros_like(coverage), torch.zeros_like(inside))
+    assert float(losses.dense_vessels([logits], coverage, inside)) == pytest.approx(slow, rel=1e-4)
+    coarse = torch.nn.functional.avg_pool2d(logits, 2)
+    means = torch.nn.functional.avg_pool2d(coverage, 2)
+    alone = losses.dense_vessels([coarse], means, torch.ones(2, 1, 3, 3))
+    both = losses.dense_vessels([logits, coarse], coverage, torch.ones_like(inside))
+    fine = losses.dense_vessels([logits], coverage, torch.ones_like(inside))
+    assert float(both) == pytest.approx((float(alone) + float(fine)) / 2, rel=1e-5)
+    blank = losses.dense_vessels([logits], torch.zeros_like(coverage), torch.zeros_like(inside))
     assert torch.isfinite(blank)

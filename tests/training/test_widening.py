@@ -62,6 +62,32 @@ def test_a_vessel_map_is_added_to_weights_that_have_none(width: int) -> None:
         before, after = plain(photo), mapped(photo)
     assert torch.allclose(before.frames, after.frames, atol=1e-6)
     assert torch.allclose(before.lesions[0], after.lesions[0], atol=1e-6)
-    assert after.vessels is not None and after.vessels.std() < 1e-6
-    with pytest.raises(ConfigError, match="same architecture"):
-        starting_state(mapped, SHAPE)
+    assert after.vessels[0].std() < 1e-6
+
+
+def test_the_encoder_alone_is_widened_where_the_decoder_stays() -> None:
+    torch.manual_seed(0)
+    narrow = (
+        Generator(dataclasses.replace(SHAPE, decoder_width=2, coarse_maps=True, vessels=True)).double().eval()
+    )
+    wanted = dataclasses.replace(narrow.architecture, width=8)
+    wide = Generator(wanted).double().eval()
+    wide.load_state_dict(starting_state(narrow, wanted))
+    photo = torch.rand(2, 3, 64, 48, dtype=torch.float64) * 2 - 1
+    with torch.inference_mode():
+        before, after = narrow(photo), wide(photo)
+    assert torch.allclose(before.frames, after.frames, atol=1e-6)
+    pairs = zip((*before.lesions, *before.vessels), (*after.lesions, *after.vessels), strict=True)
+    assert all(torch.allclose(old, new, atol=1e-6) for old, new in pairs)
+    assert wide.model[-1].weight.shape == narrow.model[-1].weight.shape
+
+
+def test_a_decoder_of_another_width_begins_anew_over_the_encoders_weights() -> None:
+    source = Generator(SHAPE)
+    wanted = dataclasses.replace(SHAPE, decoder_width=3, coarse_maps=True, vessels=True)
+    state = starting_state(source, wanted)
+    found = Generator(wanted).load_state_dict(state, strict=False)
+    assert found.unexpected_keys == []
+    begun = {key.split(".")[0] for key in found.missing_keys}
+    assert begun == {"model", "skips", "coarse"}
+    assert torch.equal(state["model.1.weight"], source.state_dict()["model.1.weight"])
