@@ -9,26 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "Draw": "retina_fm.adapters.few_shot",
+    "Draw": "retina_fm.adapters.examples.few_shot",
     "FundusClassifier": "retina_fm.adapters.classifier",
     "FundusRegressor": "retina_fm.adapters.regressor",
     "FundusSegmenter": "retina_fm.adapters.segmenter",
-    "LinearClassifier": "retina_fm.adapters.linear",
-    "LinearRegressor": "retina_fm.adapters.linear",
-    "MLPClassifier": "retina_fm.adapters.mlp",
-    "MLPRegressor": "retina_fm.adapters.mlp",
-    "NearestMeanClassifier": "retina_fm.adapters.neighbours",
-    "NeighboursClassifier": "retina_fm.adapters.neighbours",
-    "NeighboursRegressor": "retina_fm.adapters.neighbours",
+    "LinearClassifier": "retina_fm.adapters.heads.linear",
+    "LinearRegressor": "retina_fm.adapters.heads.linear",
+    "MLPClassifier": "retina_fm.adapters.heads.mlp",
+    "MLPRegressor": "retina_fm.adapters.heads.mlp",
+    "NearestMeanClassifier": "retina_fm.adapters.heads.neighbours",
+    "NeighboursClassifier": "retina_fm.adapters.heads.neighbours",
+    "NeighboursRegressor": "retina_fm.adapters.heads.neighbours",
     "adapt": "retina_fm.adapters.factory",
-    "draw_examples": "retina_fm.adapters.few_shot",
-    "draw_pictures": "retina_fm.adapters.few_shot",
+    "draw_examples": "retina_fm.adapters.examples.few_shot",
+    "draw_pictures": "retina_fm.adapters.examples.few_shot",
     "lesion_maps": "retina_fm.adapters.zero_shot",
     "lesion_readings": "retina_fm.adapters.zero_shot",
     "load": "retina_fm.adapters.saving",
     "save": "retina_fm.adapters.saving",
-    "overlay": "retina_fm.adapters.overlays",
-    "pair_by_name": "retina_fm.adapters.masks",
+    "overlay": "retina_fm.pictures.overlays",
+    "pair_by_name": "retina_fm.pictures.masks",
     "pull": "retina_fm.adapters.hub",
     "push": "retina_fm.adapters.hub",
     "read_manifest": "retina_fm.adapters.saving",
@@ -40,21 +40,19 @@ __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.adapters.classifier import FundusClassifier as FundusClassifier
+    from retina_fm.adapters.examples.few_shot import Draw as Draw
+    from retina_fm.adapters.examples.few_shot import draw_examples as draw_examples
+    from retina_fm.adapters.examples.few_shot import draw_pictures as draw_pictures
     from retina_fm.adapters.factory import adapt as adapt
-    from retina_fm.adapters.few_shot import Draw as Draw
-    from retina_fm.adapters.few_shot import draw_examples as draw_examples
-    from retina_fm.adapters.few_shot import draw_pictures as draw_pictures
+    from retina_fm.adapters.heads.linear import LinearClassifier as LinearClassifier
+    from retina_fm.adapters.heads.linear import LinearRegressor as LinearRegressor
+    from retina_fm.adapters.heads.mlp import MLPClassifier as MLPClassifier
+    from retina_fm.adapters.heads.mlp import MLPRegressor as MLPRegressor
+    from retina_fm.adapters.heads.neighbours import NearestMeanClassifier as NearestMeanClassifier
+    from retina_fm.adapters.heads.neighbours import NeighboursClassifier as NeighboursClassifier
+    from retina_fm.adapters.heads.neighbours import NeighboursRegressor as NeighboursRegressor
     from retina_fm.adapters.hub import pull as pull
     from retina_fm.adapters.hub import push as push
-    from retina_fm.adapters.linear import LinearClassifier as LinearClassifier
-    from retina_fm.adapters.linear import LinearRegressor as LinearRegressor
-    from retina_fm.adapters.masks import pair_by_name as pair_by_name
-    from retina_fm.adapters.mlp import MLPClassifier as MLPClassifier
-    from retina_fm.adapters.mlp import MLPRegressor as MLPRegressor
-    from retina_fm.adapters.neighbours import NearestMeanClassifier as NearestMeanClassifier
-    from retina_fm.adapters.neighbours import NeighboursClassifier as NeighboursClassifier
-    from retina_fm.adapters.neighbours import NeighboursRegressor as NeighboursRegressor
-    from retina_fm.adapters.overlays import overlay as overlay
     from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
     from retina_fm.adapters.saving import load as load
     from retina_fm.adapters.saving import read_manifest as read_manifest
@@ -64,6 +62,8 @@ if TYPE_CHECKING:
     from retina_fm.adapters.zero_shot import lesion_readings as lesion_readings
     from retina_fm.adapters.zero_shot import vessel_maps as vessel_maps
     from retina_fm.adapters.zero_shot import vessel_reader as vessel_reader
+    from retina_fm.pictures.masks import pair_by_name as pair_by_name
+    from retina_fm.pictures.overlays import overlay as overlay
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 
-from retina_fm.adapters.few_shot import Draw, draw_examples
-from retina_fm.adapters.heads import CLASSIFIERS
-from retina_fm.adapters.labels import class_targets, is_label_sets
+from retina_fm.adapters.examples.few_shot import Draw, draw_examples
+from retina_fm.adapters.examples.labels import class_targets, is_label_sets
+from retina_fm.adapters.heads.by_name import CLASSIFIERS
 from retina_fm.adapters.photo_estimator import PhotoEstimator
 
 

@@ -10,6 +10,8 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from retina_fm.adapters.examples.few_shot import Draw, check_groups
+from retina_fm.adapters.examples.splits import refuse_shared_patients, validation_split
 from retina_fm.adapters.extraction import (
     Compute,
     Identity,
@@ -19,9 +21,7 @@ from retina_fm.adapters.extraction import (
     models_of,
     photo_list,
 )
-from retina_fm.adapters.few_shot import Draw, check_groups
-from retina_fm.adapters.heads import make_head
-from retina_fm.adapters.splits import refuse_shared_patients, validation_split
+from retina_fm.adapters.heads.by_name import make_head
 from retina_fm.adapters.tuning import finetune, tunable_copy
 from retina_fm.errors import ConfigError
 

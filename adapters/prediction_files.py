@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from retina_fm._files import write_bytes, write_json, written_beside
-from retina_fm.adapters.overlays import overlay
+from retina_fm._io.files import write_bytes, write_json, written_beside
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
+from retina_fm.pictures.overlays import overlay
 
 
 class Written(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from retina_fm.adapters.few_shot import Draw, draw_pictures
-from retina_fm.adapters.heads import REGRESSORS
-from retina_fm.adapters.labels import regression_targets
+from retina_fm.adapters.examples.few_shot import Draw, draw_pictures
+from retina_fm.adapters.examples.labels import regression_targets
+from retina_fm.adapters.heads.by_name import REGRESSORS
 from retina_fm.adapters.photo_estimator import PhotoEstimator
 
 

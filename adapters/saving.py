@@ -16,10 +16,10 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise
 
 import retina_fm
-from retina_fm._files import write_bytes, write_json
+from retina_fm._io.files import write_bytes, write_json
 from retina_fm.adapters.extraction import Compute, Identity, encoder_of
 from retina_fm.adapters.factory import TASKS
-from retina_fm.adapters.heads import make_head
+from retina_fm.adapters.heads.by_name import make_head
 from retina_fm.adapters.licences import checked_licence
 from retina_fm.adapters.tuning import changed_tensors, with_tensors
 from retina_fm.errors import ConfigError, OutputError, TransformMismatchError, WeightsError
@@ -260,7 +260,7 @@ def _restore(estimator: Any, arrays: dict[str, np.ndarray], state: dict[str, Any
         encoder = encoder_of(estimator.models()[0], estimator._compute())
         estimator.tuned_ = with_tensors(encoder, tuned)
     if "head" not in state:
-        from retina_fm.adapters.decoder import MapDecoder
+        from retina_fm.adapters.segmentation.decoder import MapDecoder
 
         estimator.classes_ = np.array(state["classes"])
         estimator.threshold_, estimator.history_ = state["threshold"], state["history"]

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from retina_fm.adapters.decoder import MapDecoder, MapSource
+from retina_fm.adapters.examples.few_shot import check_groups, draw_pictures
+from retina_fm.adapters.examples.splits import refuse_shared_patients, validation_split
+from retina_fm.adapters.examples.views import View, target_of, view_of, working_transform
 from retina_fm.adapters.extraction import (
     Compute,
     Identity,
@@ -19,8 +21,20 @@ from retina_fm.adapters.extraction import (
     identity_of,
     photo_list,
 )
-from retina_fm.adapters.few_shot import check_groups, draw_pictures
-from retina_fm.adapters.masks import (
+from retina_fm.adapters.heads.mlp_training import seeded
+from retina_fm.adapters.photo_estimator import TUNES
+from retina_fm.adapters.segmentation.decoder import MapDecoder, MapSource
+from retina_fm.adapters.segmentation.items import ItemMaker
+from retina_fm.adapters.segmentation.prediction import (
+    best_threshold,
+    photo_probabilities,
+    view_probabilities,
+)
+from retina_fm.adapters.segmentation.training import Plan, train_decoder
+from retina_fm.adapters.tuning import tunable_copy
+from retina_fm.errors import ConfigError
+from retina_fm.pictures import describe
+from retina_fm.pictures.masks import (
     checked_classes,
     class_indices,
     dice,
@@ -28,20 +42,6 @@ from retina_fm.adapters.masks import (
     mask_list,
     read_mask,
 )
-from retina_fm.adapters.mlp_training import seeded
-from retina_fm.adapters.photo_estimator import TUNES
-from retina_fm.adapters.segmentation_items import ItemMaker
-from retina_fm.adapters.segmentation_prediction import (
-    best_threshold,
-    photo_probabilities,
-    view_probabilities,
-)
-from retina_fm.adapters.segmentation_training import Plan, train_decoder
-from retina_fm.adapters.splits import refuse_shared_patients, validation_split
-from retina_fm.adapters.tuning import tunable_copy
-from retina_fm.adapters.views import View, target_of, view_of, working_transform
-from retina_fm.errors import ConfigError
-from retina_fm.pictures import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import LESIONS, Generator
 from retina_fm.network.masks import field_of_view, without_rim
 from retina_fm.pictures import Transform
-from retina_fm.vessel_reading import read_vessels
+from retina_fm.vessels.reading import read_vessels
 
 VESSELS = "vessels"
 TARGETS = (VESSELS, *LESIONS)

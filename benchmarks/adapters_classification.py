@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import retina_fm
 from retina_fm.adapters import draw_examples
-from retina_fm.adapters.heads import CLASSIFIERS, make_head
+from retina_fm.adapters.heads.by_name import CLASSIFIERS, make_head
 from retina_fm.encoding import encode_to
 from retina_fm.encoding.precision import choose_device, choose_precision
 from retina_fm.models import BackboneEncoder, WeightsConfig

@@ -12,11 +12,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from retina_fm._files import write_json
+from retina_fm._io.files import write_json
 from retina_fm._vision import import_vision
 from retina_fm.adapters import FundusSegmenter
 from retina_fm.adapters.extraction import encoder_of
-from retina_fm.adapters.masks import dice
+from retina_fm.pictures.masks import dice
 
 SCRATCH_UNET = "unet-resnet34-scratch"
 

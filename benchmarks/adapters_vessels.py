@@ -20,9 +20,9 @@ import numpy as np
 from adapters_common import SCRATCH_UNET, files, grey, interval, segmenter, sheet, vessel_figures, written
 
 from retina_fm.adapters import draw_pictures
-from retina_fm.adapters.overlays import comparison
 from retina_fm.adapters.zero_shot import threshold_of
 from retina_fm.errors import ConfigError
+from retina_fm.pictures.overlays import comparison
 
 
 def main() -> None:

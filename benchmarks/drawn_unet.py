@@ -23,7 +23,7 @@ from PIL import Image
 
 from retina_fm.evaluation.baselines.unet import ScratchUNet
 from retina_fm.pictures import Transform, read_picture
-from retina_fm.training.drawn import draw_patient
+from retina_fm.training.simulator.anatomy.drawn import draw_patient
 
 LESIONS = {"haemorrhage": 6, "hard_exudate": 8, "microaneurysm": 12, "drusen": 4}
 

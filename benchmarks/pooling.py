@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retina_fm._files import written_beside
+from retina_fm._io.files import written_beside
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.evaluation.classifying import run_cell
 from retina_fm.evaluation.suite import Suite, read_suite
 from retina_fm.evaluation.tasks import Task
 from retina_fm.network import Encoder
 from retina_fm.network.pooling import DECODED
-from retina_fm.training.export import even_rotation, principal_directions
+from retina_fm.training.pretraining.export import even_rotation, principal_directions
 
 Floats = NDArray[np.floating[Any]]
 Blocks = dict[str, Floats]

@@ -19,11 +19,11 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from retina_fm.training import losses
-from retina_fm.training.batch_size import blank_samples
-from retina_fm.training.learner import total_loss
-from retina_fm.training.presets import LossWeights, preset_named, with_settings
-from retina_fm.training.run_state import RunState
+from retina_fm.training.pretraining.batch_size import blank_samples
+from retina_fm.training.pretraining.losses import terms as losses
+from retina_fm.training.pretraining.losses.learner import total_loss
+from retina_fm.training.pretraining.presets import LossWeights, preset_named, with_settings
+from retina_fm.training.pretraining.run_state import RunState
 
 SAME_TERMS = LossWeights(adversarial=2.0, feature_matching=10.0, patch_nce=1.0, attention=4.0)
 

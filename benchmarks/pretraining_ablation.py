@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from retina_fm.network import Generator
-from retina_fm.training import draw_retina, losses, prepare_drawn
-from retina_fm.training.checkpoints import list_checkpoints, load_checkpoint
-from retina_fm.training.presets import preset_named, with_settings
-from retina_fm.training.pretraining import pretrain
-from retina_fm.training.run_settings import Limits, Machine
-from retina_fm.training.samples import RenderedSamples
+from retina_fm.training import draw_retina, prepare_drawn
+from retina_fm.training.pretraining.checkpoints import list_checkpoints, load_checkpoint
+from retina_fm.training.pretraining.data.samples import RenderedSamples
+from retina_fm.training.pretraining.loop import pretrain
+from retina_fm.training.pretraining.losses import terms as losses
+from retina_fm.training.pretraining.presets import preset_named, with_settings
+from retina_fm.training.pretraining.run_settings import Limits, Machine
 
 VARIANTS = {
     "all terms": {},

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from retina_fm.pictures import read_picture
-from retina_fm.training.pairs import PHASES, choose_frames, read_pairs
-from retina_fm.training.registration import ACCEPT, register_frame
+from retina_fm.training.pairs.registration import ACCEPT, register_frame
+from retina_fm.training.pairs.table import PHASES, choose_frames, read_pairs
 
 NUMBERS = (2, 6, 10)  # of the twelve frames, one a phase
 

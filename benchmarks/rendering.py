@@ -19,9 +19,9 @@ from collections.abc import Callable
 import torch
 
 from retina_fm.training import RenderedSamples, draw_retina, prepare_drawn, render_batch, stack_eyes
-from retina_fm.training.pair_samples import PairSamples
-from retina_fm.training.pairs import read_pairs
-from retina_fm.training.simulate import simulate
+from retina_fm.training.pairs.table import read_pairs
+from retina_fm.training.pretraining.data.pair_samples import PairSamples
+from retina_fm.training.simulator.simulate import simulate
 
 
 def rate(work: Callable[[], int], seconds: float, device: torch.device) -> float:

@@ -20,8 +20,8 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from retina_fm.training import draw_parameters, load_eye, render_parameters, stack_eyes
-from retina_fm.training.prepare import prepare_view
-from retina_fm.training.prepared import PreparedEye
+from retina_fm.training.simulator.eyes.prepare import prepare_view
+from retina_fm.training.simulator.eyes.prepared import PreparedEye
 
 PHASES = {"arterial": slice(0, 4), "venous": slice(4, 8), "late": slice(8, 12)}
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from retina_fm.adapters.masks import dice
-from retina_fm.training.arteries_veins import artery_probability
-from retina_fm.training.masks import listed_masks, masks_of
-from retina_fm.training.vessels import vessel_coverage
+from retina_fm.pictures.masks import dice
+from retina_fm.training.simulator.eyes.arteries_veins import artery_probability
+from retina_fm.training.simulator.eyes.masks import listed_masks, masks_of
+from retina_fm.training.simulator.eyes.vessels import vessel_coverage
 
 SIDE = 600
 VESSEL_SETS = ("rite_train", "les_av", "pretrain/chase_db1", "pretrain/hrf")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of
+from retina_fm._io.files import sha256_of
 from retina_fm.encoding import encode_to
 from retina_fm.encoding.rows import key_of
 from retina_fm.errors import ConfigError

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of, write_json, written_beside
+from retina_fm._io.files import sha256_of, write_json, written_beside
 from retina_fm.indexes.approximate import Setting, build_approximate
 from retina_fm.indexes.faiss_library import load_faiss
 from retina_fm.indexes.plan import EXACT_UP_TO, default_memory, plan_exact

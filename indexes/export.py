@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import retina_fm
-from retina_fm._files import written_beside
+from retina_fm._io.files import written_beside
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 
 if TYPE_CHECKING:

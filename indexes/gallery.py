@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from retina_fm._files import write_bytes
+from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.indexes.hits import Hit
 from retina_fm.pictures import read_picture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import retina_fm
-from retina_fm._files import write_json
+from retina_fm._io.files import write_json
 from retina_fm.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError
 from retina_fm.indexes.parts import Part
 

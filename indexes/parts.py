@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of, written_beside
+from retina_fm._io.files import sha256_of, written_beside
 from retina_fm.errors import IndexDamagedError
 from retina_fm.indexes.rows import checksums
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of
+from retina_fm._io.files import sha256_of
 from retina_fm.errors import IndexDamagedError
 from retina_fm.indexes import cache
 from retina_fm.indexes.manifest import Manifest, read_manifest

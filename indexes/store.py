@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of, write_bytes
+from retina_fm._io.files import sha256_of, write_bytes
 from retina_fm.errors import IndexDamagedError, OutputError
 from retina_fm.indexes.manifest import FILE, Manifest, read_manifest, write_manifest
 from retina_fm.indexes.parts import FOLDER, Part, open_vectors, read_rows, write_part

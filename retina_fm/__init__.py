@@ -25,7 +25,7 @@ _HOMES = {
     "adapt": "retina_fm.adapters",
     "encode": "retina_fm.encoding",
     "encode_to": "retina_fm.encoding",
-    "generate": "retina_fm.generation",
+    "generate": "retina_fm.models.generation",
     "index": "retina_fm.indexes",
     "list_models": "retina_fm.models",
     "load": "retina_fm.models",
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from retina_fm.adapters import adapt as adapt
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
-    from retina_fm.generation import generate as generate
     from retina_fm.indexes import index as index
     from retina_fm.models import list_models as list_models
     from retina_fm.models import load as load
+    from retina_fm.models.generation import generate as generate
     from retina_fm.network import Encoder as Encoder
     from retina_fm.network import Features as Features
     from retina_fm.pictures import Geometry as Geometry

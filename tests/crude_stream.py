@@ -6,7 +6,7 @@ import torch
 
 from retina_fm.errors import ConfigError
 from retina_fm.network import LESIONS
-from retina_fm.training.samples import Samples, sample_steps, seed_of
+from retina_fm.training.pretraining.data.samples import Samples, sample_steps, seed_of
 
 FRAMES = 12
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from crude_stream import CrudeStream
 
-from retina_fm.training.presets import preset_named, with_settings
-from retina_fm.training.pretraining import pretrain
-from retina_fm.training.run_settings import Limits, Machine
+from retina_fm.training.pretraining.loop import pretrain
+from retina_fm.training.pretraining.presets import preset_named, with_settings
+from retina_fm.training.pretraining.run_settings import Limits, Machine
 
 
 def crude_preset(batch: int = 2, accumulation: int = 1, steps: int = 40):

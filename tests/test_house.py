@@ -17,58 +17,23 @@ BESIDE = ("adapters", "indexes", "training", "weights")
 
 FLOORS = {
     "errors": set(),
-    "_files": set(),
     "_vision": set(),
-    "_processes": set(),
-    "line_filter": set(),
-    "vessel_reading": {"line_filter", "network", "generation"},
-    "pictures": {"errors", "_files"},
+    "_io": {"errors"},
+    "pictures": {"errors", "_io"},
     "network": {"errors", "_vision"},
-    "models": {"errors", "_files", "_vision", "pictures", "network"},
-    "encoding": {"errors", "_files", "_processes", "pictures", "models"},
-    "generation": {"errors", "_files", "pictures", "network", "models"},
-    "adapters": {
-        "line_filter",
-        "vessel_reading",
-        "errors",
-        "_files",
-        "_vision",
-        "pictures",
-        "network",
-        "models",
-        "encoding",
-        "generation",
-    },
-    "indexes": {"errors", "_files", "pictures", "models", "encoding"},
-    "training": {
-        "line_filter",
-        "vessel_reading",
-        "errors",
-        "_files",
-        "_processes",
-        "_vision",
-        "pictures",
-        "network",
-        "models",
-        "generation",
-    },
+    "metrics": {"errors", "_io", "_vision"},
+    "vessels": {"network", "models"},
+    "models": {"errors", "_io", "_vision", "pictures", "network"},
+    "encoding": {"errors", "_io", "pictures", "models"},
+    "adapters": {"errors", "_io", "_vision", "pictures", "network", "vessels", "models", "encoding"},
+    "indexes": {"errors", "_io", "pictures", "models", "encoding"},
+    "training": {"errors", "_io", "_vision", "pictures", "network", "metrics", "vessels", "models"},
     "evaluation": {
-        "vessel_reading",
-        *(
-            "errors",
-            "_files",
-            "_vision",
-            "pictures",
-            "models",
-            "encoding",
-            "generation",
-            "adapters",
-            "indexes",
-        ),
-        "training",  # its metrics of videos; training never looks back
+        *("errors", "_io", "_vision", "pictures", "metrics", "models", "encoding", "adapters", "indexes"),
+        "training",  # its paired videos; training never looks back
     },
 }
-TOP = {"cli", "demo", "demo_page", "doctor", "__init__"}
+TOP = {"cli", "__init__"}
 
 
 def module_of(path: Path) -> tuple[str, ...]:

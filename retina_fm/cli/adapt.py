@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> None:
-    from retina_fm.adapters.labels import regression_targets
+    from retina_fm.adapters.examples.labels import regression_targets
     from retina_fm.adapters.prediction_files import read_labels
     from retina_fm.errors import ConfigError
 

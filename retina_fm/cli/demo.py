@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo and say where the page is."""
     from retina_fm.cli.encode import collect
     from retina_fm.cli.main import print_json
-    from retina_fm.demo import run_demo
+    from retina_fm.cli.work.demo import run_demo
 
     photos = collect(arguments.photos) if arguments.photos else None
     report = run_demo(photos, arguments.out, model=arguments.model)

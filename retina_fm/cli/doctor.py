@@ -17,7 +17,7 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the checks; 1 if any failed."""
     from retina_fm.cli.main import print_json
-    from retina_fm.doctor import run_checks
+    from retina_fm.cli.work.doctor import run_checks
 
     checks = []
     for check in run_checks():

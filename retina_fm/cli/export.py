@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export and report."""
     from pathlib import Path
 
-    from retina_fm.training.export import export
+    from retina_fm.training.pretraining.export import export
 
     config = export(
         arguments.run,

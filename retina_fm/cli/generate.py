@@ -23,7 +23,7 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate and say where."""
-    from retina_fm.generation import generate
+    from retina_fm.models.generation import generate
 
     video = generate(arguments.photo, arguments.model, device=arguments.device, mark=not arguments.no_mark)
     path = video.save(arguments.out)

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepare and report; 1 if any photo failed."""
     from retina_fm.cli.main import print_json
     from retina_fm.errors import ConfigError
-    from retina_fm.training.prepare_folder import prepare_drawn_folder, prepare_folder
+    from retina_fm.training.simulator.eyes.prepare_folder import prepare_drawn_folder, prepare_folder
 
     if arguments.drawn < 0:
         raise ConfigError(f"{arguments.drawn} retinas cannot be drawn. Give 1 or more, or leave --drawn out.")

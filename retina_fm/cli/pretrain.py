@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from retina_fm.training.metrics import FigureNetworks
-    from retina_fm.training.presets import Preset
+    from retina_fm.metrics.videos import FigureNetworks
+    from retina_fm.training.pretraining.presets import Preset
 
 
 def add(subparsers: Any) -> None:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return _check(arguments.check)
     if arguments.preset == "list":
-        from retina_fm.training.presets import PRESETS
+        from retina_fm.training.pretraining.presets import PRESETS
 
         for preset in PRESETS.values():
             print(f"{preset.name:20} {preset.about}")
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(path: str) -> int:
-    from retina_fm.training.checks import check_data
+    from retina_fm.training.pretraining.data.checks import check_data
 
     report = check_data(path)
     for problem in report.problems:
@@ -102,7 +102,7 @@ def _preset(arguments: argparse.Namespace) -> Preset:
     import ast
 
     from retina_fm.errors import ConfigError
-    from retina_fm.training.presets import preset_named, with_settings
+    from retina_fm.training.pretraining.presets import preset_named, with_settings
 
     settings: dict[str, Any] = {}
     for text in arguments.set:
@@ -130,13 +130,13 @@ def _train(arguments: argparse.Namespace) -> int:
     import logging
     from pathlib import Path
 
-    from retina_fm.training.checkpoints import run_preset
-    from retina_fm.training.feeding import open_stream
-    from retina_fm.training.guards import memory_advice
-    from retina_fm.training.pretraining import pretrain
-    from retina_fm.training.run_log import logger
-    from retina_fm.training.run_settings import Limits, Machine
-    from retina_fm.training.validation import make_validation
+    from retina_fm.training.pretraining.checkpoints import run_preset
+    from retina_fm.training.pretraining.data.feeding import open_stream
+    from retina_fm.training.pretraining.guards import memory_advice
+    from retina_fm.training.pretraining.loop import pretrain
+    from retina_fm.training.pretraining.run_log import logger
+    from retina_fm.training.pretraining.run_settings import Limits, Machine
+    from retina_fm.training.pretraining.validating.validation import make_validation
 
     logging.getLogger("retina_fm.training").setLevel(logging.INFO)
     if not logger.handlers:
@@ -145,7 +145,7 @@ def _train(arguments: argparse.Namespace) -> int:
     preset = _preset(arguments)
     device = _device(arguments.device)
     if arguments.batch == "auto":
-        from retina_fm.training.batch_size import largest_batch
+        from retina_fm.training.pretraining.batch_size import largest_batch
 
         before = run_preset(Path(arguments.out)) if arguments.resume else None
         batch = before.batch if before is not None else largest_batch(preset, device, arguments.precision)
@@ -153,12 +153,12 @@ def _train(arguments: argparse.Namespace) -> int:
         logger.info("batch auto: %d samples", batch)
     perceptual = start_from = origin = None
     if arguments.perceptual:
-        from retina_fm.training.perceptual import load_perceptual
+        from retina_fm.training.pretraining.losses.perceptual import load_perceptual
 
         perceptual = load_perceptual(arguments.perceptual)
     if arguments.start_from:
         from retina_fm.models import load_generator, read_config, resolve
-        from retina_fm.training.widening import starting_state
+        from retina_fm.training.pretraining.widening import starting_state
 
         config = read_config(resolve(arguments.start_from))
         start_from = starting_state(load_generator(arguments.start_from), preset.architecture)
@@ -201,8 +201,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _networks(arguments: argparse.Namespace) -> FigureNetworks:
     """What LPIPS and FVD need, read before training; what is missing is said once, not after hours."""
-    from retina_fm.training.metrics import FigureNetworks, load_fvd, load_lpips
-    from retina_fm.training.run_log import logger
+    from retina_fm.metrics.videos import FigureNetworks, load_fvd, load_lpips
+    from retina_fm.training.pretraining.run_log import logger
 
     networks = FigureNetworks(
         lpips=load_lpips(arguments.lpips) if arguments.lpips else None,
@@ -218,7 +218,7 @@ def _device(wanted: str | None) -> str:
 
     import torch
 
-    from retina_fm.training.guards import refuse_missing_device
+    from retina_fm.training.pretraining.guards import refuse_missing_device
 
     if wanted:
         refuse_missing_device(wanted)

@@ -29,7 +29,7 @@ def run_sheet(arguments: argparse.Namespace) -> int:
 
     from retina_fm.evaluation.ratings import write_sheet
     from retina_fm.evaluation.video_sources import rated_items, source_of
-    from retina_fm.training.pairs import read_pairs
+    from retina_fm.training.pairs.table import read_pairs
 
     sequences = read_pairs(arguments.pairs)
     order = np.random.Generator(np.random.PCG64(arguments.seed)).permutation(len(sequences))

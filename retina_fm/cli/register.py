@@ -32,7 +32,7 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Register and report; 1 if a sequence failed or none is left."""
     from retina_fm.cli.main import print_json
-    from retina_fm.training.register_archive import register_archive
+    from retina_fm.training.pairs.register_archive import register_archive
 
     report = register_archive(
         arguments.pairs, arguments.out, accept=arguments.accept, workers=arguments.workers

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from retina_fm.cli.prepare import add_mask_arguments, photos_of, print_ignored
 
 if TYPE_CHECKING:
-    from retina_fm.training.prepare_folder import PrepareReport
+    from retina_fm.training.simulator.eyes.prepare_folder import PrepareReport
 
 
 def add(subparsers: Any) -> None:
@@ -43,8 +43,8 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prepare where needed, render and report; 1 if anything failed."""
     from retina_fm.cli.main import print_json
-    from retina_fm.training.prepare_folder import make_folder
-    from retina_fm.training.simulate import check_settings, simulate
+    from retina_fm.training.simulator.eyes.prepare_folder import make_folder
+    from retina_fm.training.simulator.simulate import check_settings, simulate
 
     check_settings(
         drawn=arguments.drawn,
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _eyes(arguments: argparse.Namespace) -> PrepareReport:
     """Eyes of the photos: those of a folder that holds some, else prepared below ``--out``."""
-    from retina_fm.training.prepare_folder import PrepareReport, prepare_folder
+    from retina_fm.training.simulator.eyes.prepare_folder import PrepareReport, prepare_folder
 
     if not arguments.photos:
         return PrepareReport([], 0, 0)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from retina_fm._io.progress import progress_bar
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
-from retina_fm.encoding.progress import progress_bar
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
 from retina_fm.models import RetinalEncoder

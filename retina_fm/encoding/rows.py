@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retina_fm._files import written_beside
+from retina_fm._io.files import written_beside
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, describe, read_picture
 

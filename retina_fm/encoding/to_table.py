@@ -21,11 +21,11 @@ import torch
 from filelock import FileLock, Timeout
 
 import retina_fm
-from retina_fm._files import canonical_json, written_beside
+from retina_fm._io.files import canonical_json, written_beside
+from retina_fm._io.progress import progress_bar
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import batches, split_failures
-from retina_fm.encoding.progress import progress_bar
 from retina_fm.encoding.rows import ROW_GROUP, Key, Row, RowReader, key_of, keys_in, schema, write_part
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError, SkippedPictures

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retina_fm._files import canonical_json, write_json, written_beside
+from retina_fm._io.files import canonical_json, write_json, written_beside
 from retina_fm.evaluation.outcomes import Outcome
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.evaluation.cells import Cell
-from retina_fm.evaluation.metrics import Floats
 from retina_fm.evaluation.outcomes import Outcome, classification_figures
 from retina_fm.evaluation.protocols.few_shot import draw, few_shot
 from retina_fm.evaluation.protocols.probe import probe
@@ -17,6 +16,7 @@ from retina_fm.evaluation.protocols.supervised import supervised
 from retina_fm.evaluation.protocols.zero_shot import zero_shot
 from retina_fm.evaluation.suite import Settings
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.scores import Floats
 
 _SHOWN = 6  # queries whose nearest pictures a report shows
 

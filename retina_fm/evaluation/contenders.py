@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retina_fm._files import canonical_json, written_beside
+from retina_fm._io.files import canonical_json, written_beside
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.baselines.features import BASELINES
 from retina_fm.evaluation.manifest import Manifest
-from retina_fm.evaluation.metrics import Floats
 from retina_fm.evaluation.video_sources import OTHERS
+from retina_fm.metrics.scores import Floats
 
 
 class Contender(Protocol):

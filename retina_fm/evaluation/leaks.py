@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of, written_beside
+from retina_fm._io.files import sha256_of, written_beside
 from retina_fm.errors import LeakError
 from retina_fm.pictures import Transform
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retina_fm._files import write_bytes
+from retina_fm._io.files import write_bytes
 from retina_fm.errors import ManifestError, ManifestWarning
 
 COLUMNS = ("path", "label", "mask", "patient_id", "eye", "split", "modality")

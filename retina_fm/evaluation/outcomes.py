@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.metrics import Floats, Metric, auroc, average_precision, macro
-from retina_fm.evaluation.statistics import (
+from retina_fm.metrics.intervals import (
     PairedRun,
     finite,
     mean_interval,
@@ -19,6 +18,7 @@ from retina_fm.evaluation.statistics import (
     swap_test,
     t_test,
 )
+from retina_fm.metrics.scores import Floats, Metric, auroc, average_precision, macro
 
 METRICS: dict[str, Metric] = {"auroc": auroc, "aupr": average_precision}
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retina_fm._files import write_bytes, write_json
+from retina_fm._io.files import write_bytes, write_json
 from retina_fm.errors import ManifestError
-from retina_fm.evaluation.agreement import SCALE, weighted_kappa
+from retina_fm.metrics.agreement import SCALE, weighted_kappa
 
 CRITERIA = {
     1: ("Excellent", "Similar morphology and fluorescent changes of retinal vessels and lesions"),
@@ -116,7 +116,7 @@ def assess(files: Sequence[str | Path], key: str | Path) -> dict[str, Any]:
     """What the raters' files say: means a method and rater, weighted kappa a pair of raters.
 
     Kappa is taken over the items that both rated, with quadratic weights; its interval and test are those of
-    :func:`retina_fm.evaluation.agreement.weighted_kappa`. The paper does not say which weights it used.
+    :func:`retina_fm.metrics.agreement.weighted_kappa`. The paper does not say which weights it used.
 
     Raises:
         ManifestError: an item that the key does not know, or two raters with no item in common.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._files import write_bytes, write_json
+from retina_fm._io.files import write_bytes, write_json
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.classifying import run_cell, settings_of
@@ -23,11 +23,11 @@ from retina_fm.evaluation.report.markdown import markdown
 from retina_fm.evaluation.report.page import page
 from retina_fm.evaluation.report.readme import summary
 from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, FORMAT, Run, Say, logger, record, versions
-from retina_fm.evaluation.statistics import sign_flip_test
 from retina_fm.evaluation.suite import Asked, Suite
 from retina_fm.evaluation.tasks import Task
 from retina_fm.evaluation.vessel_running import run_vessels
 from retina_fm.evaluation.video_running import run_videos
+from retina_fm.metrics.intervals import sign_flip_test
 
 
 def evaluate(

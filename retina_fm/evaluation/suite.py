@@ -236,7 +236,7 @@ def manifest_suite(
 
 
 def _videos(pairs: Path, name: str) -> Manifest:
-    from retina_fm.training.pairs import read_pairs
+    from retina_fm.training.pairs.table import read_pairs
 
     rows = tuple(Row(s.name, Path(s.photo), s.patient_id or s.name) for s in read_pairs(pairs))
     table = pairs / "pairs.csv" if pairs.is_dir() else pairs

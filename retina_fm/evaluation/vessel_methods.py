@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._files import sha256_of
+from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.contenders import Contender, Encoder, VesselsOnly, Videos
 from retina_fm.evaluation.suite import Settings
@@ -64,7 +64,7 @@ def call_vessels(scores: NDArray[Any], inside: Mask, threshold: float | None) ->
 
 def _frangi(_: Settings) -> VesselMethod:
     from retina_fm.evaluation.baselines.frangi import frangi_vessels
-    from retina_fm.evaluation.metrics import dice
+    from retina_fm.metrics.scores import dice
 
     def fit(photos: Sequence[Path], masks: Sequence[Mask], fields: Sequence[Mask], _: int) -> Fitted:
         """The filter learns nothing; examples choose the threshold."""

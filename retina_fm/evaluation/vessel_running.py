@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retina_fm._files import written_beside
+from retina_fm._io.files import written_beside
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.manifest import Row
 from retina_fm.evaluation.protocols.vessels import VesselRun, vessel_figures, vessel_runs
 from retina_fm.evaluation.run_state import FORMAT, Run, record, versions
-from retina_fm.evaluation.statistics import sign_flip_test, t_test
 from retina_fm.evaluation.suite import Asked
 from retina_fm.evaluation.tasks import Task
 from retina_fm.evaluation.vessel_methods import VesselMethod, vessel_method
+from retina_fm.metrics.intervals import sign_flip_test, t_test
 
 _WIDTH = 420
 

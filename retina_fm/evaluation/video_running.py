@@ -11,9 +11,9 @@ from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.contenders import Contender, Encoder, VesselsOnly, Videos
 from retina_fm.evaluation.protocols.video import score_videos, video_figures
 from retina_fm.evaluation.run_state import FORMAT, Run, record, versions
-from retina_fm.evaluation.statistics import sign_flip_test
 from retina_fm.evaluation.suite import Asked
 from retina_fm.evaluation.video_sources import VideoSource, from_folder, from_model
+from retina_fm.metrics.intervals import sign_flip_test
 
 SETTING = "12 frames"
 
@@ -48,7 +48,7 @@ def video_source(contender: Contender | VesselsOnly | Videos) -> VideoSource | N
 
 
 def _one_cell(run: Run, source: VideoSource, one: Asked) -> None:
-    from retina_fm.training.pairs import read_pairs
+    from retina_fm.training.pairs.table import read_pairs
 
     settings, task = run.suite.settings, one.task
     key = run.store.key(

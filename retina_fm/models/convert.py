@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from retina_fm._files import sha256_of
+from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError, WeightsError, WeightsNotFoundError, nearest
 from retina_fm.models import backbones, fundus2video
 from retina_fm.models.card import ModelCard

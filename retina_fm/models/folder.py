@@ -15,7 +15,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from retina_fm._files import canonical_json, write_bytes, write_json
+from retina_fm._io.files import canonical_json, write_bytes, write_json
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.card import ModelCard
 from retina_fm.pictures import Transform

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as serialise
 
-from retina_fm._files import write_bytes, write_json
+from retina_fm._io.files import write_bytes, write_json
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.folder import CONFIG, read_config
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from retina_fm._files import canonical_json
+from retina_fm._io.files import canonical_json
 from retina_fm.errors import ConfigError
 from retina_fm.pictures.field_of_view import find_field_of_view
 from retina_fm.pictures.geometry import Geometry, crop_and_resize

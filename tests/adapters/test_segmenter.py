@@ -15,16 +15,16 @@ from PIL import Image
 import retina_fm
 from conftest import saved_generator
 from retina_fm import adapters
-from retina_fm.adapters import segmentation_items
 from retina_fm.adapters import segmenter as segmenter_module
-from retina_fm.adapters.decoder import MapSource
+from retina_fm.adapters.examples.views import working_transform
 from retina_fm.adapters.extraction import device_of
-from retina_fm.adapters.masks import dice, pair_by_name
 from retina_fm.adapters.saving import check_savable
-from retina_fm.adapters.segmentation_training import Plan
-from retina_fm.adapters.views import working_transform
+from retina_fm.adapters.segmentation import items as segmentation_items
+from retina_fm.adapters.segmentation.decoder import MapSource
+from retina_fm.adapters.segmentation.training import Plan
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import Transform
+from retina_fm.pictures.masks import dice, pair_by_name
 
 TINY = "fundus2video-tiny"
 Spots = tuple[list[np.ndarray], list[np.ndarray]]

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import retina_fm
-from retina_fm import demo
 from retina_fm.cli.main import main
+from retina_fm.cli.work import demo
 
 ROOT = Path(retina_fm.__file__).parent.parent
 

@@ -110,7 +110,7 @@ def test_full_memory_while_data_are_opened_names_what_to_leave_out(eyes, tmp_pat
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("retina_fm.training.samples.stack_eyes", full)
+    monkeypatch.setattr("retina_fm.training.pretraining.data.samples.stack_eyes", full)
     words = ["pretrain", "--data", eyes, "--preset", "tiny", "--out", tmp_path / "run", "--resident"]
     with pytest.raises(OutputError, match="Leave out --resident"):
         run(*words)

@@ -13,11 +13,11 @@ from retina_fm.evaluation.baselines.frangi import frangi_vessels
 from retina_fm.evaluation.baselines.unet import ScratchUNet
 from retina_fm.evaluation.contenders import VesselsOnly, make_contender
 from retina_fm.evaluation.manifest import Manifest, folder_manifest
-from retina_fm.evaluation.metrics import auroc
 from retina_fm.evaluation.protocols.vessels import read_labels, vessel_figures, vessel_runs
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import Settings, read_suite
 from retina_fm.evaluation.vessel_methods import Fitted, VesselMethod, call_vessels, vessel_method
+from retina_fm.metrics.scores import auroc
 
 
 def retina(folder: Path, number: int, size: int = 200) -> None:

@@ -19,7 +19,7 @@ from retina_fm.evaluation.ratings import assess, read_ratings, write_sheet
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import read_suite
 from retina_fm.evaluation.video_sources import from_folder, from_function, read_video, twelve
-from retina_fm.training.pairs import Frame, PairSequence, read_pairs, write_pairs
+from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, write_pairs
 
 PHASES = ("arterial",) * 4 + ("venous",) * 4 + ("late",) * 4
 

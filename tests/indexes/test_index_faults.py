@@ -14,7 +14,7 @@ from filelock import FileLock
 from index_helpers import TINY, draw, files_of, made
 
 import retina_fm
-from retina_fm import _files
+from retina_fm._io import files as _files
 from retina_fm.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError, OutputError
 from retina_fm.indexes import ImageIndex, building, changing, rebuild, verify
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from retina_fm._files import sha256_of
+from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError, LicenceNotice, UnknownModelError, WeightsError, WeightsNotFoundError
 from retina_fm.models import (
     ModelCard,

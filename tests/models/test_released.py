@@ -16,7 +16,7 @@ import pytest
 import retina_fm
 from retina_fm.errors import WeightsError
 from retina_fm.models import load_generator
-from retina_fm.training.drawn import draw_retina
+from retina_fm.training.simulator.anatomy.drawn import draw_retina
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "weights" / "fundus2video"

@@ -42,7 +42,7 @@ class Sam2Vessels:
 
     def fit(self, photos: Sequence[Path], masks: Sequence[NDArray[np.bool_]]) -> Sam2Vessels:
         """Train the mask decoder on photos and their masks ``(H, W)``."""
-        from retina_fm.evaluation.metrics import dice
+        from retina_fm.metrics.scores import dice
 
         examples = [self._example(path, mask) for path, mask in zip(photos, masks, strict=True)]
         for parameter in self.model.parameters():

@@ -142,7 +142,7 @@ def _loss(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
 
 
 def _threshold(examples: Sequence[_Example]) -> float:
-    from retina_fm.evaluation.metrics import dice
+    from retina_fm.metrics.scores import dice
 
     candidates = np.linspace(0.1, 0.9, 17)
     scores = [np.mean([dice(p >= t, wanted, inside) for p, wanted, inside in examples]) for t in candidates]

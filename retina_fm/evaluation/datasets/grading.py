@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from retina_fm._io.sheets import sheet_rows
 from retina_fm.errors import LayoutError
 from retina_fm.evaluation.datasets.layout import (
     Raw,
@@ -18,7 +19,6 @@ from retina_fm.evaluation.datasets.layout import (
     relative,
     table,
 )
-from retina_fm.evaluation.datasets.sheets import sheet_rows
 
 _ODIR = "NDGCAHMO"
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.metrics import Floats
 from retina_fm.evaluation.outcomes import Outcome
 from retina_fm.evaluation.protocols.heads import fit_and_score
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.scores import Floats
 
 SHOTS = (1, 2, 4, 8, 16)
 
@@ -34,7 +34,7 @@ def draw(task: Task, patients: NDArray[np.str_], shots: int, seed: int) -> Drawn
     Returns:
         None where fewer than two classes can be drawn.
     """
-    from retina_fm.adapters.few_shot import draw_examples
+    from retina_fm.adapters.examples.few_shot import draw_examples
 
     pool = np.arange(len(task.truth)) if task.official is None else np.flatnonzero(task.official != "test")
     spare = 1 if task.official is None else 0

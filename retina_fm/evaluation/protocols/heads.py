@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.metrics import Floats
 from retina_fm.evaluation.outcomes import Outcome
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.scores import Floats
 
 Positions = NDArray[np.int64]
 
@@ -40,7 +40,7 @@ def fit_and_score(
         seed: of the head.
         settings: of the head; those that it does not know are left out.
     """
-    from retina_fm.adapters.heads import CLASSIFIERS, make_head
+    from retina_fm.adapters.heads.by_name import CLASSIFIERS, make_head
 
     fitted = make_head(head, CLASSIFIERS, {"seed": seed, **settings})
     known = np.unique(task.truth[train])

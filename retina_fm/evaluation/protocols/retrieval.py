@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.metrics import Floats
-from retina_fm.evaluation.statistics import finite, mean_interval, patient_weights, percentile_interval
+from retina_fm.metrics.intervals import finite, mean_interval, patient_weights, percentile_interval
+from retina_fm.metrics.scores import Floats
 
 KS = (1, 5, 10)
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.evaluation.metrics import Floats
 from retina_fm.evaluation.outcomes import Outcome
 from retina_fm.evaluation.protocols.heads import fit_and_score
 from retina_fm.evaluation.splits import Parts, official_split, patient_split
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.scores import Floats
 
 
 def split(task: Task, patients: NDArray[np.str_], seed: int) -> Parts:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from retina_fm.errors import ManifestError
 from retina_fm.evaluation.manifest import Row
-from retina_fm.evaluation.metrics import auroc, average_precision, dice
-from retina_fm.evaluation.statistics import mean_interval, patient_weights, percentile_interval
 from retina_fm.evaluation.vessel_methods import Fitted, Mask, VesselMethod, call_vessels
+from retina_fm.metrics.intervals import mean_interval, patient_weights, percentile_interval
+from retina_fm.metrics.scores import auroc, average_precision, dice
 
 METRICS = ("auroc", "aupr", "dice")
 _SHOWN = 2
@@ -114,8 +114,8 @@ def read_labels(row: Row) -> tuple[Mask, Mask]:
     Raises:
         ManifestError: no mask, an empty one, or one of another size.
     """
-    from retina_fm.adapters.masks import read_mask
     from retina_fm.pictures import Transform, read_picture
+    from retina_fm.pictures.masks import read_mask
 
     if row.mask is None:
         raise ManifestError(f"{row.name} has no mask to judge vessels by. Fill the column mask.")
@@ -139,7 +139,7 @@ def _some(positions: NDArray[np.int64], tests: int | None) -> NDArray[np.int64]:
 
 
 def _judge(fitted: Fitted, row: Row, *, wanted: bool) -> tuple[Judged, NDArray[np.uint8] | None]:
-    from retina_fm.adapters.overlays import comparison
+    from retina_fm.pictures.overlays import comparison
 
     truth, inside = read_labels(row)
     scores = np.asarray(fitted.scores(row.path), np.float64)

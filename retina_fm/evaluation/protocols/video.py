@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retina_fm.evaluation.statistics import finite, mean_interval, patient_weights, percentile_interval
 from retina_fm.evaluation.video_sources import VideoSource, in_view
+from retina_fm.metrics.intervals import finite, mean_interval, patient_weights, percentile_interval
 
 SHOWN = (0, 3, 5, 7, 9, 11)
 
@@ -45,7 +45,8 @@ def score_videos(
 
     Args:
         source: of the videos.
-        sequences: of :func:`retina_fm.training.pairs.read_pairs`, with twelve frames chosen as in training.
+        sequences: of :func:`retina_fm.training.pairs.table.read_pairs`, with twelve frames chosen as in
+            training.
         size: of the view.
         lpips: file with torchvision's AlexNet; no LPIPS without it.
         fvd: file of the I3D network and its SHA-256; no FVD without it.
@@ -53,8 +54,8 @@ def score_videos(
     """
     import torch
 
-    from retina_fm.training import metrics
-    from retina_fm.training.pair_samples import load_pair, open_pair
+    from retina_fm.metrics import videos as metrics
+    from retina_fm.training.pretraining.data.pair_samples import load_pair, open_pair
 
     judge = metrics.load_lpips(lpips) if lpips else None
     network = metrics.load_fvd(*fvd) if fvd else None

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, nearest
-from retina_fm.evaluation.metrics import Floats
 from retina_fm.evaluation.outcomes import Outcome
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.scores import Floats
 
 READINGS = {
     "untrained-head": "an MLP with random weights, as in the paper's text; chance",

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retina_fm._files import write_json, written_beside
+from retina_fm._io.files import write_json, written_beside
 from retina_fm.evaluation.cells import Cell
-from retina_fm.evaluation.metrics import precision_recall_curve, roc_curve
 from retina_fm.evaluation.run_state import Run
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.scores import precision_recall_curve, roc_curve
 
 _GRID = np.linspace(0, 1, 51)
 _SIDE = 120

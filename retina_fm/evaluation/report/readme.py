@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retina_fm._files import write_bytes
+from retina_fm._io.files import write_bytes
 from retina_fm.errors import OutputError
 from retina_fm.evaluation.report.markdown import markdown_table
 from retina_fm.evaluation.report.tables import Table, tables

@@ -1,0 +1,1 @@
+"""Examples to learn from: labels, draws, splits, views and their variation."""

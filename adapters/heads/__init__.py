@@ -1,0 +1,1 @@
+"""Heads over plain embeddings: linear, MLP, neighbours."""

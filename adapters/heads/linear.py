@@ -1,0 +1,157 @@
+"""Linear heads: logistic regression and ridge regression on standardised embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedGroupKFold
+
+from retina_fm.adapters.examples.few_shot import check_groups
+from retina_fm.adapters.examples.labels import ClassTargets, class_weights
+from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_scale
+
+_GRID = (0.003, 0.03, 0.3, 3.0)
+_CHOOSE_FROM = 9
+_FEW = 0.1
+"""Strength for few examples, where any choice by folds would be chance."""
+
+
+class LinearClassifier(ClassifierHead):
+    """Logistic regression (softmax for several classes, one sigmoid a label for multi-label).
+
+    Args:
+        C: inverse strength of the penalty; None chooses it by three folds, patients kept together, where
+            every class has nine examples, and takes 0.1 otherwise.
+        class_weight: None, ``"balanced"`` or a dict.
+        max_iter: of the solver.
+
+    Attributes:
+        C_: the strengths used, one a label for multi-label.
+        coef_: ``(C, D)`` on standardised embeddings; for two classes ``(1, D)``.
+        intercept_: ``(C,)`` or ``(1,)``.
+        mean_: ``(D,)``, scale_: ``(D,)`` of the standardisation.
+    """
+
+    def __init__(self, C: float | None = None, class_weight: Any = None, max_iter: int = 2000) -> None:
+        self.C = C
+        self.class_weight = class_weight
+        self.max_iter = max_iter
+
+    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
+        self.mean_, self.scale_ = X.mean(0), shrunk_scale(X)
+        Z = (X - self.mean_) / self.scale_
+        patients = check_groups(groups, len(X))
+        weights = class_weights(targets, self.class_weight)
+        problems = (
+            [(targets.onehot[:, c].astype(int), weights[:, c]) for c in range(len(targets.classes))]
+            if targets.multi_label
+            else [(targets.index, weights[:, 0])]
+        )
+        basis = row_space(Z)
+        rows = Z @ basis
+        self.C_ = [self._strength(rows, y, weight, patients) for y, weight in problems]
+        fitted = [
+            self._solve(rows, y, weight, strength)
+            for (y, weight), strength in zip(problems, self.C_, strict=True)
+        ]
+        self.coef_ = np.concatenate([one.coef_ for one in fitted]) @ basis.T
+        self.intercept_ = np.concatenate([one.intercept_ for one in fitted])
+        self.n_iter_ = int(max(one.n_iter_.max() for one in fitted))
+
+    def _solve(self, Z: np.ndarray, y: np.ndarray, weight: np.ndarray, strength: float) -> Any:
+        return LogisticRegression(C=strength, max_iter=self.max_iter).fit(Z, y, sample_weight=weight)
+
+    def _strength(self, Z: np.ndarray, y: np.ndarray, weight: np.ndarray, patients: np.ndarray) -> float:
+        """The C given, or that of the least log loss on patients left out."""
+        if self.C is not None:
+            return self.C
+        if np.unique(y, return_counts=True)[1].min() < _CHOOSE_FROM:
+            return _FEW
+        if len(np.unique(patients)) < 3:
+            return _FEW
+        folds = list(StratifiedGroupKFold(3, shuffle=True, random_state=0).split(Z, y, patients))
+        if any(len(np.unique(y[train])) < len(np.unique(y)) for train, _ in folds):
+            return _FEW  # patients so large that a fold would lack a class
+        losses = []
+        for strength in _GRID:
+            loss = 0.0
+            for train, test in folds:
+                fitted = self._solve(Z[train], y[train], weight[train], strength)
+                column = np.searchsorted(fitted.classes_, y[test])[:, None]
+                p = np.take_along_axis(fitted.predict_proba(Z[test]), column, 1)
+                loss -= float((weight[test] * np.log(np.maximum(p[:, 0], 1e-12))).sum())
+            losses.append(loss)
+        return _GRID[int(np.argmin(losses))]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits ``(N, C)``, or ``(N,)`` of the second class for two."""
+        from sklearn.utils.validation import check_is_fitted, validate_data
+
+        check_is_fitted(self)
+        logits = self._logits(validate_data(self, X, reset=False, dtype=np.float64))
+        return logits[:, 0] if not self.multi_label_ and logits.shape[1] == 1 else logits
+
+    def _logits(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(((X - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_)
+
+    def _probabilities(self, X: np.ndarray) -> np.ndarray:
+        return probabilities_of(self._logits(X), self.multi_label_)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
+        names = ("coef_", "intercept_", "mean_", "scale_")
+        return {name: getattr(self, name) for name in names}, {"n_iter_": self.n_iter_, "C_": self.C_}
+
+    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
+        self.__dict__.update(arrays, **values)
+
+
+class LinearRegressor(RegressorHead):
+    """Ridge regression of standardised measurements on standardised embeddings.
+
+    Attributes:
+        coef_: ``(T, D)``.
+        intercept_: ``(T,)``.
+        mean_: ``(D,)``, scale_: ``(D,)`` of the standardisation.
+    """
+
+    def __init__(self, alpha: float = 100.0) -> None:
+        self.alpha = alpha
+
+    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None:  # noqa: ARG002
+        self.mean_, self.scale_ = X.mean(0), shrunk_scale(X)
+        # alpha is per example and feature, so that its meaning does not change with the size of the set
+        alpha = self.alpha * X.shape[1] * len(X) / 1e5
+        fitted = Ridge(alpha=alpha).fit((X - self.mean_) / self.scale_, y)
+        self.coef_ = fitted.coef_.reshape(y.shape[1], -1)
+        self.intercept_ = np.asarray(fitted.intercept_).reshape(-1)
+
+    def _predicted(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(((X - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
+        return {name: getattr(self, name) for name in ("coef_", "intercept_", "mean_", "scale_")}, {}
+
+    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
+        self.__dict__.update(arrays, **values)
+
+
+def row_space(Z: np.ndarray) -> np.ndarray:
+    """Orthonormal columns ``(D, min(N, D))`` that span the rows of ``Z (N, D)``.
+
+    With a quadratic penalty the best coefficients are sums of rows, so that a problem of few examples may be
+    solved in as many dimensions as it has examples: the same solution in a fraction of the time.
+    """
+    if len(Z) >= Z.shape[1]:
+        return np.eye(Z.shape[1])
+    return np.asarray(np.linalg.qr(Z.T)[0])
+
+
+def probabilities_of(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Logits ``(N, C)`` to probabilities; one column for two classes stands for the second of them."""
+    if multi_label or logits.shape[1] == 1:
+        positive = np.exp(-np.logaddexp(0, -logits))
+        return positive if multi_label else np.concatenate([1 - positive, positive], axis=1)
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))

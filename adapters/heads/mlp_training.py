@@ -1,0 +1,157 @@
+"""The paper's protocol for training a head: schedule, label smoothing, the best validation score kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retina_fm.adapters.examples.labels import ClassTargets
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a head is trained (the paper, Methods: supervised and few-shot fine-tuning).
+
+    Attributes:
+        epochs: passes over the examples.
+        batch_size: examples a step.
+        peak: learning rate after the warm-up, which starts from zero.
+        final: learning rate at the end of the cosine.
+        warmup: share of the steps that the rate rises.
+        weight_decay: of AdamW.
+        fewest: steps an epoch; where few examples would give fewer, they are passed more often.
+    """
+
+    epochs: int = 50
+    batch_size: int = 16
+    peak: float = 5e-4
+    final: float = 1e-6
+    warmup: float = 0.2
+    weight_decay: float = 0.05
+    fewest: int = 4
+
+    def steps(self, examples: int) -> tuple[int, int]:
+        """Steps an epoch and in all."""
+        each = max(self.fewest, math.ceil(examples / self.batch_size))
+        return each, self.epochs * each
+
+    def rate(self, share: float) -> float:
+        """Learning rate at a share of the run: linear from 0 to the peak, then cosine to the final one."""
+        if share < self.warmup:
+            return self.peak * share / self.warmup
+        progress = (share - self.warmup) / (1 - self.warmup)
+        return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def train(
+    module: nn.Module,
+    inputs: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    protocol: Protocol,
+    score: Callable[[nn.Module], float] | None,
+    seed: int,
+) -> tuple[float | None, int]:
+    """Train in place; with a score, the module of the best epoch is what remains.
+
+    Args:
+        module: takes rows of ``inputs``.
+        inputs: ``(N, D)``.
+        loss: of outputs and the rows' positions ``(B,)``.
+        protocol: schedule and step sizes.
+        score: of the validation part, higher is better; None keeps the last step.
+        seed: of order and dropout.
+
+    Returns:
+        The best score, or None, and the steps done.
+    """
+    optimiser = torch.optim.AdamW(module.parameters(), lr=protocol.peak, weight_decay=protocol.weight_decay)
+    each, total = protocol.steps(len(inputs))
+    best: tuple[float, dict[str, Tensor]] | None = None
+    with seeded(seed), one_thread():
+        order = torch.empty(0, dtype=torch.long)
+        for step in range(total):
+            if len(order) == 0:
+                order = torch.randperm(len(inputs))
+            rows, order = order[: protocol.batch_size], order[protocol.batch_size :]
+            for group in optimiser.param_groups:
+                group["lr"] = protocol.rate((step + 1) / total)
+            module.train()
+            optimiser.zero_grad()
+            value = loss(module(inputs[rows]), rows)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            if score is not None and ((step + 1) % each == 0 or step + 1 == total):
+                module.eval()
+                found = score(module)
+                if is_better(found, None if best is None else best[0]):
+                    best = (found, copy.deepcopy(module.state_dict()))
+    module.eval()
+    if best is None:
+        return None, total
+    module.load_state_dict(best[1])
+    return best[0], total
+
+
+def is_better(score: float, best: float | None) -> bool:
+    """Whether a later state is to be kept: on a par counts, no score (NaN) does not.
+
+    A handful of validation examples is soon told apart by chance, in the warm-up already; of states that
+    score alike the one trained for longest is the best bet.
+    """
+    return not math.isnan(score) and (best is None or score >= best)
+
+
+def classification_loss(
+    onehot: np.ndarray, weights: np.ndarray, multi_label: bool, smoothing: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy with label smoothing; binary cross-entropy a label for multi-label."""
+    wanted, weight = torch.from_numpy(onehot), torch.from_numpy(weights)
+    if multi_label:
+        soft = wanted * (1 - smoothing) + smoothing / 2
+        return lambda logits, rows: F.binary_cross_entropy_with_logits(
+            logits, soft[rows], weight=weight[rows]
+        )
+    soft = wanted * (1 - smoothing) + smoothing / wanted.shape[1]
+    return lambda logits, rows: -(logits.log_softmax(1) * soft[rows] * weight[rows]).sum(1).mean()
+
+
+def auroc(targets: ClassTargets, probabilities: np.ndarray) -> float:
+    """Mean over the classes of the AUROC of each against the rest; classes absent here are left out."""
+    from sklearn.metrics import roc_auc_score
+
+    columns = range(len(targets.classes))
+    if not targets.multi_label and len(targets.classes) == 2:
+        columns = range(1, 2)
+    values = [
+        roc_auc_score(targets.onehot[:, c] > 0.5, probabilities[:, c])
+        for c in columns
+        if 0 < targets.onehot[:, c].sum() < len(targets.onehot)
+    ]
+    return float(np.mean(values)) if values else float("nan")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A single thread inside: threads that share matrices this small wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's generator seeded inside, as it was afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,1 @@
+"""Files, tables and worker processes: what every room writes and works with."""

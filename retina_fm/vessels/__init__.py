@@ -1,0 +1,1 @@
+"""Vessels: a filter for lines, and the reading of vessels off angiograms."""

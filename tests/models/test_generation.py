@@ -1,0 +1,143 @@
+"""Synthetic angiograms come in the photo's own geometry and say what they are, in pixels and metadata."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from retina_fm.cli import generate as command
+from retina_fm.errors import ConfigError, MissingDependencyError
+from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.models.fundus2video import KIND
+from retina_fm.models.generation import NOTICE, generate
+from retina_fm.network import Architecture, Encoder, Generator
+from retina_fm.pictures import Transform
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    architecture = Architecture(width=4, encoder_blocks=1, embedding=8)
+    pooling = {f"pooling.{k}": v for k, v in Encoder(architecture).pooling.state_dict().items()}
+    config = WeightsConfig(
+        name="small",
+        kind=KIND,
+        transform=Transform(size=64),
+        card=ModelCard(licence="Apache-2.0", training_data="none"),
+        network=architecture.as_dict(),
+    )
+    folder = tmp_path_factory.mktemp("weights") / "small"
+    save_folder(folder, config, {**Generator(architecture).state_dict(), **pooling})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo():
+    y, x = np.mgrid[:150, :220]
+    inside = (y - 75) ** 2 + (x - 120) ** 2 < 70**2
+    return (inside[..., None] * np.array([180, 90, 40]) + 0).astype(np.uint8)
+
+
+def test_frames_lie_in_the_photos_own_pixels_and_are_black_outside(weights, photo):
+    video = generate(photo, str(weights), mark=False)
+    assert video.frames.shape == (12, 150, 220)
+    assert video.frames.dtype == np.uint8
+    outside = (np.mgrid[:150, :220][0] - 75) ** 2 + (np.mgrid[:150, :220][1] - 120) ** 2 > 74**2
+    assert video.frames[:, outside].max() == 0
+    assert video.frames[:, 75, 120].min() > 0
+    assert len(np.unique(video.frames.reshape(12, -1), axis=0)) > 1
+
+
+def test_the_mark_is_in_a_corner_of_every_frame_and_nowhere_else(weights, photo):
+    plain, marked = generate(photo, str(weights), mark=False), generate(photo, str(weights))
+    rows, columns = np.nonzero((plain.frames != marked.frames).any(0))
+    assert rows.min() > 150 - 20
+    assert columns.max() < 80
+    assert all((marked.frames[t, 130:, :80] > 150).any() for t in range(12))
+
+
+def test_a_gif_has_twelve_frames_and_says_that_it_is_synthetic(weights, photo, tmp_path):
+    path = generate(photo, str(weights)).save(tmp_path / "video.gif")
+    with Image.open(path) as picture:
+        assert picture.n_frames == 12
+        assert picture.size == (220, 150)
+        assert json.loads(picture.info["comment"])["Comment"] == NOTICE
+
+
+def test_a_sheet_has_a_phase_a_row_and_says_that_it_is_synthetic(weights, photo, tmp_path):
+    path = generate(photo, str(weights), mark=False).save(tmp_path / "video.png")
+    with Image.open(path) as picture:
+        assert picture.size == (880, 450)
+        assert picture.text["Synthetic"] == "true"
+
+
+def test_a_folder_holds_one_picture_a_frame(weights, photo, tmp_path):
+    video = generate(photo, str(weights), mark=False)
+    video.save(tmp_path / "frames")
+    about = json.loads((tmp_path / "frames" / "video.json").read_text())
+    assert about["Synthetic"] == "true"
+    assert len(about["frames"]) == 12
+    for frame, name in zip(video.frames, about["frames"], strict=True):
+        with Image.open(tmp_path / "frames" / name) as picture:
+            assert picture.text["Comment"] == NOTICE
+            assert np.array_equal(np.asarray(picture), frame)
+
+
+def test_mp4_is_written_or_names_the_extra(weights, photo, tmp_path):
+    video = generate(photo, str(weights))
+    try:
+        import av
+    except ImportError:
+        with pytest.raises(MissingDependencyError, match=r"retina-fm\[video\]"):
+            video.save(tmp_path / "video.mp4")
+        return
+    with av.open(str(video.save(tmp_path / "video.mp4"))) as container:
+        assert container.metadata["synthetic"] == "true"
+        assert sum(1 for _ in container.decode(video=0)) == 12 * 12
+
+
+def test_another_ending_is_refused(weights, photo, tmp_path):
+    with pytest.raises(ConfigError, match=r"\.gif, \.mp4, \.png"):
+        generate(photo, str(weights)).save(tmp_path / "video.avi")
+
+
+def test_a_model_without_generator_is_refused(photo):
+    with pytest.raises(ConfigError, match="generator"):
+        generate(photo, "fundus2video-random")
+
+
+def test_the_command_writes_and_reports(weights, photo, tmp_path, capsys):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    words = [
+        "generate",
+        str(tmp_path / "photo.png"),
+        "--model",
+        str(weights),
+        "--out",
+        str(tmp_path / "v.gif"),
+    ]
+    arguments = parser.parse_args(words)
+    assert arguments.handler(arguments) == 0
+    assert "12 synthetic frames, 220 x 150" in capsys.readouterr().out
+    assert (tmp_path / "v.gif").is_file()
+
+
+def test_the_demo_shows_vessels_and_frames_of_models_that_generate(weights, tmp_path):
+    from retina_fm.cli.work.demo import run_demo
+
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(40, 200, (72, 72, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"eye{seed}.png")
+    paths = sorted(str(path) for path in tmp_path.glob("*.png"))
+    page = run_demo(paths, tmp_path / "out", model=str(weights), progress=False).page.read_text()
+    assert page.count("<section>") == 6, "three angiograms, three rows of neighbours"
+    assert page.count(">vessels<") == 3
+    assert page.count("synthetic<") == 15
+    assert "http" not in page

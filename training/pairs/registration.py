@@ -1,0 +1,279 @@
+"""Registers real, slightly misaligned angiogram frames onto their photograph, with a quality figure.
+
+Vessels are dark in the photo. In frames they are bright, or, before the dye fills them, dark on the choroid's
+flush; so both are turned into line strength first, of either sign in frames. A coarse rotation, scale and
+shift from phase correlation in log-polar coordinates (Reddy and Chatterji 1996, IEEE TIP 5:1266;
+scikit-image) is refined until the lines correlate best over what both show.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage, optimize
+
+from retina_fm.errors import MissingDependencyError, PictureError
+from retina_fm.pictures import read_picture
+from retina_fm.training.pairs.table import FAINT, PairSequence
+from retina_fm.training.simulator.eyes.prepare import lit_field
+from retina_fm.vessels.line_filter import flatten, line_strength
+
+Map = NDArray[np.float32]
+WORK = 256  # registration works on pictures of this size
+ACCEPT = 0.3  # least correlation of line strengths for a frame to be used; see docs/simulator.md
+_RIM = 0.04  # of the field's radius: lines along the edge are not vessels
+_UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_OVERLAP = 0.3  # of the photo's field: less in common says nothing
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Result for one frame.
+
+    Attributes:
+        transform: a b c d e f, from the frame's pixels (x, y) to the photo's, centres at half-integers.
+        quality: correlation of line strengths after registration, 0 to 1; below 0.3 is not to be trusted.
+        accepted: whether the quality suffices.
+        reason: why the frame could not be looked at, if so; its quality is 0 then.
+    """
+
+    transform: tuple[float, ...]
+    quality: float
+    accepted: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Line strength, zero outside the field, and the field itself as 0 and 1, both float32 (n, n)."""
+
+    strength: Map
+    inside: Map
+
+    @property
+    def half(self) -> _Lines:
+        """At half the resolution, where the way to the optimum is shorter."""
+        smooth = ndimage.gaussian_filter(self.strength, 2.0)
+        return _Lines(*(np.asarray(ndimage.zoom(m, 0.5, order=1), np.float32) for m in (smooth, self.inside)))
+
+
+def _lines(grey: NDArray[np.uint8], *, either_sign: bool) -> _Lines:
+    """Lines of a picture reduced to WORK pixels: dark ones, or those of either sign."""
+    zoom = WORK / max(grey.shape)
+    height, width = (max(1, round(side * zoom)) for side in grey.shape)
+    # Averages, not samples: a camera's picture is ten times as large, and grain would drown its vessels.
+    kind = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BILINEAR
+    canvas = np.zeros((WORK, WORK), np.uint8)
+    canvas[:height, :width] = np.asarray(Image.fromarray(grey).resize((width, height), kind))
+    picture = np.repeat(canvas[..., None], 3, 2)
+    field = lit_field(picture)
+    radius = float(np.sqrt(field.sum() / np.pi))
+    flat = flatten(picture, field, radius)
+    strength = line_strength(flat, field, radius)
+    if either_sign:
+        strength = np.maximum(strength, line_strength(-flat, field, radius))
+    inside = ndimage.binary_erosion(field, iterations=max(2, round(_RIM * radius)))
+    smooth = ndimage.gaussian_filter(np.clip(strength, 0, 12), 1.2) * inside
+    return _Lines(np.asarray(smooth, np.float32), inside.astype(np.float32))
+
+
+def _warp(image: Map, parameters: NDArray[np.float64]) -> Map:
+    """Resamples ``image`` by rotation, log scale and shift (in pixels of WORK) about the middle."""
+    turn, grow, down, right = parameters
+    cos, sin = np.cos(turn) * np.exp(grow), np.sin(turn) * np.exp(grow)
+    matrix = np.array([[cos, -sin], [sin, cos]])
+    middle = np.array([(len(image) - 1) / 2] * 2)
+    offset = middle - matrix @ middle + np.array([down, right]) * len(image) / WORK
+    return np.asarray(ndimage.affine_transform(image, matrix, offset, order=1), np.float32)
+
+
+def _correlation(fixed: _Lines, moving: _Lines, parameters: NDArray[np.float64]) -> float:
+    """Of line strengths over all that both fields show, lines or not: 0 for strangers."""
+    both = (fixed.inside > 0.5) & (_warp(moving.inside, parameters) > 0.5)
+    if both.sum() < _OVERLAP * (fixed.inside > 0.5).sum():
+        return 0.0
+    a, b = fixed.strength[both], _warp(moving.strength, parameters)[both]
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+
+
+def need_scikit_image() -> tuple[Any, Any]:
+    """scikit-image's phase correlation and log-polar warp.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        registration: Any = importlib.import_module("skimage.registration")
+        transform: Any = importlib.import_module("skimage.transform")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Registration needs scikit-image, which is not installed. "
+            "Install it with: pip install 'retina-fm[train]'"
+        ) from error
+    return registration.phase_cross_correlation, transform.warp_polar
+
+
+def _coarse(fixed: Map, moving: Map) -> list[NDArray[np.float64]]:
+    correlate, warp_polar = need_scikit_image()
+    spectra = []
+    window = np.outer(np.hanning(WORK), np.hanning(WORK))
+    for image in (fixed, moving):
+        spectrum = np.abs(np.fft.fftshift(np.fft.fft2(image * window)))
+        spectra.append(warp_polar(spectrum, radius=WORK // 2, scaling="log", output_shape=(360, WORK)))
+    shift, _, _ = correlate(*(np.log1p(s[:180]) for s in spectra), upsample_factor=4, normalization=None)
+    turn, grow = np.deg2rad(shift[0]), np.log(WORK / 2) * shift[1] / WORK
+    starts = [np.zeros(4)]  # most cameras photograph both without moving
+    for angle, scale in ((0.0, 0.0), (float(turn), float(grow)), (-float(turn), -float(grow))):
+        if abs(angle) > 0.6 or abs(scale) > 0.4:
+            continue
+        turned = _warp(moving, np.array([angle, scale, 0.0, 0.0]))
+        move, _, _ = correlate(fixed, turned, normalization=None)
+        starts.append(np.array([angle, scale, -float(move[0]), -float(move[1])]))
+    return starts
+
+
+def register_frame(
+    photo: NDArray[np.uint8],
+    frame: NDArray[np.uint8],
+    *,
+    accept: float = ACCEPT,
+) -> Registration:
+    """Finds where a frame lies on its photograph (rotation, scale, shift).
+
+    Args:
+        photo: uint8 (H, W, 3).
+        frame: uint8 (h, w), grey.
+        accept: least quality.
+
+    Raises:
+        MissingDependencyError: scikit-image (extra ``train``) is not installed.
+    """
+    fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
+    moving = _lines(frame, either_sign=True)
+    where, quality = _search(fixed, moving, _coarse(fixed.strength, moving.strength))
+    return Registration(_as_affine(where, photo.shape[:2], frame.shape), quality, quality >= accept)
+
+
+def _search(
+    fixed: _Lines, moving: _Lines, starts: Iterable[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], float]:
+    """The best of all starts at half the resolution, refined at the full one, and its correlation."""
+    rough = fixed.half, moving.half
+    first = max((_refine(*rough, start) for start in starts), key=lambda found: _correlation(*rough, found))
+    where = _refine(fixed, moving, first)
+    return where, max(0.0, _correlation(fixed, moving, where))
+
+
+def _refine(fixed: _Lines, moving: _Lines, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit = np.array([0.03, 0.03, 4.0, 4.0])  # steps of like effect: radians, log scale, pixels
+
+    def cost(p: NDArray[np.float64]) -> float:
+        return -_correlation(fixed, moving, p * unit)
+
+    options = {"maxiter": 4, "xtol": 1e-2, "ftol": 1e-3}
+    found = optimize.minimize(cost, start / unit, method="Powell", options=options).x
+    return np.asarray(found * unit, np.float64)
+
+
+def _as_affine(
+    parameters: NDArray[np.float64], photo: tuple[int, ...], frame: tuple[int, ...]
+) -> tuple[float, ...]:
+    """Frame to photo in full pixels: the inverse of the target-to-source warp at WORK pixels."""
+    turn, grow, down, right = parameters
+    cos, sin = np.cos(turn) * np.exp(grow), np.sin(turn) * np.exp(grow)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    middle = np.array([WORK / 2] * 2)
+    offset = middle - linear @ middle + np.array([down, right])
+    to_work, from_work = WORK / max(frame), max(photo) / WORK
+    back = np.linalg.inv(linear)
+    scaled = back * to_work * from_work
+    move = from_work * (-back @ offset)
+    # Rows and columns are (y, x); the file has (x, y).
+    return tuple(float(v) for v in (scaled[1, 1], scaled[1, 0], move[1], scaled[0, 1], scaled[0, 0], move[0]))
+
+
+def register_sequence(
+    sequence: PairSequence, *, accept: float = ACCEPT
+) -> tuple[PairSequence, list[tuple[str, float]]]:
+    """Registers every frame of a sequence; frames below the quality are dropped and listed with it.
+
+    Frames that have a transform keep it. Where a whole phase is dropped, what is left is no sequence to train
+    on: see :attr:`~retina_fm.training.pairs.table.PairSequence.missing_phases`.
+
+    Raises:
+        PictureError: the photo cannot be read.
+        MissingDependencyError: scikit-image is not installed.
+    """
+    kept, found = [], register_frames(sequence, accept=accept)
+    rejected = []
+    for frame, result in zip(sequence.frames, found, strict=True):
+        if result.accepted:
+            kept.append(replace(frame, transform=result.transform))
+        else:
+            rejected.append((str(frame.path), result.quality))
+    return replace(sequence, frames=tuple(kept)), rejected
+
+
+def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[Registration]:
+    """Where each frame of a sequence lies on its photo; a transform that is given has quality 1.
+
+    An eye moves little between frames, so those that are not accepted are looked for once more from where the
+    best frame of the sequence lies. A frame that is blank, nearly black or cannot be read has quality 0 and a
+    reason.
+
+    Raises:
+        PictureError: the photo cannot be read.
+        MissingDependencyError: scikit-image is not installed.
+    """
+    photo = read_picture(sequence.photo)
+    fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
+    lines: dict[int, _Lines] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    found: dict[int, tuple[NDArray[np.float64], float]] = {}
+    reasons: dict[int, str] = {}
+    for number, frame in enumerate(sequence.frames):
+        if frame.transform is not None:
+            continue
+        grey = _grey(frame.path)
+        if isinstance(grey, str):
+            reasons[number] = grey
+            continue
+        lines[number], shapes[number] = _lines(grey, either_sign=True), grey.shape
+        found[number] = _search(fixed, lines[number], _coarse(fixed.strength, lines[number].strength))
+    best = max(found, key=lambda number: found[number][1], default=0)
+    for number, (_, quality) in list(found.items()):
+        if quality < accept <= found[best][1] and shapes[number] == shapes[best]:
+            again = _search(fixed, lines[number], [found[best][0]])
+            found[number] = max(found[number], again, key=lambda one: one[1])
+    result = []
+    for number, frame in enumerate(sequence.frames):
+        if frame.transform is not None:
+            result.append(Registration(frame.transform, 1.0, accepted=True))
+        elif number in reasons:
+            result.append(Registration(_UNMOVED, 0.0, accepted=False, reason=reasons[number]))
+        else:
+            where, quality = found[number]
+            affine = _as_affine(where, photo.shape[:2], shapes[number])
+            result.append(Registration(affine, quality, quality >= accept))
+    return result
+
+
+def _grey(path: Path) -> NDArray[np.uint8] | str:
+    """A frame's grey levels, or why they say nothing."""
+    try:
+        grey = read_picture(path).mean(2).astype(np.uint8)
+    except PictureError as error:
+        return str(error)
+    if grey.max() <= FAINT:
+        return (
+            f"nearly black: brightest {grey.max()} of 255. Multiply frames of 12 bits in files of 16 by 16."
+        )
+    return np.asarray(grey, np.uint8)

@@ -1,0 +1,1 @@
+"""Generative pretraining: presets, the loop, its state, and the way to a weights folder."""

@@ -1,0 +1,224 @@
+"""Checkpoints: folders of safetensors and JSON that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from retina_fm._io.files import sync_folder, write_json
+from retina_fm.errors import OutputError
+from retina_fm.training.pretraining.presets import CHANGEABLE, Preset, setting, with_settings
+
+FOLDER = "checkpoints"
+STATE = "state.json"
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        path: its folder.
+        tensors: named tensors, by the name of their file (without ending).
+        state: everything that is no tensor.
+    """
+
+    path: Path
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Finished checkpoints of a run, oldest first."""
+    return sorted(p.parent for p in (run / FOLDER).glob(f"{_PREFIX}*/{STATE}"))
+
+
+def tidy_checkpoints(run: Path) -> None:
+    """Undo what a kill left half-way: parts go, and a checkpoint moved aside for one that never came returns.
+
+    Only for the process that holds the run's lock.
+    """
+    home = run / FOLDER
+    for part in home.glob(f".{_PREFIX}*.part"):
+        shutil.rmtree(part, ignore_errors=True)
+    for aside in home.glob(f".{_PREFIX}*.old"):
+        final = home / aside.name[1 : -len(".old")]
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(final)
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    *,
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint beside the others, rename it into place, then drop the oldest.
+
+    Args:
+        run: the run's folder.
+        step: done so far.
+        tensors: by file.
+        state: JSON values.
+        keep: how many checkpoints stay.
+
+    Raises:
+        OutputError: it cannot be written; the checkpoints before it are untouched.
+    """
+    home = run / FOLDER
+    final = home / f"{_PREFIX}{step:08d}"
+    part = home / f".{final.name}.part"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        for name, group in tensors.items():
+            plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+            _write(part / f"{name}.safetensors", save(plain))
+        _write(part / STATE, json.dumps(dict(state), indent=1).encode())
+        sync_folder(part)
+        _replace_folder(part, final)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        last = list_checkpoints(run)
+        raise OutputError(
+            f"The checkpoint of step {step} could not be written to {home} "
+            f"({'the disk is full' if full else error}). "
+            + (f"{last[-1].name} is intact. " if last else "There is no earlier one. ")
+            + "Make room (or lower --keep) and continue with --resume."
+        ) from error
+    for old in list_checkpoints(run)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        OutputError: a file of it is missing or damaged.
+    """
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise OutputError(
+            f"The checkpoint {path} cannot be read ({error}). Delete that folder to continue from the one "
+            "before it."
+        ) from None
+    return Checkpoint(path, tensors, state)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """An optimiser's state as named tensors and its groups as JSON values."""
+    state = optimiser.state_dict()
+    tensors = {
+        f"{index}.{name}": value for index, entry in state["state"].items() for name, value in entry.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """The inverse of :func:`optimiser_tensors`; each tensor takes its parameter's memory format."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        like = parameters[int(index)]
+        placed = value if value.shape != like.shape else torch.empty_like(like).copy_(value)
+        state.setdefault(int(index), {})[name] = placed
+    groups = [{**g, "betas": tuple(g["betas"])} if "betas" in g else dict(g) for g in groups]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def write_run_file(run: Path, values: Mapping[str, Any]) -> None:
+    """``run.json``: what the run is.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        write_json(run / "run.json", dict(values))
+    except OSError as error:
+        raise OutputError(f"{run} cannot be written ({error}). Choose another --out.") from error
+
+
+def read_run_file(run: Path) -> dict[str, Any]:
+    """What :func:`write_run_file` wrote.
+
+    Raises:
+        OutputError: there is no run in that folder.
+    """
+    try:
+        values: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise OutputError(f"{run} holds no run ({error}). Give the --out of a pretraining run.") from None
+    return values
+
+
+def run_preset(run: Path) -> Preset | None:
+    """The preset that a run goes by now, or None where there is no run yet."""
+    if not (run / "run.json").is_file():
+        return None
+    return preset_now(read_run_file(run))
+
+
+def preset_now(about: Mapping[str, Any]) -> Preset:
+    """The preset of a run file with the changes that were made when the run was continued."""
+    preset = Preset.from_dict(about["preset"])
+    for change in about.get("changes", []):
+        preset = with_settings(preset, change["settings"])
+    return preset
+
+
+def record_changes(run: Path, preset: Preset, step: int) -> dict[str, Any]:
+    """Add to ``run.json`` which changeable settings are others from ``step`` on; the run's start stays.
+
+    Returns:
+        The new values by name; empty where nothing changed.
+    """
+    about = read_run_file(run)
+    before = preset_now(about)
+    changed = {name: setting(preset, name) for name in CHANGEABLE}
+    changed = {name: value for name, value in changed.items() if value != setting(before, name)}
+    if changed:
+        change = {"step": step, "settings": changed}
+        write_run_file(run, {**about, "changes": [*about.get("changes", []), change]})
+    return changed
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _replace_folder(part: Path, final: Path) -> None:
+    """A folder cannot be renamed over another, so one that is there (a step done again) moves aside."""
+    aside = final.with_name(f".{final.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if final.exists():
+        final.rename(aside)
+    part.rename(final)
+    sync_folder(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)

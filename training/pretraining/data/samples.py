@@ -1,0 +1,412 @@
+"""Training samples of the autoregressive video model, and an endless stream of them that resumes exactly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retina_fm.errors import ConfigError, NoPicturesError
+from retina_fm.training.simulator.eyes.prepared import PreparedEye, load_eye
+from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, stack_eyes
+from retina_fm.training.simulator.rendering.parameters import FRAMES
+from retina_fm.training.simulator.rendering.render import MASK_THRESHOLD, Rendered, render_batch
+
+STEPS = FRAMES - 2  # ten windows of three frames
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One batch of training samples; frames and photo in [-1, 1], -1 outside the field of view.
+
+    Attributes:
+        photo: float32 (B, 3, H, W).
+        last: float32 (B, 3, H, W), the three frames before, or the photo at step 0.
+        target: float32 (B, 3, H, W), the three frames to predict.
+        mask: float32 (B, 1, H, W), the knowledge mask.
+        field_of_view: float32 (B, 1, H, W).
+        lesions: float32 (B, L, H, W) in [0, 1], or None for pairs without lesion maps.
+        lesion_known: bool (B,), True where pixels without a lesion are certainly without; or None.
+        step: int64 (B,), 0 to 9.
+        vessels: coverage, float32 (B, 1, H, W) in [0, 1], or None for pairs without vessel maps.
+        sure: float32 (B, 1, H, W), 0 outside the field of view and where nobody knows whether there are
+            vessels: frames and vessel map are compared where it is 1. The field of view where None.
+    """
+
+    photo: Tensor
+    last: Tensor
+    target: Tensor
+    mask: Tensor
+    field_of_view: Tensor
+    lesions: Tensor | None
+    lesion_known: Tensor | None
+    step: Tensor
+    vessels: Tensor | None = None
+    sure: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.photo.shape[0])
+
+    def to(self, device: torch.device | str) -> Samples:
+        """The same samples on another device."""
+        moved: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            moved[item.name] = None if value is None else value.to(device, non_blocking=True)
+        return Samples(**moved)
+
+
+def draw_steps(generator: torch.Generator, batch: int, steps: Sequence[int] | None = None) -> Tensor:
+    """Steps, int64 (B,): uniform over 0 to 9, or over ``steps``."""
+    allowed = torch.tensor(list(range(STEPS) if steps is None else steps))
+    return allowed[torch.randint(0, len(allowed), (batch,), generator=generator)]
+
+
+def _assemble(
+    photo: Tensor,
+    last: Tensor,
+    target: Tensor,
+    step: Tensor,
+    field: Tensor,
+    mask: Tensor,
+    lesions: Tensor | None,
+    lesion_known: Tensor | None,
+    vessels: Tensor | None = None,
+    sure: Tensor | None = None,
+) -> Samples:
+    inside = field > 0.5
+    last, target = (torch.where(inside, grey * 2 - 1, -1.0) for grey in (last, target))
+    first = (step == 0).view(-1, 1, 1, 1)
+    return Samples(
+        photo=photo,
+        last=torch.where(first, photo, last),
+        target=target,
+        mask=mask,
+        field_of_view=field,
+        lesions=lesions,
+        lesion_known=lesion_known,
+        step=step,
+        vessels=vessels,
+        sure=sure,
+    )
+
+
+def sample_steps(
+    frames: Tensor,
+    photo: Tensor,
+    generator: torch.Generator,
+    *,
+    field_of_view: Tensor | None = None,
+    lesions: Tensor | None = None,
+    lesion_known: Tensor | None = None,
+    steps: Sequence[int] | None = None,
+) -> Samples:
+    """Cuts one sample out of each whole sequence.
+
+    Step 0 predicts frames 0 to 2 from the photo, given twice; step t predicts t to t + 2 from the three
+    frames t - 1 to t + 1.
+
+    Args:
+        frames: float32 (B, 12, H, W) in [0, 1].
+        photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
+        generator: on the CPU; draws the steps.
+        field_of_view: float32 (B, 1, H, W); where the photo is not -1 in all channels when None.
+        lesions: float32 (B, L, H, W).
+        lesion_known: bool (B,).
+        steps: which steps to draw from; all ten when None.
+
+    Raises:
+        ConfigError: not 12 frames.
+    """
+    if frames.ndim != 4 or frames.shape[1] != FRAMES:
+        raise ConfigError(
+            f"A sequence has {FRAMES} frames, these are {tuple(frames.shape)}. Give (B, 12, H, W)."
+        )
+    step = draw_steps(generator, len(frames), steps).to(frames.device)
+    field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
+    mask = ((frames[:, :1] - frames[:, -1:]).abs() > MASK_THRESHOLD).float() * field
+    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
+    triple = torch.arange(3, device=frames.device)
+    last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
+    target = frames[rows, step.unsqueeze(1) + triple]
+    return _assemble(photo, last, target, step, field, mask, lesions, lesion_known)
+
+
+def samples_of(rendered: Rendered, step: Tensor) -> Samples:
+    """Samples from frames rendered at ``needed_frames(step)``."""
+    return view_samples(
+        rendered.photo,
+        rendered.frames,
+        rendered.field_of_view,
+        step,
+        lesions=rendered.lesions,
+        lesion_known=rendered.lesion_known.all(1),
+        vessels=(rendered.compartments["artery"] + rendered.compartments["vein"]).clamp(0, 1),
+        sure=rendered.sure,
+    )
+
+
+def view_samples(
+    photo: Tensor,
+    frames: Tensor,
+    field_of_view: Tensor,
+    step: Tensor,
+    *,
+    lesions: Tensor | None = None,
+    lesion_known: Tensor | None = None,
+    vessels: Tensor | None = None,
+    sure: Tensor | None = None,
+) -> Samples:
+    """Samples from the six frames (B, 6, H, W) that ``needed_frames(step)`` names."""
+    mask = ((frames[:, :1] - frames[:, 5:]).abs() > MASK_THRESHOLD).float() * field_of_view
+    # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
+    last, target = frames[:, 1:4], frames[:, 2:5]
+    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known, vessels, sure)
+
+
+def needed_frames(step: Tensor) -> Tensor:
+    """Frames that samples at ``step`` (B,) need, int64 (B, 6): 0, t - 1 to t + 2, 11."""
+    middle = (step.unsqueeze(1) + torch.arange(-1, 3)).clamp(min=0)
+    ends = torch.tensor([0, FRAMES - 1]).expand(len(step), 2)
+    return torch.cat([ends[:, :1], middle, ends[:, 1:]], 1)
+
+
+def render_samples(
+    eyes: EyeBatch | Sequence[PreparedEye],
+    generator: torch.Generator,
+    *,
+    crop: int | None = None,
+    lesions: bool = True,
+    painting: float = 0.5,
+    steps: Sequence[int] | None = None,
+    grain: float = 1.0,
+    poor: float = 0.0,
+    device: torch.device | str | None = None,
+) -> Samples:
+    """Renders one sample an eye, and only the six frames that it needs of twelve.
+
+    Args:
+        eyes: prepared eyes of one size.
+        generator: on the CPU; the only source of randomness.
+        crop: side of the window in pixels; the whole view when None.
+        lesions: False renders vessels alone.
+        painting: probability that lesions are painted.
+        steps: which steps to draw from; all ten when None.
+        grain: factor on the frames' noise; 1 is as noisy as real frames.
+        poor: probability that a photo is degraded as clinics' poor photographs are.
+        device: where to render; the eyes' own when None.
+    """
+    step = draw_steps(generator, len(eyes), steps)
+    rendered = render_batch(
+        eyes,
+        generator,
+        crop=crop,
+        frames=needed_frames(step),
+        lesions=lesions,
+        painting=painting,
+        grain=grain,
+        poor=poor,
+        device=device,
+    )
+    return samples_of(rendered, step.to(rendered.frames.device))
+
+
+def list_eyes(folder: str | Path) -> list[Path]:
+    """Prepared eyes below a folder, sorted.
+
+    Raises:
+        NoPicturesError: there is none.
+    """
+    paths = sorted(Path(folder).rglob("*.eye.safetensors"))
+    if not paths:
+        raise NoPicturesError(
+            f"{folder} holds no prepared eyes. Make them with: retina-fm prepare PHOTOS --out {folder}"
+        )
+    return paths
+
+
+def seed_of(*parts: int) -> int:
+    """A seed that depends on all parts, the same on every machine."""
+    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def names_hash(names: Iterable[str]) -> str:
+    """Short SHA-256 of what a stream draws from, in its order: file names, not places, so data may move."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def refuse_another_stream(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare a stream's saved state with its own; seed and position are taken over, the rest must agree.
+
+    Raises:
+        ConfigError: it was saved by another kind of stream, over other data or with another batch size.
+    """
+    for name in (key for key in now if key not in ("seed", "index")):
+        if name not in saved:
+            if name == "data":
+                continue  # checkpoints of earlier releases do not name their data
+            raise ConfigError(
+                "The stream was saved over other kinds of data, or another mix of them. Continue with the "
+                "same --data, in the same order."
+            )
+        if saved[name] != now[name]:
+            raise ConfigError(
+                f"The stream was saved with {name}={saved[name]} and now has {now[name]}. "
+                "Continue with the same --data (the same files) and batch size."
+            )
+
+
+def pass_order(seed: int, index: int, batch: int, count: int) -> list[int]:
+    """Items of batch ``index``: consecutive places in an endless sequence of shuffled passes."""
+    chosen: list[int] = []
+    orders: dict[int, list[int]] = {}
+    for place in range(index * batch, (index + 1) * batch):
+        epoch, at = divmod(place, count)
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(seed_of(seed, 1, epoch))
+            orders[epoch] = torch.randperm(count, generator=generator).tolist()
+        chosen.append(orders[epoch][at])
+    return chosen
+
+
+class RenderedSamples:
+    """An endless stream of rendered batches.
+
+    Batch n depends on the seed and n alone, so a stream that is loaded at n continues exactly, on any
+    device. Each pass over the eyes has an order of its own.
+
+    Args:
+        eyes: a folder of prepared eyes, their paths, or eyes in memory.
+        crop: side of the window in pixels; the whole view when None.
+        batch: samples a batch.
+        seed: of the stream.
+        lesions: False renders vessels alone; may be changed between batches (curriculum).
+        painting: probability that lesions are painted; may be changed between batches.
+        steps: which steps to draw from.
+        grain: factor on the frames' noise. Grain cannot be predicted, so targets have less of it than real
+            frames have.
+        poor: probability that a photo is degraded as clinics' poor photographs are; may be changed, too.
+        device: where to render.
+        keep: how many eyes stay in memory.
+        resident: keep all eyes as one batch on the device (about 4 MB an eye at 512 pixels).
+    """
+
+    def __init__(
+        self,
+        eyes: str | Path | Sequence[str | Path | PreparedEye],
+        *,
+        crop: int | None = 256,
+        batch: int = 8,
+        seed: int = 0,
+        lesions: bool = True,
+        painting: float = 0.5,
+        steps: Sequence[int] | None = None,
+        grain: float = 0.3,
+        poor: float = 0.0,
+        device: torch.device | str = "cpu",
+        keep: int = 1024,
+        resident: bool = False,
+    ) -> None:
+        self.eyes: list[Path | PreparedEye] = (
+            list(list_eyes(eyes))
+            if isinstance(eyes, (str, Path))
+            else [eye if isinstance(eye, PreparedEye) else Path(eye) for eye in eyes]
+        )
+        if not self.eyes:
+            raise ConfigError(
+                "A stream of samples needs at least one eye. Prepare some with: retina-fm prepare"
+            )
+        if batch < 1:
+            raise ConfigError(f"batch={batch} is not a number of samples. Give 1 or more.")
+        self.crop, self.batch, self.seed = crop, batch, seed
+        self.lesions, self.painting, self.steps, self.grain = lesions, painting, steps, grain
+        self.poor = poor
+        self.device, self.keep = torch.device(device), keep
+        self.index = 0
+        self._cache: OrderedDict[int, PreparedEye] = OrderedDict()
+        self._resident: EyeBatch | None = None
+        if resident:
+            self._resident = stack_eyes([self._eye(i) for i in range(len(self.eyes))]).to(self.device)
+            self._cache.clear()
+
+    def _eye(self, number: int) -> PreparedEye:
+        eye = self.eyes[number]
+        if isinstance(eye, PreparedEye):
+            return eye
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        loaded = load_eye(eye)
+        self._cache[number] = loaded
+        if len(self._cache) > self.keep:
+            self._cache.popitem(last=False)
+        return loaded
+
+    def batch_at(self, index: int) -> Samples:
+        """Batch number ``index``, whatever came before."""
+        numbers = pass_order(self.seed, index, self.batch, len(self.eyes))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, 2, index))
+        if self._resident is not None:
+            rows = torch.tensor(numbers, device=self.device)
+            whole = self._resident
+            eyes = EyeBatch(
+                whole.maps[rows],
+                None if whole.lesions is None else whole.lesions[rows],
+                whole.lesion_known[rows],
+                whole.anchors[rows],
+                whole.radius[rows],
+                whole.disc[rows],
+            )
+        else:
+            eyes = stack_eyes([self._eye(number) for number in numbers])
+        return render_samples(
+            eyes,
+            generator,
+            crop=self.crop,
+            lesions=self.lesions,
+            painting=self.painting,
+            steps=self.steps,
+            grain=self.grain,
+            poor=self.poor,
+            device=self.device,
+        )
+
+    def __iter__(self) -> Iterator[Samples]:
+        return self
+
+    def __next__(self) -> Samples:
+        samples = self.batch_at(self.index)
+        self.index += 1
+        return samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to continue exactly, as JSON values."""
+        return {
+            "seed": self.seed,
+            "index": self.index,
+            "batch": self.batch,
+            "eyes": len(self.eyes),
+            "data": names_hash(map(_eye_name, self.eyes)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where ``state_dict`` was taken.
+
+        Raises:
+            ConfigError: the stream has other eyes or another batch size.
+        """
+        refuse_another_stream(state, self.state_dict())
+        self.seed, self.index = int(state["seed"]), int(state["index"])
+
+
+def _eye_name(eye: Path | PreparedEye) -> str:
+    if isinstance(eye, Path):
+        return eye.name
+    return f"{eye.metadata.get('source', '')} {eye.metadata.get('photo_sha256', '')}"

@@ -1,0 +1,295 @@
+"""From a run's last checkpoint to a weights folder, with the pooling fitted on training photographs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import retina_fm
+from retina_fm._io.files import sha256_of, write_bytes
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError
+from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
+from retina_fm.models.fundus2video import KIND
+from retina_fm.models.whitening import fit_whitening, save_whitening
+from retina_fm.network import Encoder, Generator, encoder_of
+from retina_fm.network.pooling import Pooling
+from retina_fm.pictures import Transform
+from retina_fm.training.pretraining import checkpoints
+from retina_fm.training.pretraining.presets import Preset
+
+SOURCES = "sources.csv"
+_TINY_SHARE = 1e-6  # of the first component's variance; directions below it are noise
+
+
+def export(
+    run: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    licence: str = "Apache-2.0",
+    training_data: str | None = None,
+    citation: str = "",
+    data: list[str] | None = None,
+    photos: int = 512,
+    averaged: bool = True,
+    sources: bool = True,
+) -> WeightsConfig:
+    """Write a run as a weights folder that ``retina_fm.load`` reads.
+
+    Args:
+        run: folder of a pretraining run.
+        out: the weights folder to write.
+        name: of the model; the folder's without it.
+        licence: of the weights.
+        training_data: what they saw, for the card; the names of the run's data without it.
+        citation: for the card.
+        data: prepared eyes or pairs whose photographs the pooling is fitted on; the run's own without it.
+        photos: how many of them at most.
+        averaged: whether to take the moving average of the weights, where the run keeps one.
+        sources: whether to write ``sources.csv``, for which the run's data must still be there.
+
+    Returns:
+        The configuration written.
+
+    Raises:
+        OutputError: there is no run or checkpoint, or the folder cannot be written.
+        NoPicturesError: there are fewer than two photographs to fit on.
+        ConfigError: data of the run are gone, or the run does not say what it was trained on.
+    """
+    run, out = Path(run), Path(out)
+    about = checkpoints.read_run_file(run)
+    found = checkpoints.list_checkpoints(run)
+    if not found:
+        raise OutputError(f"{run} has no checkpoint yet. Train it for longer.")
+    places = data or about["data"]
+    refuse_missing(about["data"], sources=sources, pooling=not data)
+    training_data = training_data or names_of(about["data"])
+    table = sources_table(about["data"]) if sources else None
+    checkpoint = checkpoints.load_checkpoint(found[-1])
+    preset = Preset.from_dict(about["preset"])
+    source = checkpoint.tensors["average" if averaged and "average" in checkpoint.tensors else "generator"]
+    rounded = {key: value.to(torch.bfloat16) for key, value in source.items()}
+    generator = Generator(preset.architecture)
+    generator.load_state_dict({key: value.float() for key, value in rounded.items()})
+    architecture = dataclasses.replace(preset.architecture, lesion_decoder=bool(preset.architecture.lesions))
+    encoder = encoder_of(generator, architecture).eval()
+    views = list(training_views(places, preset.size, photos))
+    embeddings = fit_pooling(encoder, views)
+    pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
+    config = WeightsConfig(
+        name=name or out.name,
+        kind=KIND,
+        transform=Transform(size=preset.size),
+        card=ModelCard(
+            licence=licence,
+            training_data=training_data,
+            citation=citation,
+        ),
+        network=architecture.as_dict(),
+        provenance={
+            "preset": preset.name,
+            "steps": checkpoint.state["step"],
+            "samples": checkpoint.state["samples"],
+            "minutes": round(checkpoint.state["minutes"], 1),
+            "seed": about["seed"],
+            "averaged": source is checkpoint.tensors.get("average"),
+            "pooling_fitted_on": len(views),
+            "retina_fm_version": retina_fm.__version__,
+            **{key: about[key] for key in ("started_from", "changes") if key in about},
+        },
+    )
+    try:
+        save_folder(out, config, {**rounded, **pooling})
+        save_whitening(out, fit_whitening(embeddings.numpy()))
+        if table is None:
+            (out / SOURCES).unlink(missing_ok=True)  # an earlier export's would pass for this one's
+        else:
+            write_bytes(out / SOURCES, table)
+        return read_config(out)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
+
+
+def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterator[Tensor]:
+    """Views ``(3, S, S)`` of the photographs of prepared eyes and pairs, evenly drawn where there are more.
+
+    Raises:
+        NoPicturesError: there is none.
+    """
+    from retina_fm.training.pairs.table import read_pairs
+    from retina_fm.training.pretraining.data.samples import list_eyes
+    from retina_fm.training.simulator.eyes.prepared import load_eye
+
+    sources: list[tuple[str, Any]] = []
+    for place in map(Path, data):
+        table = place / "pairs.csv" if place.is_dir() else place
+        if table.suffix == ".csv" and table.is_file():
+            sources += [("photo", sequence.photo) for sequence in read_pairs(table, split="train")]
+        else:
+            sources += [("eye", path) for path in list_eyes(place)]
+    # data that a run names twice, to be seen more often, counts once
+    sources = list({(kind, Path(source).resolve()): (kind, source) for kind, source in sources}.values())
+    if len(sources) < 2:
+        raise NoPicturesError(
+            "Pooling is fitted on two photographs or more. Name some with --data: prepared eyes or pairs.csv."
+        )
+    chosen = np.unique(np.linspace(0, len(sources) - 1, min(limit, len(sources))).astype(int))
+    transform = Transform(size=size)
+    for index in chosen:
+        kind, source = sources[index]
+        if kind == "photo":
+            yield torch.from_numpy(transform.normalise(transform.view(source)[0]))
+        else:
+            eye = load_eye(source)
+            yield _eye_view(eye.maps[:3], eye.maps[3] > 127, size)
+
+
+def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) -> Tensor:
+    view = torch.from_numpy(photo.astype(np.float32))[None] / 127.5 - 1
+    field = torch.from_numpy(inside.astype(np.float32))[None, None]
+    if view.shape[-1] != size:
+        view = torch.nn.functional.interpolate(
+            view, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+        field = torch.nn.functional.interpolate(field, (size, size), mode="nearest")
+    return torch.where(field > 0.5, view, -1.0)[0]
+
+
+def names_of(data: Iterable[str | Path]) -> str:
+    """What people call a run's data: names of its folders, a ``pairs.csv`` by the folder that it lies in.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    places = [Path(place).absolute() for place in data]
+    if not places:
+        raise ConfigError("The run does not say what it was trained on. Say so with --training-data.")
+    return ", ".join(sorted({_set_name(place) for place in places}))
+
+
+def _set_name(place: Path) -> str:
+    return place.parent.name if place.name == "pairs.csv" else place.name
+
+
+def refuse_missing(data: Sequence[str | Path], *, sources: bool, pooling: bool) -> None:
+    """Refuse an export that needs data of the run which are gone, or were never named.
+
+    Raises:
+        ConfigError: a folder or table is not there; the message names all of them.
+    """
+    missing = [str(place) for place in data if not Path(place).exists()]
+    if not (missing or not data) or not (sources or pooling):
+        return
+    what = f"was trained on {', '.join(missing)}, no longer there" if data else "names no data"
+    remedies = ["--without-sources, which leaves out the list of photographs"] if sources else []
+    remedies += ["--data with other photographs to fit the pooling on"] if pooling else []
+    back = "Put it back, or give" if data else "Give"
+    raise ConfigError(f"The run {what}. {back} {', and '.join(remedies)}.")
+
+
+def sources_table(data: Iterable[str | Path]) -> bytes:
+    """Every photograph that training sees as CSV: the set it is from, its name, its SHA-256.
+
+    Raises:
+        NoPicturesError: a folder holds neither prepared eyes nor a ``pairs.csv``.
+        ConfigError: a photograph of a ``pairs.csv`` cannot be read.
+    """
+    rows: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for place in (Path(place).absolute() for place in data):
+        table = place / "pairs.csv" if place.is_dir() else place
+        paired = table.suffix == ".csv" and table.is_file()
+        for photo, digest in _pair_photos(table) if paired else _eye_photos(place):
+            # a run may name its data twice, or a part of them by another name
+            rows.setdefault((photo, digest), (_set_name(place), photo, digest))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
+    return text.getvalue().encode()
+
+
+def _eye_photos(folder: Path) -> Iterator[tuple[str, str]]:
+    from retina_fm.training.pretraining.data.samples import list_eyes
+    from retina_fm.training.simulator.eyes.prepared import eye_metadata
+
+    for path in list_eyes(folder):
+        about = eye_metadata(path)
+        yield str(about.get("source", path.name)), str(about.get("photo_sha256", ""))
+
+
+def _pair_photos(table: Path) -> Iterator[tuple[str, str]]:
+    from retina_fm.training.pairs.table import read_pairs
+
+    try:
+        for photo in sorted({sequence.photo for sequence in read_pairs(table, split="train")}):
+            yield photo.name, sha256_of(photo)
+    except OSError as error:
+        raise ConfigError(
+            f"A photograph of {table} cannot be read ({error}). Put it back, or give --without-sources."
+        ) from error
+
+
+@torch.no_grad()
+def fit_pooling(encoder: Encoder, views: list[Tensor]) -> Tensor:
+    """Fit an encoder's pooling: scales of the statistics, then principal directions of the photographs.
+
+    The directions are turned until all hold like variance. Distances stay, and a probe that standardises its
+    columns, as most do, leaves the blocks' weights as they are.
+
+    With fewer photographs than dimensions of the embedding, the rest are random directions at right angles
+    to the principal ones, so that nothing that other photographs show is lost on purpose.
+
+    Returns:
+        The views' embeddings ``(M, D)``.
+
+    Raises:
+        ConfigError: fewer than two views, or a pooling that cannot be fitted.
+    """
+    if len(views) < 2:
+        raise ConfigError(f"Pooling is fitted on two photographs or more, not on {len(views)}.")
+    device = next(encoder.parameters()).device
+    statistics = torch.cat([encoder.statistics(view[None].to(device)).cpu() for view in views])
+    pooling: Pooling = encoder.pooling
+    pooling.fit_scale(statistics)
+    standard = ((statistics - pooling.offset.cpu()) / pooling.scale.cpu()).double()
+    directions = principal_directions(standard, pooling.projection.shape[0])
+    pooling.projection.copy_(even_rotation(directions))
+    embeddings: Tensor = pooling(statistics.to(device))
+    return embeddings.cpu()
+
+
+def principal_directions(centred: Tensor, count: int, seed: int = 0) -> Tensor:
+    """``count`` orthonormal rows ``(count, F)``: principal directions of ``(M, F)``, then random ones."""
+    length = centred.shape[1]
+    if count > length:
+        raise ConfigError(f"An embedding of {count} is longer than its {length} statistics.")
+    _, spread, right = torch.linalg.svd(centred, full_matrices=False)
+    kept = right[spread**2 > _TINY_SHARE * spread[0] ** 2][:count]
+    random = np.random.Generator(np.random.PCG64(seed)).standard_normal((count - len(kept), length))
+    stacked = torch.cat([kept, torch.from_numpy(random)])
+    basis, triangle = torch.linalg.qr(stacked.t())
+    basis = basis * triangle.diagonal().sign()  # keep the direction that each row had
+    # The sign of a principal direction is arbitrary: its largest entry is made positive.
+    signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+    directions: Tensor = (basis * signs).t().float()
+    return directions
+
+
+def even_rotation(directions: Tensor, seed: int = 0) -> Tensor:
+    """The same subspace by directions of like variance: rows ``(D, F)`` turned by a random rotation.
+
+    Distances stay. Principal directions hold ever less variance, and a probe that standardises its columns,
+    as most do, would blow the last ones up to the size of the first.
+    """
+    random = np.random.Generator(np.random.PCG64(seed)).standard_normal((len(directions), len(directions)))
+    basis, triangle = torch.linalg.qr(torch.from_numpy(random))
+    turned: Tensor = (basis * triangle.diagonal().sign()) @ directions.double()
+    return turned.float()

@@ -1,0 +1,96 @@
+"""What surrounds the loop: refusal of another run, advice when memory is full, an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retina_fm.errors import ConfigError, OutputError
+from retina_fm.training.pretraining.presets import CHANGEABLE, Preset, setting, with_settings
+
+
+@contextmanager
+def memory_advice(preset: Preset) -> Iterator[None]:
+    """Turn a full memory into a message that names what to lower.
+
+    Raises:
+        OutputError: the memory was full.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
+            text = str(error)
+            if "can't allocate memory" not in text and "out of memory" not in text:
+                raise
+        crops = ", ".join(str(crop or "whole view") for crop in preset.curriculum.crops)
+        raise OutputError(
+            f"The memory is full with batch {preset.batch} and crops of {crops}. Leave out --resident if it "
+            "is given, or lower --batch and raise --accumulation by as much: a run continues with that under "
+            "--resume. A lower --crop needs a new --out, which may --start-from an export of this run."
+        ) from error
+
+
+@contextmanager
+def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM, as schedulers send it, and Ctrl-C end a run after its step, with a checkpoint."""
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere, whoever started us handles them
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda *_: stop())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def refuse_missing_device(device: str | None) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        ConfigError: there is no such GPU, or no such device at all.
+    """
+    if device is None:
+        return
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device is {device!r}; use cpu, cuda or cuda:1.") from None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if place.type == "cuda" and (place.index or 0) >= count:
+        raise ConfigError(
+            f"--device is {device!r}, but PyTorch sees {count or 'no'} GPUs here. Use --device cpu, or "
+            "install a PyTorch that fits the GPU's driver."
+        )
+
+
+def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    """Compare preset and seed of a run with those of the call that would continue it.
+
+    Rates may differ, and so may batch and accumulation, whose product the restored state compares.
+
+    Raises:
+        OutputError: they differ; the message names the fields.
+    """
+    changed = []
+    preset = Preset.from_dict(now["preset"])
+    then = with_settings(
+        Preset.from_dict(before["preset"]), {name: setting(preset, name) for name in CHANGEABLE}
+    ).as_dict()
+    for name, value in preset.as_dict().items():
+        if then[name] != value:
+            changed.append(f"{name}: {then[name]} then, {value} now")
+    if before["seed"] != now["seed"]:
+        changed.append(f"seed: {before['seed']} then, {now['seed']} now")
+    if changed:
+        raise OutputError(
+            f"{out} was started with other settings ({'; '.join(changed)[:400]}). Continue with the same "
+            "preset, or choose another --out."
+        )

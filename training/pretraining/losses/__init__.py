@@ -1,0 +1,1 @@
+"""What a run minimises: terms, discriminators, and the pass that joins them."""

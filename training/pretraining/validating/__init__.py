@@ -1,0 +1,1 @@
+"""How well a run does while it runs: held-back videos, vessels and probes."""

@@ -1,0 +1,337 @@
+"""Running validation, cheap enough for every half hour: held-back videos, zero-shot vessels, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from retina_fm.errors import ConfigError, NoPicturesError, RetinaError
+from retina_fm.metrics.videos import FigureNetworks, import_torchmetrics, video_scores
+from retina_fm.models.generation import STEPS_A_VIDEO, generate_frames
+from retina_fm.network import Generator
+from retina_fm.pictures import Transform, expand
+from retina_fm.training.pretraining.presets import Preset
+from retina_fm.training.pretraining.run_log import logger
+from retina_fm.training.pretraining.validating.probes import (
+    PROBE_PICTURES,
+    probe,
+    probe_folds,
+    probe_names,
+    probe_rows,
+)
+from retina_fm.vessels.reading import read_vessels
+
+if TYPE_CHECKING:
+    from retina_fm.training.pairs.table import PairSequence
+
+_VENOUS_FRAME = 6
+_SHEET_FRAMES = (0, 2, 4, 6, 8, 11)
+# A validation that goes wrong must not cost the run that it was to judge.
+_FORGIVEN = (RetinaError, ValueError, OSError, torch.OutOfMemoryError)
+_FAILED = (
+    "%s failed at step %d (%s). Training goes on without its figures; the next validation tries again, and "
+    "says no more if it fails."
+)
+Part = Callable[[Generator, int], dict[str, float]]
+"""One of the things that are validated: generator and step to figures."""
+
+
+@dataclass(frozen=True)
+class LabelledViews:
+    """Photographs with vessel masks, as views.
+
+    Attributes:
+        views: ``(N, 3, S, S)`` in [-1, 1].
+        masks: bool ``(N, S, S)``, vessels.
+        inside: bool ``(N, S, S)``, field of view.
+    """
+
+    views: Tensor
+    masks: Tensor
+    inside: Tensor
+
+
+def masked_auroc(scores: Tensor, labels: Tensor, inside: Tensor) -> float:
+    """Area under the ROC curve of pixels inside the field of view; NaN where one class is missing."""
+    from sklearn.metrics import roc_auc_score
+
+    chosen = inside.bool()
+    truth = labels[chosen].cpu().numpy()
+    if truth.all() or not truth.any():
+        return float("nan")
+    return float(roc_auc_score(truth, scores[chosen].float().cpu().numpy()))
+
+
+@torch.no_grad()
+def zero_shot_vessels(generator: Generator, labelled: LabelledViews, *, batch: int = 4) -> float:
+    """Mean AUROC a photograph of vessels read off the vessel map, or off generated frames without one."""
+    device = next(generator.parameters()).device
+    found = []
+    for start in range(0, len(labelled.views), batch):
+        rows = slice(start, start + batch)
+        vessels = read_vessels(generator, labelled.views[rows].to(device)).cpu()
+        for scores, mask, inside in zip(vessels, labelled.masks[rows], labelled.inside[rows], strict=True):
+            found.append(masked_auroc(scores, mask, inside))
+    return float(np.nanmean(found))
+
+
+def read_labelled(
+    photos: str | Path, masks: str | Path, size: int, limit: int | None = None
+) -> LabelledViews:
+    """Photographs and masks of the same names, as views.
+
+    Raises:
+        NoPicturesError: there are none.
+        ConfigError: a photograph has no mask.
+    """
+    from retina_fm.pictures import read_picture
+    from retina_fm.training.simulator.eyes.prepare_folder import find_mask
+
+    transform = Transform(size=size)
+    views, vessels, insides = [], [], []
+    paths = [Path(str(path)) for path in expand(photos)][:limit]
+    if not paths:
+        raise NoPicturesError(f"{photos} holds no photographs to validate on. Check the folder.")
+    for path in paths:
+        found = find_mask(Path(masks), path)
+        if found is None:
+            raise ConfigError(f"{path.name} has no mask in {masks}. Add one, or take it out.")
+        view, geometry = transform.view(path)
+        mask = geometry.view_of(read_picture(found).max(2).astype(np.float32), "area")
+        views.append(torch.from_numpy(transform.normalise(view)))
+        vessels.append(torch.from_numpy(mask > 127))
+        insides.append(torch.from_numpy(geometry.mask_in_view()))
+    return LabelledViews(torch.stack(views), torch.stack(vessels), torch.stack(insides))
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """Sequences that are not trained on: photos ``(N, 3, S, S)`` and frames ``(N, 12, S, S)`` in [-1, 1]."""
+
+    photos: Tensor
+    frames: Tensor
+
+
+def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
+    """Held-back sequences: those of a pairs.csv that training leaves out, or rendered from prepared eyes.
+
+    Raises:
+        NoPicturesError: there are none.
+    """
+    from retina_fm.training.pairs.table import read_pairs
+    from retina_fm.training.pretraining.data.pair_samples import load_pair
+    from retina_fm.training.pretraining.data.samples import list_eyes
+    from retina_fm.training.simulator.eyes.prepared import load_eye
+    from retina_fm.training.simulator.rendering.render import render_batch
+
+    place = Path(data)
+    table = place / "pairs.csv" if place.is_dir() else place
+    photos, frames = [], []
+    if table.suffix == ".csv" and table.is_file():
+        for sequence in _left_out(read_pairs(table), table)[:limit]:
+            photo, video, field = load_pair(sequence, size)
+            view = torch.from_numpy(photo).permute(2, 0, 1).float() / 127.5 - 1
+            photos.append(torch.where(torch.from_numpy(field), view, -1.0))
+            frames.append(torch.from_numpy(video).float() / 127.5 - 1)
+    else:
+        for number, path in enumerate(list_eyes(place)[:limit]):
+            random = torch.Generator().manual_seed(number)
+            eye = load_eye(path)
+            rendered = render_batch([eye], random, painting=0.5, augment=False, grain=0.3)
+            photos.append(_resized(rendered.photo, size)[0])
+            frames.append(_resized(rendered.frames * 2 - 1, size)[0])
+    return HeldBack(torch.stack(photos), torch.stack(frames))
+
+
+def _left_out(sequences: Sequence[PairSequence], table: Path) -> list[PairSequence]:
+    """Those of split ``val``, else of any split but ``train``; rows without a split are trained on."""
+    others = [sequence for sequence in sequences if sequence.split not in ("", "train")]
+    chosen = [sequence for sequence in others if sequence.split == "val"] or others
+    if not chosen:
+        raise NoPicturesError(
+            f"{table} holds no sequences to validate on: rows of split train, or of none, are trained on. "
+            "Write val into the column split of those to hold back."
+        )
+    return chosen
+
+
+def _resized(pictures: Tensor, size: int) -> Tensor:
+    if pictures.shape[-1] == size:
+        return pictures
+    outside = (pictures == -1).all(1, keepdim=True).float()
+    small = torch.nn.functional.interpolate(
+        pictures, (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    field = torch.nn.functional.interpolate(outside, (size, size), mode="nearest")
+    return torch.where(field > 0.5, -1.0, small.clamp(-1, 1))
+
+
+@torch.no_grad()
+def video_figures(
+    generator: Generator, held: HeldBack, networks: FigureNetworks | None = None, *, batch: int = 2
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of whole generated videos (``metrics.video_scores``), and the videos.
+
+    FVD over the few videos held back here is strongly biased: it compares validations of one run at best.
+    """
+    made = _generated(generator, held.photos, STEPS_A_VIDEO, batch)
+    return video_scores(made, held.frames, networks), made
+
+
+@torch.no_grad()
+def frame_figures(
+    generator: Generator,
+    held: HeldBack,
+    number: int,
+    networks: FigureNetworks | None = None,
+    *,
+    batch: int = 2,
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of the one frame of a comparison model, without FVD, and the frames ``(N, 1, S, S)``.
+
+    Args:
+        generator: its three outputs are one frame, so their mean is judged.
+        held: gives the true frames.
+        number: which of the twelve it should be.
+        networks: for LPIPS.
+        batch: photographs at a time.
+    """
+    made = _generated(generator, held.photos, 1, batch).mean(1, keepdim=True)
+    still = FigureNetworks(lpips=networks.lpips) if networks else None
+    return video_scores(made, held.frames[:, number : number + 1], still), made
+
+
+def _generated(generator: Generator, photos: Tensor, steps: int, batch: int) -> Tensor:
+    device = next(generator.parameters()).device
+    return torch.cat(
+        [
+            generate_frames(generator, photos[start : start + batch].to(device), steps).float().cpu()
+            for start in range(0, len(photos), batch)
+        ]
+    )
+
+
+def single_frame_of(preset: Preset) -> int | None:
+    """Number of the one frame that a comparison model makes, the middle of its triple; None for videos."""
+    if not preset.single_frame:
+        return None
+    return preset.video_steps[0] + 1 if preset.video_steps else _VENOUS_FRAME
+
+
+def sheet(photos: Tensor, rows: Sequence[Tensor]) -> Image.Image:
+    """A picture of videos: each photo with six frames of each of ``rows`` (true above generated, say)."""
+    lines = []
+    for index, photo in enumerate(photos):
+        colour = _grey_levels(photo).transpose(1, 2, 0)
+        for number, videos in enumerate(rows):
+            first = colour if number == 0 else np.zeros_like(colour)
+            frames = [
+                np.repeat(_grey_levels(videos[index, t])[..., None], 3, 2)
+                for t in _SHEET_FRAMES
+                if t < videos.shape[1]
+            ]
+            lines.append(np.concatenate([first, *frames], 1))
+    return Image.fromarray(np.concatenate(lines, 0))
+
+
+def _grey_levels(values: Tensor) -> NDArray[np.uint8]:
+    levels = ((values.float().cpu() + 1) * 127.5).round().clamp(0, 255)
+    return np.asarray(levels.to(torch.uint8).numpy())
+
+
+def make_validation(
+    out: Path,
+    preset: Preset,
+    *,
+    held_back: str | Path | None = None,
+    vessels: Sequence[str | Path] | None = None,
+    probes: Sequence[str | Path] = (),
+    networks: FigureNetworks | None = None,
+    device: str = "cpu",
+) -> Part | None:
+    """The validation that a run asks for, its data read once; None where it asks for none.
+
+    Views are half of the preset's size on a CPU, to stay cheap. Sheets of generated videos go to
+    ``sheets/`` in the run's folder. What cannot be validated is refused here; a part that fails later is
+    logged once and left out, and the run goes on.
+
+    Args:
+        out: the run's folder.
+        preset: gives the size.
+        held_back: prepared eyes or pairs that are not trained on.
+        vessels: folder of photographs and folder of vessel masks.
+        probes: tables of labels.
+        networks: for LPIPS and FVD.
+        device: of the run.
+
+    Raises:
+        NoPicturesError: there is nothing to validate on.
+        ConfigError: a mask is missing, or a table of labels cannot be probed.
+        MissingDependencyError: videos are to be judged without torchmetrics.
+    """
+    if not (held_back or vessels or probes):
+        return None
+    size = preset.size if str(device).startswith("cuda") else max(64, preset.size // 2)
+    parts: dict[str, Part] = {}
+    if held_back:
+        import_torchmetrics("functional.image")  # that SSIM lacks it shows now, not after half an hour
+        held = read_held_back(held_back, size)
+        parts["--held-back"] = _held_back_part(out, held, single_frame_of(preset), networks)
+    if vessels:
+        parts["--vessels"] = _vessel_part(read_labelled(vessels[0], vessels[1], size, limit=28))
+    for name, table in zip(probe_names(probes), probes, strict=True):
+        probe_folds(probe_rows(table)[:PROBE_PICTURES], table)  # what is wrong with a table shows now, too
+        parts[f"--probe {name}"] = _probe_part(name, table, size)
+    return _in_turn(parts)
+
+
+def _held_back_part(out: Path, held: HeldBack, number: int | None, networks: FigureNetworks | None) -> Part:
+    """Figures and a sheet of whole videos, or of frame ``number`` alone."""
+    true = held.frames if number is None else held.frames[:, number : number + 1]
+
+    def judge(generator: Generator, step: int) -> dict[str, float]:
+        if number is None:
+            figures, made = video_figures(generator, held, networks)
+        else:
+            figures, made = frame_figures(generator, held, number, networks)
+        path = out / "sheets" / f"step-{step:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet(held.photos[:4], [true[:4], made[:4]]).save(path)
+        return figures
+
+    return judge
+
+
+def _vessel_part(labelled: LabelledViews) -> Part:
+    return lambda generator, _: {"vessel_auroc": zero_shot_vessels(generator, labelled)}
+
+
+def _probe_part(name: str, table: str | Path, size: int) -> Part:
+    return lambda generator, _: {f"{name}/{k}": v for k, v in probe(generator, table, size).items()}
+
+
+def _in_turn(parts: Mapping[str, Part]) -> Part:
+    """All parts' figures; one that fails is left out, which is said the first time."""
+    said: set[str] = set()
+
+    def forgiven(name: str, generator: Generator, step: int) -> dict[str, float]:
+        try:
+            return parts[name](generator, step)
+        except _FORGIVEN as error:
+            if name not in said:
+                logger.warning(_FAILED, name, step, error)
+            said.add(name)
+            return {}
+
+    def validate(generator: Generator, step: int) -> dict[str, float]:
+        return {key: value for name in parts for key, value in forgiven(name, generator, step).items()}
+
+    return validate

@@ -1,0 +1,1 @@
+"""Simulated angiograms: drawn retinas, prepared eyes, and their rendering."""

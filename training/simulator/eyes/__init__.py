@@ -1,0 +1,1 @@
+"""From a photo to a prepared eye: vessels, landmarks, arrival of the dye, lesions."""

@@ -1,0 +1,354 @@
+"""Prepares whole folders: in parallel, resumable, one cached file an eye, and a report at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from retina_fm._io.files import sha256_of
+from retina_fm._io.processes import start_workers
+from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError, RetinaError, nearest
+from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
+from retina_fm.training.simulator.eyes.masks import find_mask as find_mask
+from retina_fm.training.simulator.eyes.masks import ignored_folders, listed_masks, masks_of, read_mask
+from retina_fm.training.simulator.eyes.masks import lesion_folders as lesion_folders
+from retina_fm.training.simulator.eyes.prepared import VERSION, eye_metadata
+
+SUFFIX = ".eye.safetensors"
+_DRAWN = 2  # version of how retinas are drawn and prepared
+_READING = b"brightest channel"  # how masks are read: eyes whose masks were read otherwise are made again
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What became of each photo.
+
+    Attributes:
+        eyes: files of prepared eyes, in the order of the photos, those that failed left out.
+        made: how many were prepared now.
+        reused: how many were there already.
+        failed: (photo, reason) of each that could not be prepared.
+        doubtful: (photo, trust) of each whose estimated vessels were believed too little; no eye was made.
+        ignored: folders beside those of lesions that no lesion has the name of; they were not read.
+    """
+
+    eyes: list[Path]
+    made: int
+    reused: int
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
+    doubtful: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One photo with its masks; picklable."""
+
+    photo: Path
+    masks: dict[str, Path]
+    lesions: dict[str, Path]
+    out: Path
+    size: int
+    healthy: bool = False
+    least_trust: float = 0.0
+    older: tuple[Path, ...] = ()  # eyes of a photo of this name that lie in ``out`` already
+
+
+def _key(job: _Job) -> str:
+    """Hash of the photo, its masks, the size and the version: another mask makes another eye."""
+    digest = hashlib.sha256(f"{VERSION}:{job.size}:{job.healthy}".encode())
+    if job.masks or job.lesions:
+        digest.update(_READING)
+    for name, path in sorted({"photo": job.photo, **job.masks, **job.lesions}.items()):
+        digest.update(name.encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
+    """Prepares one photo: (file, made now, reason of failure or trust that was too low)."""
+    from retina_fm.training.simulator.eyes.prepare import prepare_eye
+
+    try:
+        key = _key(job)
+        path = job.out / f"{job.photo.stem}-{key[:12]}{SUFFIX}"
+        photo_hash = sha256_of(job.photo)
+        made = not path.exists()
+        if made:
+            lesions = {name: read_mask(mask) for name, mask in job.lesions.items()}
+            eye = prepare_eye(
+                job.photo,
+                size=job.size,
+                lesions=lesions,
+                healthy=job.healthy,
+                metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
+                **{name: read_mask(mask) for name, mask in job.masks.items()},
+            )
+            if (trust := _trust(eye.metadata)) < job.least_trust:
+                return None, False, trust
+            eye.save(path)
+        elif (trust := _trust(eye_metadata(path))) < job.least_trust:
+            path.unlink(missing_ok=True)
+            return None, False, trust
+        _remove_others(path, job.older, photo_hash)
+    except (RetinaError, OSError, ValueError) as error:
+        return None, False, f"{type(error).__name__}: {error}"
+    return path, made, ""
+
+
+def _trust(metadata: Mapping[str, Any]) -> float:
+    """How far an eye's vessels can be believed; given and drawn ones can."""
+    return float(metadata.get("trust", 1.0))
+
+
+def _remove_others(kept: Path, older: Iterable[Path], photo_hash: str) -> None:
+    """Removes eyes of the same photo from other masks or of another size: training would see it twice."""
+    for path in older:
+        if path == kept or not path.exists():
+            continue
+        try:
+            other = eye_metadata(path).get("photo_sha256")
+        except PictureError:
+            continue  # whose it is cannot be known; the check of the data names it
+        if other == photo_hash:
+            path.unlink(missing_ok=True)
+
+
+def _eyes_by_photo(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Eyes in a folder by the name of their photo; the folder is listed once, not once a photo."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"*-{'[0-9a-f]' * 12}{SUFFIX}")):
+        found.setdefault(path.name.removesuffix(SUFFIX)[:-13], []).append(path)
+    return {name: tuple(paths) for name, paths in found.items()}
+
+
+def _distinct(photos: Iterable[Path], by_name: bool) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Photos without copies of one name, and those that masks, found by name, cannot tell apart."""
+    groups: dict[str, list[Path]] = {}
+    for photo in dict.fromkeys(photos):
+        groups.setdefault(photo.stem, []).append(photo)
+    kept: list[Path] = []
+    failed: list[tuple[str, str]] = []
+    for stem, group in groups.items():
+        different = _first_copies(group)
+        if by_name and len(different) > 1:
+            reason = f"{len(different)} photos are called {stem}, and masks go by that name. Rename them."
+            failed.extend((str(photo), reason) for photo in different)
+        else:
+            kept.extend(different)
+    return kept, failed
+
+
+def _first_copies(group: list[Path]) -> list[Path]:
+    if len(group) == 1:
+        return group
+    # A photo that cannot be read is a failure of its own later, not of the whole folder.
+    keys = {path: sha256_of(path) if path.is_file() else str(path) for path in group}
+    return list({key: path for path, key in reversed(keys.items())}.values())[::-1]
+
+
+def _jobs(
+    photos: Sequence[Path],
+    out: Path,
+    folders: Mapping[str, Path],
+    lesions: Mapping[str, Path],
+    size: int,
+    healthy: bool,
+    least_trust: float,
+) -> Iterator[_Job | tuple[Path, str]]:
+    found = {name: masks_of(photos, listed_masks(folder)) for name, folder in {**folders, **lesions}.items()}
+    older = _eyes_by_photo(out)
+    for photo in photos:
+        given = {name: masks[photo.stem] for name, masks in found.items() if photo.stem in masks}
+        missing = next((name for name in folders if name not in given), None)
+        if missing is not None:
+            where = folders[missing]
+            yield photo, f"no {missing} mask for it in {where}; add one or leave --{missing} out"
+            continue
+        trees = {name: mask for name, mask in given.items() if name in folders}
+        known = {name: mask for name, mask in given.items() if name in lesions}
+        yield _Job(photo, trees, known, out, size, healthy, least_trust, older.get(photo.stem, ()))
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder, made where it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be the output folder ({error}). Give a folder that can be made and written."
+        ) from error
+    return Path(path)
+
+
+def check_workers(workers: int | None) -> None:
+    """Raises ConfigError where ``workers`` is no number of processes."""
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers cannot work. Give 1 or more, or leave it out for one a core.")
+
+
+def prepare_folder(
+    photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    vessels: str | os.PathLike[str] | None = None,
+    arteries: str | os.PathLike[str] | None = None,
+    veins: str | os.PathLike[str] | None = None,
+    discs: str | os.PathLike[str] | None = None,
+    lesions: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
+    healthy: bool = False,
+    least_trust: float = 0.0,
+    size: int = 512,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> PrepareReport:
+    """Prepares every photo of a folder, once.
+
+    An eye is one file, named after its photo and a hash of everything that went into it; files that are
+    there are not made again, so a run that was killed continues. Eyes of the same photo in ``out`` from
+    other masks or of another size are removed.
+
+    Args:
+        photos: a folder, a glob or paths.
+        out: folder of the prepared eyes; made when it is missing.
+        vessels: folder of masks named like the photos; estimated from the photos when None.
+        arteries: likewise, together with ``veins``.
+        veins: likewise.
+        discs: folder of masks of the optic disc; found when None.
+        lesions: folder with a sub-folder of masks for each known type, or the folders by type.
+        healthy: the photos are known to show no lesions, so that what is not painted is certainly none.
+        least_trust: photos whose estimated vessels are believed less than this (0 to 1) make no eye.
+        size: side of the view in pixels.
+        workers: processes; one a core when None, in this process when 1.
+        progress: show a bar; only on a terminal when None.
+
+    Raises:
+        NoPicturesError: there are no photos.
+        ConfigError: arteries without veins, an unknown type of lesion, or fewer than one worker.
+        OutputError: ``out`` cannot be made.
+    """
+    from tqdm.auto import tqdm
+
+    from retina_fm.pictures import expand
+
+    if (arteries is None) != (veins is None):
+        raise ConfigError(
+            "Arteries came without veins, or veins without arteries. Give both folders, or vessels alone."
+        )
+    given = {"vessels": vessels, "arteries": arteries, "veins": veins, "disc": discs}
+    folders = {name: Path(folder) for name, folder in given.items() if folder is not None}
+    types: dict[str, str | os.PathLike[str]] = {}
+    ignored: list[Path] = []
+    if isinstance(lesions, Mapping):
+        types.update(lesions)
+    elif lesions is not None:
+        types.update(lesion_folders(lesions))
+        ignored = ignored_folders(lesions)
+    for name in types:
+        if name not in LESION_TYPES:
+            raise ConfigError(
+                f"{name!r} is not a type of lesion that is known here. {nearest(name, LESION_TYPES)}"
+            )
+    for name, folder in {**folders, **types}.items():
+        if not Path(folder).is_dir():
+            raise ConfigError(f"The folder of {name} masks, {folder}, is not there. Check the path.")
+    check_workers(workers)
+    paths, failed = _distinct([Path(p) for p in expand(photos)], by_name=bool(folders or types))
+    if not paths and not failed:
+        raise NoPicturesError(f"{photos} holds no pictures. Give a folder of photographs.")
+    target = make_folder(out)
+    jobs: list[_Job] = []
+    for item in _jobs(
+        paths, target, folders, {k: Path(v) for k, v in types.items()}, size, healthy, least_trust
+    ):
+        if isinstance(item, _Job):
+            jobs.append(item)
+        else:
+            failed.append((str(item[0]), item[1]))
+    eyes, made, reused = [], 0, 0
+    doubtful: list[tuple[str, float]] = []
+    bar = tqdm(
+        total=len(jobs), unit="eye", desc="prepare", disable=None if progress is None else not progress
+    )
+    with bar:
+        for job, (path, fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
+            bar.update()
+            if isinstance(reason, float):
+                doubtful.append((str(job.photo), reason))
+            elif path is None:
+                failed.append((str(job.photo), reason))
+            if path is None:
+                continue
+            eyes.append(path)
+            made, reused = made + fresh, reused + (not fresh)
+    return PrepareReport(eyes, made, reused, failed, ignored, doubtful)
+
+
+def prepare_drawn_folder(
+    count: int,
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    size: int = 512,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> PrepareReport:
+    """Draws and prepares ``count`` retinas with all their truth; those that are there are kept.
+
+    Args:
+        count: how many.
+        out: folder of the prepared eyes; made when it is missing.
+        seed: of the first; the others follow.
+        size: side in pixels.
+        workers: processes; one a core when None, in this process when 1.
+        progress: show a bar; only on a terminal when None.
+
+    Raises:
+        ConfigError: ``count`` or ``workers`` below 1.
+        OutputError: ``out`` cannot be made.
+    """
+    from tqdm.auto import tqdm
+
+    if count < 1:
+        raise ConfigError(f"{count} retinas cannot be drawn. Give 1 or more.")
+    check_workers(workers)
+    target = make_folder(out)
+    jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{_DRAWN}{SUFFIX}") for k in range(count)]
+    made = 0
+    bar = tqdm(total=count, unit="eye", desc="draw", disable=None if progress is None else not progress)
+    with bar:
+        for fresh in parallel(_draw, jobs, workers):
+            made += fresh
+            bar.update()
+    return PrepareReport([path for _, _, path in jobs], made, count - made)
+
+
+def _draw(job: tuple[int, int, Path]) -> bool:
+    seed, size, path = job
+    if path.exists():
+        return False
+    from retina_fm.training.simulator.anatomy.drawn import draw_retina
+    from retina_fm.training.simulator.eyes.prepare import prepare_drawn
+
+    prepare_drawn(draw_retina(seed, size)).save(path)
+    return True
+
+
+def parallel(work: Callable[[_In], _Out], jobs: Sequence[_In], workers: int | None) -> Iterator[_Out]:
+    """Results in the order of the jobs, from worker processes or from this one."""
+    count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
+    if count == 1:
+        yield from map(work, jobs)
+        return
+    with start_workers(count) as executor:
+        yield from executor.map(work, jobs)

@@ -1,0 +1,215 @@
+"""A prepared eye: everything slow and fixed about one photo, as bytes that a device can take as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retina_fm.errors import OutputError, PictureError
+from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
+
+Map = NDArray[np.float32]
+VERSION = 3
+_WITHOUT_DOUBT = 2  # the version before the map of doubt: read as if there were none
+
+# Channels of ``PreparedEye.maps`` and the value that one grey level stands for.
+MAPS = (
+    "red",
+    "green",
+    "blue",
+    "field_of_view",
+    "artery",
+    "vein",
+    "artery_delay",
+    "vein_delay",
+    "axis",
+    "calibre",
+    "capillary",
+    "macula",
+    "choroid",
+    "disc",
+    "dark",
+    "bright",
+    "unsure",
+)
+UNITS = dict.fromkeys((*MAPS, *LESION_TYPES), 1 / 255) | {
+    "artery_delay": 0.01,  # radii of the field of view a level
+    "vein_delay": 0.01,
+    "calibre": 0.0001,
+}
+ANCHORS = ("artery", "vein", "edge", "macula")
+ANCHOR_COUNT = 256
+
+
+@dataclass(frozen=True)
+class PreparedEye:
+    """One eye, ready to be rendered. All maps are in the view's own pixels (size x size).
+
+    Attributes:
+        maps: uint8 (17, S, S) in the order of ``MAPS``; times ``UNITS`` gives the value.
+        lesions: uint8 (6, S, S) coverage in the order of ``LESION_TYPES``; zero where not known.
+        lesion_known: bool (6,): which types the source's labels cover.
+        anchors: float32 (4, 256, 2), places (x, y) in [-1, 1] on arteries, on veins, at the edge of the
+            field of view and round the macula, where lesions may be painted.
+        radius: of the field of view, pixels; disc_radius: of the disc, pixels.
+        disc_centre, fovea_centre: (y, x) in pixels, pixel centres at half-integers.
+        metadata: JSON values: source, sha256, vessels ("given", "estimated" or "drawn"), trust in
+            estimated vessels (0 to 1), and what is known.
+    """
+
+    maps: NDArray[np.uint8]
+    lesions: NDArray[np.uint8]
+    lesion_known: NDArray[np.bool_]
+    anchors: NDArray[np.float32]
+    radius: float
+    disc_radius: float
+    disc_centre: tuple[float, float]
+    fovea_centre: tuple[float, float]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Side of the maps in pixels."""
+        return int(self.maps.shape[-1])
+
+    @property
+    def photo(self) -> NDArray[np.uint8]:
+        """The photo, uint8 (S, S, 3)."""
+        return np.ascontiguousarray(self.maps[:3].transpose(1, 2, 0))
+
+    @property
+    def field_of_view(self) -> NDArray[np.bool_]:
+        """Field of view, bool (S, S)."""
+        return np.asarray(self.maps[MAPS.index("field_of_view")] > 127)
+
+    def map(self, name: str) -> Map:
+        """One map or lesion type by name in its own unit, float32 (S, S)."""
+        if name in LESION_TYPES:
+            return np.asarray(self.lesions[LESION_TYPES.index(name)] * np.float32(UNITS[name]), np.float32)
+        return np.asarray(self.maps[MAPS.index(name)] * np.float32(UNITS[name]), np.float32)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one safetensors file, whole or not at all.
+
+        Lesion maps are stored only where a type is known.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        known = np.flatnonzero(self.lesion_known)
+        tensors: dict[str, NDArray[Any]] = {
+            "maps": np.ascontiguousarray(self.maps),
+            "lesions": np.ascontiguousarray(self.lesions[known]),
+            "lesion_known": self.lesion_known.astype(np.uint8),
+            "anchors": np.ascontiguousarray(self.anchors),
+        }
+        numbers = {
+            "version": VERSION,
+            "radius": self.radius,
+            "disc_radius": self.disc_radius,
+            "disc_centre": list(self.disc_centre),
+            "fovea_centre": list(self.fovea_centre),
+            "metadata": self.metadata,
+        }
+        write_whole(Path(path), save(tensors, {"eye": json.dumps(numbers, sort_keys=True)}))
+
+
+def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
+    """Reads a prepared eye.
+
+    Raises:
+        PictureError: the file is missing, cut short or of another version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            numbers = json.loads((file.metadata() or {})["eye"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise PictureError(
+            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
+        ) from error
+    if numbers["version"] == _WITHOUT_DOUBT:
+        tensors["maps"] = np.concatenate([tensors["maps"], np.zeros_like(tensors["maps"][:1])])
+    elif numbers["version"] != VERSION:
+        raise PictureError(
+            f"{path} was prepared by version {numbers['version']}, this is version {VERSION}. "
+            "Make it again with: retina-fm prepare"
+        )
+    known = tensors["lesion_known"].astype(bool)
+    size = tensors["maps"].shape[-1]
+    lesions = np.zeros((len(LESION_TYPES), size, size), np.uint8)
+    lesions[known] = tensors["lesions"]
+    return PreparedEye(
+        maps=tensors["maps"],
+        lesions=lesions,
+        lesion_known=known,
+        anchors=tensors["anchors"],
+        radius=float(numbers["radius"]),
+        disc_radius=float(numbers["disc_radius"]),
+        disc_centre=(float(numbers["disc_centre"][0]), float(numbers["disc_centre"][1])),
+        fovea_centre=(float(numbers["fovea_centre"][0]), float(numbers["fovea_centre"][1])),
+        metadata=numbers["metadata"],
+    )
+
+
+def eye_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a prepared eye says about itself, of any version, without its maps.
+
+    Raises:
+        PictureError: the file is missing, damaged or no prepared eye.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {})["eye"])["metadata"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise PictureError(
+            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
+        ) from error
+
+
+def eye_size(path: str | os.PathLike[str]) -> int:
+    """Side of a prepared eye's maps in pixels, without reading them.
+
+    Raises:
+        PictureError: the file is missing, damaged or no prepared eye.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return int(file.get_slice("maps").get_shape()[-1])
+    except (OSError, SafetensorError, IndexError) as error:
+        raise PictureError(
+            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
+        ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside, flushes to disk and renames, so that ``path`` never holds half a file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written ({error}). Check that the folder is writable and has space."
+        ) from error

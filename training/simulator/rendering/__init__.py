@@ -1,0 +1,1 @@
+"""From prepared eyes to frames: dye, lesions and cameras, on any device."""
