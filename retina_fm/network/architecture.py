@@ -10,6 +10,9 @@ from retina_fm.errors import ConfigError
 LESIONS = ("microaneurysm", "haemorrhage", "hard_exudate", "cotton_wool_spot", "drusen", "scar")
 """Lesion types in the order of the channels of every lesion map."""
 
+ANATOMY = ("artery", "vein", "disc", "fovea")
+"""Parts of the eye that a decoder may map beside lesions and vessels, in the order of their channels."""
+
 DOWNSAMPLINGS = 4
 STRIDES = (1, 2, 4, 8, 16)
 FRAMES = 3
@@ -39,6 +42,7 @@ class Architecture:
             embedding needs, at a fraction of the cost of full resolution.
         vessels: whether the generator's decoder also predicts where vessels lie (ours: frames show them only
             where there is dye, and a map is read in one pass).
+        anatomy: parts of ``ANATOMY`` that the decoder also maps, in that order.
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
             vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
         embedding: length D of the pooled embedding.
@@ -57,6 +61,7 @@ class Architecture:
     decoder_width: int = 0
     coarse_maps: bool = False
     vessels: bool = False
+    anatomy: tuple[str, ...] = ()
     lesion_decoder: bool = False
     embedding: int = 512
     spacing: int = 8
@@ -82,6 +87,10 @@ class Architecture:
             raise ConfigError(
                 "architecture.coarse_maps is on, but there are neither lesion types nor vessels."
             )
+        if self.anatomy != tuple(part for part in ANATOMY if part in self.anatomy):
+            raise ConfigError(
+                f"architecture.anatomy is {self.anatomy!r}; give parts of {ANATOMY}, in that order."
+            )
         if self.upsample not in ("resize", "transposed"):
             raise ConfigError(f"architecture.upsample is {self.upsample!r}; use 'resize' or 'transposed'.")
 
@@ -98,17 +107,17 @@ class Architecture:
 
     @property
     def dense_maps(self) -> int:
-        """Maps that the decoder predicts beside the frames: lesion types, then vessels."""
-        return len(self.lesions) + int(self.vessels)
+        """Maps that the decoder predicts beside the frames: lesion types, vessels, parts of the anatomy."""
+        return len(self.lesions) + int(self.vessels) + len(self.anatomy)
 
     @property
     def outputs(self) -> int:
-        """Channels of the generator's last convolution: frames, lesion maps, vessel map."""
+        """Channels of the generator's last convolution: frames and all other maps."""
         return FRAMES + self.dense_maps
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "lesions": list(self.lesions)}
+        return {**asdict(self), "lesions": list(self.lesions), "anatomy": list(self.anatomy)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Architecture:
@@ -120,4 +129,8 @@ class Architecture:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ConfigError(f"architecture has unknown fields {unknown}; a newer retina_fm may know them.")
-        return cls(**{**values, "lesions": tuple(values.get("lesions", LESIONS))})
+        named = {
+            "lesions": tuple(values.get("lesions", LESIONS)),
+            "anatomy": tuple(values.get("anatomy", ())),
+        }
+        return cls(**{**values, **named})

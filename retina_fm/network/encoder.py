@@ -143,7 +143,21 @@ class Encoder(TwoStepForward, nn.Module):
         """
         if self.lesion_decoder is None or not self.architecture.vessels:
             raise ViewError("This encoder predicts no vessel map: ask encoder.sees_vessels first.")
-        logits: Tensor = self.lesion_decoder(maps)[:, -1:]
+        count = len(self.architecture.lesions)
+        logits: Tensor = self.lesion_decoder(maps)[:, count : count + 1]
+        return logits.float().sigmoid()
+
+    def anatomy(self, maps: Sequence[Tensor]) -> Tensor:
+        """Probabilities ``(N, A, H, W)`` of the architecture's anatomy from what :meth:`maps` gave.
+
+        Raises:
+            ViewError: the encoder maps no anatomy.
+        """
+        if self.lesion_decoder is None or not self.architecture.anatomy:
+            raise ViewError(
+                "This encoder maps no arteries, veins, disc or fovea: see encoder.architecture.anatomy."
+            )
+        logits: Tensor = self.lesion_decoder(maps)[:, -len(self.architecture.anatomy) :]
         return logits.float().sigmoid()
 
     def embed(self, view: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -33,6 +33,7 @@ class Generated(NamedTuple):
         maps: the encoder's five maps, before attention.
         vessels: logits of the vessel map, ``(N, 1, H / s, W / s)`` for s = 1 and, with coarse maps, 2; empty
             without a vessel map.
+        anatomy: logits of the maps of the architecture's anatomy, likewise.
     """
 
     frames: Tensor
@@ -40,6 +41,7 @@ class Generated(NamedTuple):
     lesions: tuple[Tensor, ...]
     maps: tuple[Tensor, ...]
     vessels: tuple[Tensor, ...] = ()
+    anatomy: tuple[Tensor, ...] = ()
 
 
 class Generator(nn.Module):
@@ -95,11 +97,13 @@ class Generator(nn.Module):
         if self.coarse is not None:
             dense.append(crop_to(self.coarse(before), COARSE_STRIDE, height, width))
         lesions: tuple[Tensor, ...] = ()
+        count = len(self.architecture.lesions)
         if self.lesion_heads is not None:
-            count = len(self.architecture.lesions)
             lesions = (*(one[:, :count] for one in dense), *self.lesion_heads(maps[2], maps[3]))
-        vessels = tuple(one[:, -1:] for one in dense) if self.architecture.vessels else ()
-        return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps, vessels)
+        vessels = tuple(one[:, count : count + 1] for one in dense) if self.architecture.vessels else ()
+        parts = len(self.architecture.anatomy)
+        anatomy = tuple(one[:, -parts:] for one in dense) if parts else ()
+        return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps, vessels, anatomy)
 
 
 def encoder_of(generator: Generator, architecture: Architecture | None = None) -> Encoder:

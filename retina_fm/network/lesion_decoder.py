@@ -30,7 +30,7 @@ class LesionDecoder(nn.Module):
         self.coarse = coarse_layer(architecture)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Logits ``(N, L, H, W)`` from the encoder's five maps; a vessel map comes last, if any."""
+        """Logits ``(N, L, H, W)`` from the encoder's five maps: lesions, then vessels, then anatomy."""
         return decode(self.layers, self.skips, attend(self.attention, maps[-1])[0], maps)[0]
 
     def at_stride_2(self, maps: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import retina_fm
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, ViewError
 from retina_fm.models import ModelCard, WeightsConfig, load_generator, save_folder
 from retina_fm.network import Architecture, Encoder, Generator, encoder_of
 from retina_fm.network.masks import field_of_view
@@ -146,3 +146,20 @@ def test_an_embedding_needs_the_maps_at_stride_2_alone() -> None:
 def test_maps_at_stride_2_need_something_to_map() -> None:
     with pytest.raises(ConfigError, match="coarse_maps"):
         Architecture(coarse_maps=True, lesions=())
+
+
+@torch.no_grad()
+def test_anatomy_is_mapped_beside_vessels_and_lesions() -> None:
+    torch.manual_seed(3)
+    shape = dataclasses.replace(PLAIN, vessels=True, coarse_maps=True, anatomy=("artery", "vein", "fovea"))
+    generator = Generator(shape).eval()
+    encoder = encoder_of(generator, dataclasses.replace(shape, lesion_decoder=True)).eval()
+    made, maps = generator(view()), encoder.maps(view())
+    assert [m.shape[1:] for m in made.anatomy] == [(3, 64, 64), (3, 32, 32)]
+    torch.testing.assert_close(encoder.anatomy(maps), made.anatomy[0].sigmoid(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.vessels(maps), made.vessels[0].sigmoid(), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="in that order"):
+        Architecture(anatomy=("vein", "artery"))
+    plain = encoder_of(Generator(PLAIN)).eval()
+    with pytest.raises(ViewError, match="anatomy"):
+        plain.anatomy(plain.maps(view()))

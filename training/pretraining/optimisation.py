@@ -86,7 +86,10 @@ def initialise_modules(modules: Iterable[nn.Module], preset: Preset, seed: int) 
             if module.lesion_heads is not None:
                 _expect_few_lesions(module, module.lesion_heads)
             if module.architecture.vessels:
-                _begin_at(module, slice(-1, None), VESSEL_LOGIT)
+                at = FRAMES + len(module.architecture.lesions)
+                _begin_at(module, slice(at, at + 1), VESSEL_LOGIT)
+            if module.architecture.anatomy:
+                _begin_at(module, slice(-len(module.architecture.anatomy), None), _RARE)
             if module.coarse is not None:
                 _expect_little(module, module.coarse)
 
@@ -111,7 +114,7 @@ def _expect_little(generator: Generator, coarse: nn.Conv2d) -> None:
     coarse.weight.mul_(0.1)
     coarse.bias.fill_(_RARE)
     if generator.architecture.vessels:
-        coarse.bias[-1] = VESSEL_LOGIT
+        coarse.bias[len(generator.architecture.lesions)] = VESSEL_LOGIT
 
 
 @torch.no_grad()

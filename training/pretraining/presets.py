@@ -25,6 +25,7 @@ class LossWeights:
         correlation: 1 minus Pearson's correlation, a frame.
         lesions: dense maps of the lesion types.
         vessels: dense map of the vessels; needs ``architecture.vessels``.
+        anatomy: dense maps of arteries, veins, disc and fovea; needs ``architecture.anatomy``.
         adversarial: least-squares GAN.
         feature_matching: L1 of the discriminators' inner maps.
         patch_nce: mask-enhanced contrast of patches.
@@ -39,6 +40,7 @@ class LossWeights:
     correlation: float = 0.0
     lesions: float = 0.0
     vessels: float = 0.0
+    anatomy: float = 0.0
     adversarial: float = 0.0
     feature_matching: float = 0.0
     patch_nce: float = 0.0
@@ -390,6 +392,11 @@ def _refuse_untrainable(preset: Preset) -> None:
         raise ConfigError(
             f"architecture.vessels is {preset.architecture.vessels} and weights.vessels "
             f"{preset.weights.vessels}: a vessel map that is not trained would be read. Set both."
+        )
+    if (preset.weights.anatomy > 0) != bool(preset.architecture.anatomy):
+        raise ConfigError(
+            f"architecture.anatomy is {preset.architecture.anatomy} and weights.anatomy "
+            f"{preset.weights.anatomy}: maps that are not trained would be read. Set both."
         )
     if used <= {*_ADVERSARIAL} and preset.curriculum.adversarial_from > 0:
         raise ConfigError(

@@ -27,14 +27,12 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
     """
     have = source.architecture
     # What is fitted or fixed and not trained may differ, and so may the decoder.
-    free = ("embedding", "spacing", "decoder_blocks", "decoder_width", "coarse_maps", "vessels")
+    free = ("embedding", "spacing", "decoder_blocks", "decoder_width", "coarse_maps", "vessels", "anatomy")
     like = dataclasses.replace(have, **{name: getattr(wanted, name) for name in free})
     factor = wanted.width // have.width
     if factor not in (1, 2) or dataclasses.replace(like, width=factor * have.width) != wanted:
         raise _other_architecture(have, wanted)
     kept = _kept_decoder(have, wanted, factor)
-    if not kept and have.decoder_channels == wanted.decoder_channels:
-        raise _other_architecture(have, wanted)
     if wanted.vessels and not have.vessels and kept:
         source = with_vessels(source)
     if factor == 2:
@@ -56,6 +54,8 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
 def _kept_decoder(have: Architecture, wanted: Architecture, factor: int) -> str:
     """How the decoder goes on: ``narrow`` as it is, ``wide`` doubled with the encoder, empty not at all."""
     if have.decoder_blocks != wanted.decoder_blocks or (have.vessels and not wanted.vessels):
+        return ""
+    if have.anatomy != wanted.anatomy:
         return ""
     if have.coarse_maps and wanted.vessels and not have.vessels:
         return ""  # the map at stride 2 would lack its vessels

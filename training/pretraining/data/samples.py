@@ -19,6 +19,7 @@ from retina_fm.training.simulator.rendering.parameters import FRAMES
 from retina_fm.training.simulator.rendering.render import MASK_THRESHOLD, Rendered, render_batch
 
 STEPS = FRAMES - 2  # ten windows of three frames
+_FOVEA = 0.7  # of the map of the macula, whose peak is 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Samples:
         vessels: coverage, float32 (B, 1, H, W) in [0, 1], or None for pairs without vessel maps.
         sure: float32 (B, 1, H, W), 0 outside the field of view and where nobody knows whether there are
             vessels: frames and vessel map are compared where it is 1. The field of view where None.
+        anatomy: float32 (B, 4, H, W) in [0, 1] in the order of ``ANATOMY``, or None for pairs.
+        anatomy_known: bool (B, 4), which of them are true; or None.
     """
 
     photo: Tensor
@@ -49,6 +52,8 @@ class Samples:
     step: Tensor
     vessels: Tensor | None = None
     sure: Tensor | None = None
+    anatomy: Tensor | None = None
+    anatomy_known: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.photo.shape[0])
@@ -79,6 +84,8 @@ def _assemble(
     lesion_known: Tensor | None,
     vessels: Tensor | None = None,
     sure: Tensor | None = None,
+    anatomy: Tensor | None = None,
+    anatomy_known: Tensor | None = None,
 ) -> Samples:
     inside = field > 0.5
     last, target = (torch.where(inside, grey * 2 - 1, -1.0) for grey in (last, target))
@@ -94,6 +101,8 @@ def _assemble(
         step=step,
         vessels=vessels,
         sure=sure,
+        anatomy=anatomy,
+        anatomy_known=anatomy_known,
     )
 
 
@@ -149,7 +158,26 @@ def samples_of(rendered: Rendered, step: Tensor) -> Samples:
         lesion_known=rendered.lesion_known.all(1),
         vessels=(rendered.compartments["artery"] + rendered.compartments["vein"]).clamp(0, 1),
         sure=rendered.sure,
+        anatomy=anatomy_of(rendered),
+        anatomy_known=_anatomy_known(rendered.exact),
     )
+
+
+def anatomy_of(rendered: Rendered) -> Tensor:
+    """Arteries, veins, disc and fovea, (B, 4, H, W) in [0, 1]; the fovea is a spot half a disc wide."""
+    parts = rendered.compartments
+    fovea = ((parts["macula"] - _FOVEA) / (1 - _FOVEA)).clamp(0, 1)
+    return torch.cat([parts["artery"], parts["vein"], parts["disc"], fovea], 1).clamp(0, 1)
+
+
+def _anatomy_known(exact: Tensor) -> Tensor:
+    """Which parts to learn from, bool (B, 4).
+
+    Estimated arteries and veins are told apart too badly to learn from. Where disc and fovea are estimated,
+    most are right, and a network learns from the many.
+    """
+    sure = torch.ones_like(exact)
+    return torch.stack([exact, exact, sure, sure], 1)
 
 
 def view_samples(
@@ -162,12 +190,27 @@ def view_samples(
     lesion_known: Tensor | None = None,
     vessels: Tensor | None = None,
     sure: Tensor | None = None,
+    anatomy: Tensor | None = None,
+    anatomy_known: Tensor | None = None,
 ) -> Samples:
     """Samples from the six frames (B, 6, H, W) that ``needed_frames(step)`` names."""
     mask = ((frames[:, :1] - frames[:, 5:]).abs() > MASK_THRESHOLD).float() * field_of_view
     # Columns 1 to 4 are t - 1 to t + 2; at step 0, column 1 stands in and is not used.
     last, target = frames[:, 1:4], frames[:, 2:5]
-    return _assemble(photo, last, target, step, field_of_view, mask, lesions, lesion_known, vessels, sure)
+    return _assemble(
+        photo,
+        last,
+        target,
+        step,
+        field_of_view,
+        mask,
+        lesions,
+        lesion_known,
+        vessels,
+        sure,
+        anatomy,
+        anatomy_known,
+    )
 
 
 def needed_frames(step: Tensor) -> Tensor:
@@ -356,14 +399,7 @@ class RenderedSamples:
         if self._resident is not None:
             rows = torch.tensor(numbers, device=self.device)
             whole = self._resident
-            eyes = EyeBatch(
-                whole.maps[rows],
-                None if whole.lesions is None else whole.lesions[rows],
-                whole.lesion_known[rows],
-                whole.anchors[rows],
-                whole.radius[rows],
-                whole.disc[rows],
-            )
+            eyes = whole.rows(rows)
         else:
             eyes = stack_eyes([self._eye(number) for number in numbers])
         return render_samples(

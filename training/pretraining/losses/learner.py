@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm.network import Generator
+from retina_fm.network.architecture import ANATOMY
 from retina_fm.network.encoder import run_trunk
 from retina_fm.network.masks import OUTSIDE
 from retina_fm.training.pretraining.data.samples import Samples
@@ -114,6 +115,13 @@ class Learner(nn.Module):
             )
         if weights.vessels > 0 and made.vessels and samples.vessels is not None:
             terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, sure)
+        if weights.anatomy > 0 and made.anatomy and samples.anatomy is not None:
+            known = samples.anatomy_known
+            assert known is not None
+            chosen = [ANATOMY.index(part) for part in self.generator.architecture.anatomy]
+            terms["anatomy"] = losses.dense_anatomy(
+                made.anatomy, samples.anatomy[:, chosen], known[:, chosen], inside
+            )
         if weights.attention > 0 and made.attention is not None:
             terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)
         if weights.gradient_variance > 0:

@@ -169,6 +169,24 @@ def _vessel_term(logits: Tensor, vessels: Tensor, inside: Tensor) -> Tensor:
     return inside_mean(errors, inside) + 0.5 * (1 - overlap)
 
 
+def dense_anatomy(logits: Sequence[Tensor], anatomy: Tensor, known: Tensor, inside: Tensor) -> Tensor:
+    """Prediction of arteries, veins, disc and fovea: as the vessel map, the mean over known parts.
+
+    Args:
+        logits: ``(B, A, H / s, W / s)`` for strides s that divide H and W.
+        anatomy: coverage ``(B, A, H, W)`` in [0, 1].
+        known: bool ``(B, A)``; what is not known is not compared.
+        inside: field of view ``(B, 1, H, W)``.
+    """
+    terms = []
+    for part in range(anatomy.shape[1]):
+        rows = known[:, part].nonzero()[:, 0]
+        if len(rows):
+            chosen = [one[rows, part : part + 1] for one in logits]
+            terms.append(dense_vessels(chosen, anatomy[rows, part : part + 1], inside[rows]))
+    return torch.stack(terms).mean() if terms else 0.0 * logits[0].float().mean()
+
+
 def dense_lesions(
     logits: Sequence[Tensor],
     lesions: Tensor,

@@ -26,6 +26,7 @@ class EyeBatch:
         anchors: float32 (B, 4, 256, 2).
         radius: of the field of view in pixels, float32 (B,).
         disc: centre (x, y) in [-1, 1], float32 (B, 2).
+        exact: bool (B,), arteries, veins, disc and fovea are drawn, not estimated.
     """
 
     maps: Tensor
@@ -34,6 +35,7 @@ class EyeBatch:
     anchors: Tensor
     radius: Tensor
     disc: Tensor
+    exact: Tensor
 
     def __len__(self) -> int:
         return int(self.maps.shape[0])
@@ -52,6 +54,19 @@ class EyeBatch:
             self.anchors.to(device),
             self.radius.to(device),
             self.disc.to(device),
+            self.exact.to(device),
+        )
+
+    def rows(self, chosen: Tensor) -> EyeBatch:
+        """The eyes at these places, int64 (N,)."""
+        return EyeBatch(
+            self.maps[chosen],
+            None if self.lesions is None else self.lesions[chosen],
+            self.lesion_known[chosen],
+            self.anchors[chosen],
+            self.radius[chosen],
+            self.disc[chosen],
+            self.exact[chosen],
         )
 
 
@@ -78,6 +93,7 @@ def stack_eyes(eyes: Sequence[PreparedEye]) -> EyeBatch:
             [[eye.disc_centre[1] / size * 2 - 1, eye.disc_centre[0] / size * 2 - 1] for eye in eyes],
             dtype=torch.float32,
         ),
+        torch.tensor([eye.metadata.get("vessels") == "drawn" for eye in eyes]),
     )
 
 

@@ -72,13 +72,13 @@ def test_batches_come_in_order_and_with_the_settings_of_their_step():
 
 def test_the_curriculum_starts_with_vessels_and_then_paints():
     curriculum = Curriculum(lesions_from=0.25, painting=0.5, crops=(64, 96))
-    assert settings_at(curriculum, 0, 0.1) == {"crop": 64, "lesions": False, "painting": 0.0}
-    assert settings_at(curriculum, 1, 0.3) == {"crop": 96, "lesions": True, "painting": 0.5}
+    assert settings_at(curriculum, 0, 0.1) == {"crop": 64, "lesions": False, "painting": 0.0, "poor": 0.0}
+    assert settings_at(curriculum, 1, 0.3) == {"crop": 96, "lesions": True, "painting": 0.5, "poor": 0.0}
 
 
 def test_settings_reach_every_stream_of_a_mixture():
     mixture = Mixture([Named("a"), Named("b")], [1, 1])
-    apply_settings(mixture, {"painting": 0.0})
+    apply_settings(mixture, {"painting": 0.0, "poor": 0.0})
     assert [stream.painting for stream in mixture.streams] == [0.0, 0.0]
 
 

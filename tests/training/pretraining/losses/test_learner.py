@@ -9,6 +9,7 @@ import torch
 from crude_stream import CrudeStream
 
 from retina_fm.network import Generator
+from retina_fm.network.architecture import ANATOMY
 from retina_fm.training.pretraining.losses.discriminators import Discriminators
 from retina_fm.training.pretraining.losses.learner import Learner, total_loss, wanted_frames
 from retina_fm.training.pretraining.losses.perceptual import PerceptualFeatures, load_perceptual
@@ -18,18 +19,22 @@ from retina_fm.training.pretraining.presets import PRESETS, LossWeights, Optimis
 ALL = LossWeights(
     reconstruction=5, correlation=1, lesions=1, adversarial=2, feature_matching=10, patch_nce=1,
     attention=4, gradient_variance=1, agreement=1, lesion_load=1, vessels=1,
+    anatomy=1,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def parts():
     tiny = preset_named("tiny")
-    mapped = dataclasses.replace(tiny.architecture, vessels=True)
+    mapped = dataclasses.replace(tiny.architecture, vessels=True, anatomy=ANATOMY)
     preset = dataclasses.replace(tiny, weights=ALL, architecture=mapped)
     learner, judge = Learner(preset), Discriminators(width=4)
     initialise_modules([learner.generator, learner.heads, judge], preset, 0)
     samples = CrudeStream().batch_at(0)
-    return learner, judge, dataclasses.replace(samples, vessels=samples.mask)
+    parts = samples.mask.expand(-1, len(ANATOMY), -1, -1)
+    known = torch.ones(len(samples), len(ANATOMY), dtype=torch.bool)
+    mapped_samples = dataclasses.replace(samples, vessels=samples.mask, anatomy=parts, anatomy_known=known)
+    return learner, judge, mapped_samples
 
 
 def test_every_term_is_computed_and_reaches_the_generator(parts):

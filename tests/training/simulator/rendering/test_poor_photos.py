@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -62,3 +63,16 @@ def test_packing_is_that_of_jpeg() -> None:
     original = picture.astype(np.float32) / 255
     assert np.abs(ours - wanted).mean() < 0.35 * np.abs(wanted - original).mean()
     assert torch.equal(packed(photo, torch.zeros(1)), photo)
+
+
+def test_drawn_eyes_teach_all_of_the_anatomy_and_others_disc_and_fovea() -> None:
+    drawn = prepare_drawn(draw_retina(2, 128))
+    estimated = dataclasses.replace(drawn, metadata={"vessels": "estimated"})
+    samples = render_samples([drawn, estimated], generator(), painting=0.0)
+    assert samples.anatomy is not None and samples.anatomy_known is not None
+    assert samples.anatomy_known.tolist() == [[True] * 4, [False, False, True, True]]
+    y, x = np.unravel_index(int(samples.anatomy[0, 3].argmax()), samples.anatomy.shape[-2:])
+    assert float(samples.anatomy[0, 3, y, x]) > 0.8 and 20 < int((samples.anatomy[0, 3] > 0).sum()) < 2000
+    assert samples.vessels is not None
+    both = samples.anatomy[:, :2].sum(1, keepdim=True).clamp(0, 1)
+    assert torch.allclose(both, samples.vessels, atol=1e-5)
