@@ -78,7 +78,7 @@ def test_the_curriculum_starts_with_vessels_and_then_paints():
 
 def test_settings_reach_every_stream_of_a_mixture():
     mixture = Mixture([Named("a"), Named("b")], [1, 1])
-    apply_settings(mixture, {"painting": 0.0, "poor": 0.0})
+    apply_settings(mixture, {"painting": 0.0})
     assert [stream.painting for stream in mixture.streams] == [0.0, 0.0]
 
 
