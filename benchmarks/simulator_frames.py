@@ -17,8 +17,8 @@ from scipy import ndimage, stats
 
 from retina_fm.encoding.precision import fastest_precision
 from retina_fm.models import load_generator
-from retina_fm.models.generation import generate_frames, step_in
 from retina_fm.network.masks import OUTSIDE
+from retina_fm.network.unrolling import generate_frames, step_in
 from retina_fm.training import load_eye, render_batch
 
 Grey = NDArray[np.uint8]

@@ -161,7 +161,7 @@ def rated_items(
     sources: Sequence[VideoSource], sequences: Sequence[Any], size: int = 256
 ) -> dict[tuple[str, str], tuple[Any, Any, Any]]:
     """Photo, real and generated frames in one view, by source and sequence: what a rating sheet shows."""
-    from retina_fm.training.pretraining.data.pair_samples import load_pair, open_pair
+    from retina_fm.training.pairs.opening import load_pair, open_pair
 
     items = {}
     for sequence in sequences:

@@ -9,9 +9,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from retina_fm.models.generation import generate_frames, step_in
 from retina_fm.network import Generator
 from retina_fm.network.masks import field_of_view
+from retina_fm.network.unrolling import generate_frames, step_in
 from retina_fm.vessels.line_filter import line_strength, strength_to_coverage
 
 if TYPE_CHECKING:

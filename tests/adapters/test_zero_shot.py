@@ -12,9 +12,9 @@ from conftest import disc_picture, saved_generator
 from retina_fm import adapters
 from retina_fm.errors import ConfigError
 from retina_fm.models import load_generator
-from retina_fm.models.generation import generate_frames
 from retina_fm.network import Architecture, Generator
 from retina_fm.network.masks import field_of_view
+from retina_fm.network.unrolling import generate_frames
 from retina_fm.pictures import Transform
 from retina_fm.vessels.reading import VESSEL_STEPS, read_vessels, vessel_score
 

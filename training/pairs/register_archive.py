@@ -20,6 +20,7 @@ from PIL import Image
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError, OutputError, RetinaError
 from retina_fm.pictures import read_picture
+from retina_fm.training.pairs.opening import warp_frame
 from retina_fm.training.pairs.registration import (
     ACCEPT,
     Registration,
@@ -27,7 +28,6 @@ from retina_fm.training.pairs.registration import (
     register_frames,
 )
 from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, write_pairs
-from retina_fm.training.pretraining.data.pair_samples import warp_frame
 from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make_folder, parallel
 from retina_fm.training.simulator.eyes.prepared import write_whole
 

@@ -146,7 +146,7 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
 
     from retina_fm.encoding.precision import fastest_precision
     from retina_fm.models import load_generator, read_config
-    from retina_fm.models.generation import generate_frames, step_in
+    from retina_fm.network.unrolling import generate_frames, step_in
     from retina_fm.vessels.reading import read_vessels
 
     try:

@@ -55,7 +55,7 @@ def score_videos(
     import torch
 
     from retina_fm.metrics import videos as metrics
-    from retina_fm.training.pretraining.data.pair_samples import load_pair, open_pair
+    from retina_fm.training.pairs.opening import load_pair, open_pair
 
     judge = metrics.load_lpips(lpips) if lpips else None
     network = metrics.load_fvd(*fvd) if fvd else None

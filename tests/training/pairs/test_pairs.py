@@ -14,6 +14,8 @@ from scipy import ndimage
 
 from retina_fm.errors import ConfigError, NoPicturesError, PictureError
 from retina_fm.training import draw_retina
+from retina_fm.training.pairs import opening
+from retina_fm.training.pairs.opening import load_pair, warp_frame
 from retina_fm.training.pairs.registration import register_frame, register_sequence
 from retina_fm.training.pairs.table import (
     COLUMNS,
@@ -24,9 +26,8 @@ from retina_fm.training.pairs.table import (
     read_pairs,
     write_pairs,
 )
-from retina_fm.training.pretraining.data import pair_samples
 from retina_fm.training.pretraining.data.checks import check_data
-from retina_fm.training.pretraining.data.pair_samples import PairSamples, augment_pairs, load_pair, warp_frame
+from retina_fm.training.pretraining.data.pair_samples import PairSamples, augment_pairs
 from retina_fm.training.simulator.simulate import laterality, simulate
 
 
@@ -85,8 +86,8 @@ def test_only_the_frames_that_a_step_needs_are_read_once_a_sequence_was_opened(a
     stream = PairSamples(read_pairs(archive), size=96, crop=64, batch=2, seed=1)
     first = stream.batch_at(0)
     read = []
-    original = pair_samples.read_picture
-    monkeypatch.setattr(pair_samples, "read_picture", lambda path: read.append(path) or original(path))
+    original = opening.read_picture
+    monkeypatch.setattr(opening, "read_picture", lambda path: read.append(path) or original(path))
     assert torch.equal(stream.batch_at(0).target, first.target)
     assert 2 * 5 <= len(read) <= 2 * 7  # of each sequence the photo and at most six frames of twelve
 

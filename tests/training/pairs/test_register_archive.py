@@ -15,10 +15,10 @@ from PIL import Image
 
 from retina_fm.cli.main import main
 from retina_fm.errors import ConfigError
+from retina_fm.training.pairs.opening import open_pair
 from retina_fm.training.pairs.register_archive import register_archive
 from retina_fm.training.pairs.registration import Registration
 from retina_fm.training.pairs.table import check_pairs, choose_frames, read_pairs, write_pairs
-from retina_fm.training.pretraining.data.pair_samples import open_pair
 from retina_fm.training.simulator.simulate import simulate
 
 registering = importlib.import_module(register_archive.__module__)

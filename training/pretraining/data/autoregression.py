@@ -7,8 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from retina_fm.models.generation import Step, unroll
 from retina_fm.network.memory import blurred_last
+from retina_fm.network.unrolling import Step, unroll
 from retina_fm.training.pretraining.data.samples import Samples
 from retina_fm.training.pretraining.presets import Curriculum
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from retina_fm.errors import ConfigError, NoPicturesError, RetinaError
 from retina_fm.metrics.videos import FigureNetworks, import_torchmetrics, video_scores
-from retina_fm.models.generation import STEPS_A_VIDEO, generate_frames
 from retina_fm.network import Generator
+from retina_fm.network.unrolling import STEPS_A_VIDEO, generate_frames
 from retina_fm.pictures import Transform, expand
 from retina_fm.training.pretraining.presets import Preset
 from retina_fm.training.pretraining.run_log import logger
@@ -126,8 +126,8 @@ def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
     Raises:
         NoPicturesError: there are none.
     """
+    from retina_fm.training.pairs.opening import load_pair
     from retina_fm.training.pairs.table import read_pairs
-    from retina_fm.training.pretraining.data.pair_samples import load_pair
     from retina_fm.training.pretraining.data.samples import list_eyes
     from retina_fm.training.simulator.eyes.prepared import load_eye
     from retina_fm.training.simulator.rendering.render import render_batch
