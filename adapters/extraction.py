@@ -83,7 +83,7 @@ def identity_of(encoder: RetinalEncoder) -> Identity:
         encoder.weights_sha256,
         encoder.transform.hash,
         encoder.transform.as_dict(),
-        encoder.card.as_dict(),
+        encoder.card.model_dump(),
         encoder.num_features,
     )
 

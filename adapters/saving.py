@@ -54,7 +54,7 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
     if not hasattr(estimator, "encoders_"):
         raise ConfigError("The adapter is not fitted; call fit before save.")
     target = Path(folder)
-    cards = [ModelCard.from_dict(identity.card) for identity in estimator.encoders_]
+    cards = [ModelCard.model_validate(identity.card) for identity in estimator.encoders_]
     arrays, state = _state_of(estimator)
     tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
     data = serialise(tensors)

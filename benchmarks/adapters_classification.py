@@ -151,7 +151,14 @@ def stand_in() -> BackboneEncoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone = create_backbone(network)
-    config = WeightsConfig("retfound-architecture-random", KIND, peer.transform, peer.card, network, seed=0)
+    config = WeightsConfig(
+        name="retfound-architecture-random",
+        kind=KIND,
+        network=network,
+        transform=peer.transform,
+        card=peer.card,
+        seed=0,
+    )
     place = choose_device(None)
     encoder: BackboneEncoder = BackboneEncoder(backbone, config).eval()
     return encoder.to(place, choose_precision("auto", place).dtype)

@@ -112,7 +112,7 @@ def main() -> None:
         ours.learner.generator.compile()
     step = stepper(ours, terms, many, device, bfloat16=True)
     ours_seconds = seconds(step, device, arguments.repeats)
-    warm = dataclasses.replace(preset.weights, adversarial=0.0, feature_matching=0.0, patch_nce=0.0)
+    warm = preset.weights.model_copy(update={"adversarial": 0.0, "feature_matching": 0.0, "patch_nce": 0.0})
     warm_step = stepper(ours, warm, many, device, bfloat16=True)
     warm_seconds = seconds(warm_step, device, arguments.repeats)
     del ours

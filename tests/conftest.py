@@ -45,8 +45,8 @@ def saved_generator(folder: Path, **shape: Any) -> Path:
         name=folder.name,
         kind="fundus2video",
         transform=Transform(size=64),
-        card=ModelCard("Apache-2.0", "none"),
-        network=architecture.as_dict(),
+        card=ModelCard(licence="Apache-2.0", training_data="none"),
+        network=architecture.model_dump(mode="json"),
     )
     tensors = {**generator.state_dict(), **{f"pooling.{key}": value for key, value in pooling.items()}}
     save_folder(folder, config, tensors)

@@ -126,7 +126,6 @@ def _preset(arguments: argparse.Namespace) -> Preset:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    import dataclasses
     import logging
     from pathlib import Path
 
@@ -149,7 +148,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
         before = run_preset(Path(arguments.out)) if arguments.resume else None
         batch = before.batch if before is not None else largest_batch(preset, device, arguments.precision)
-        preset = dataclasses.replace(preset, batch=batch)
+        preset = preset.model_copy(update={"batch": batch})
         logger.info("batch auto: %d samples", batch)
     perceptual = start_from = origin = None
     if arguments.perceptual:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
 
-from retina_fm.errors import ConfigError
+from retina_fm.configuration import Configuration
 
 RESEARCH_USE = "Research use. Not a medical device; not for decisions about patients."
 _OPEN = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0")
 
 
-@dataclass(frozen=True)
-class ModelCard:
+class ModelCard(Configuration):
     """Licence, origin and purpose of a model; part of a weights folder's ``config.json``.
 
     Attributes:
@@ -22,6 +20,8 @@ class ModelCard:
         pooling: the one named way in which maps or tokens become an embedding.
         citation: paper or repository to cite.
     """
+
+    section: ClassVar[str] = "card"
 
     licence: str
     training_data: str
@@ -33,20 +33,3 @@ class ModelCard:
     def restricted(self) -> bool:
         """Whether the licence asks for more than attribution (no commercial use, for example)."""
         return self.licence not in _OPEN
-
-    def as_dict(self) -> dict[str, str]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, str]) -> ModelCard:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            ConfigError: licence or training data are missing.
-        """
-        known = {field.name for field in fields(cls)}
-        for needed in ("licence", "training_data"):
-            if not isinstance(values.get(needed), str):
-                raise ConfigError(f"The card lacks {needed!r}; every model says where it comes from.")
-        return cls(**{key: str(value) for key, value in values.items() if key in known})

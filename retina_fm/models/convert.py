@@ -164,7 +164,7 @@ def _convert_generator(
             training_data="unknown: a converted checkpoint",
             pooling="quantiles before normalisation, random projection (not fitted)",
         ),
-        network=architecture.as_dict(),
+        network=architecture.model_dump(mode="json"),
         provenance={**provenance, "matched_tensors": len(expected)},
     )
     return save_folder(out, config, state)
@@ -192,12 +192,14 @@ def infer_architecture(state: Mapping[str, Tensor], encoder_blocks: int) -> Arch
     up = state.get(f"model.{TRUNK_LAYERS + len(found)}.weight")
     # A transposed convolution keeps (in, out, 3, 3), a plain one (out, in, 3, 3); here out = in / 2.
     transposed = up is None or up.shape[0] > up.shape[1]
-    return Architecture(
-        width=int(stem.shape[0]),
-        in_channels=int(stem.shape[1]),
-        encoder_blocks=encoder_blocks,
-        decoder_blocks=len(found) - encoder_blocks,
-        upsample="transposed" if transposed else "resize",
-        attention="attention.weight" in state,
-        lesions=(),
+    return Architecture.model_validate(
+        {
+            "width": int(stem.shape[0]),
+            "in_channels": int(stem.shape[1]),
+            "encoder_blocks": encoder_blocks,
+            "decoder_blocks": len(found) - encoder_blocks,
+            "upsample": "transposed" if transposed else "resize",
+            "attention": "attention.weight" in state,
+            "lesions": (),
+        }
     )

@@ -5,51 +5,74 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, model_serializer
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from retina_fm._io.files import canonical_json, write_bytes, write_json
+from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.card import ModelCard
 from retina_fm.pictures import Transform
 
 CONFIG = "config.json"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 SHARD_BYTES = 16_000_000
 
 
-@dataclass(frozen=True)
-class WeightsConfig:
-    """Everything that a weights folder says about itself.
+def _digest(text: str) -> str:
+    if len(text) != 64:
+        raise ValueError("64 hex digits are needed.")
+    return text
+
+
+def _plain_name(name: str) -> str:
+    if Path(name).name != name or not name.endswith(".safetensors"):
+        raise ValueError("the plain name of a safetensors file is needed.")
+    return name
+
+
+_Digest = Annotated[str, AfterValidator(_digest)]
+_PlainName = Annotated[str, AfterValidator(_plain_name)]
+_PhotoToView = Annotated[
+    InstanceOf[Transform],
+    BeforeValidator(lambda said: Transform.from_dict(said) if isinstance(said, Mapping) else said),
+    PlainSerializer(Transform.as_dict),
+]
+
+
+class WeightsConfig(Configuration):
+    """Everything that a weights folder says about itself; ``config.json`` is its plain form.
 
     Attributes:
+        format: of the file.
         name: of the model.
         kind: which code builds it: ``fundus2video`` or ``timm``.
+        network: arguments of the network, by kind.
         transform: how a photo becomes its view.
         card: licence, training data, intended use, pooling.
-        network: arguments of the network, by kind.
         files: SHA-256 of every safetensors file, by name.
         seed: where the rest of the weights comes from this seed instead of a file.
         provenance: how the weights came about; free of meaning to the loader.
         whitening: SHA-256 of ``whitening.safetensors`` (see ``retina_fm.models.whitening``), or None.
     """
 
+    format: Literal[1] = FORMAT
     name: str
     kind: str
-    transform: Transform
-    card: ModelCard
     network: Mapping[str, Any]
-    files: Mapping[str, str] = field(default_factory=dict)
-    seed: int | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    whitening: str | None = None
+    transform: _PhotoToView
+    card: ModelCard
+    files: Mapping[_PlainName, _Digest] = Field(default_factory=dict)
+    seed: Annotated[int, Field(ge=0)] | None = None
+    provenance: Mapping[str, Any] = Field(default_factory=dict)
+    whitening: _Digest | None = None
 
     @property
     def sha256(self) -> str:
@@ -62,24 +85,11 @@ class WeightsConfig:
         }
         return hashlib.sha256(canonical_json(identity)).hexdigest()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values: dict[str, Any] = {
-            "format": FORMAT,
-            "name": self.name,
-            "kind": self.kind,
-            "network": dict(self.network),
-            "transform": self.transform.as_dict(),
-            "card": self.card.as_dict(),
-            "files": dict(self.files),
-        }
-        if self.seed is not None:
-            values["seed"] = self.seed
-        if self.provenance:
-            values["provenance"] = dict(self.provenance)
-        if self.whitening:
-            values["whitening"] = self.whitening
-        return values
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, plain: Any) -> dict[str, Any]:
+        optional = ("seed", "provenance", "whitening")
+        values = plain(self)
+        return {k: v for k, v in values.items() if k not in optional or v not in (None, {})}
 
 
 def read_config(folder: Path) -> WeightsConfig:
@@ -104,36 +114,10 @@ def read_config(folder: Path) -> WeightsConfig:
             f"{path} has format {values.get('format')!r}, this release reads {FORMAT}; "
             "upgrade retina_fm or export the weights again."
         )
-    expected = {"name": str, "kind": str, "network": dict, "transform": dict, "card": dict, "files": dict}
-    for key, kind in expected.items():
-        if not isinstance(values.get(key), kind):
-            raise ConfigError(f"{path}: {key!r} is {values.get(key)!r}; a {kind.__name__} is needed.")
-    seed = values.get("seed")
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
-        raise ConfigError(f"{path}: 'seed' is {seed!r}; a whole number is needed.")
-    whitening = values.get("whitening")
-    if whitening is not None and (not isinstance(whitening, str) or len(whitening) != 64):
-        raise ConfigError(f"{path}: 'whitening' is {whitening!r}; 64 hex digits are needed.")
-    for name, digest in values["files"].items():
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ConfigError(f"{path}: {name!r} is not the plain name of a safetensors file.")
-        if not isinstance(digest, str) or len(digest) != 64:
-            raise ConfigError(f"{path}: the SHA-256 of {name!r} is {digest!r}; 64 hex digits are needed.")
     try:
-        transform, card = Transform.from_dict(values["transform"]), ModelCard.from_dict(values["card"])
+        return WeightsConfig.model_validate(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return WeightsConfig(
-        name=values["name"],
-        kind=values["kind"],
-        transform=transform,
-        card=card,
-        network=values["network"],
-        files=values["files"],
-        seed=seed,
-        provenance=values.get("provenance", {}),
-        whitening=whitening,
-    )
 
 
 def read_tensors(folder: Path, config: WeightsConfig) -> dict[str, Tensor]:
@@ -183,8 +167,8 @@ def save_folder(folder: Path, config: WeightsConfig, tensors: Mapping[str, Tenso
         data = serialise({key: value.detach().cpu().contiguous() for key, value in shard.items()})
         files[name] = hashlib.sha256(data).hexdigest()
         write_bytes(folder / name, data)
-    written = WeightsConfig(**{**config.__dict__, "files": files})
-    write_json(folder / CONFIG, written.as_dict())
+    written = config.model_copy(update={"files": files})
+    write_json(folder / CONFIG, written.model_dump(mode="json"))
     return written
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ class Fundus2VideoEncoder(Encoder):
     whitening: Whitening | None = None
 
     def __init__(self, config: WeightsConfig) -> None:
-        super().__init__(Architecture.from_dict(dict(config.network)))
+        super().__init__(Architecture.model_validate(config.network))
         self.name: str = config.name
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
@@ -71,13 +70,13 @@ def build_generator(folder: Path, config: WeightsConfig) -> Generator:
             f"{config.name} is a random encoder without a generator; "
             "load trained weights to generate angiograms."
         )
-    architecture = Architecture.from_dict(dict(config.network))
+    architecture = Architecture.model_validate(config.network)
     tensors = {
         key: value for key, value in read_tensors(folder, config).items() if not key.startswith("pooling.")
     }
     check_tensors(tensors, _generator_keys(architecture), str(folder))
     # the lesion decoder is the encoder's business: a generator has one anyway
-    generator = Generator(dataclasses.replace(architecture, lesion_decoder=False))
+    generator = Generator(architecture.model_copy(update={"lesion_decoder": False}))
     generator.load_state_dict(tensors, strict=True)
     return generator.eval()
 

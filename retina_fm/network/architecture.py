@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from retina_fm.errors import ConfigError
+from pydantic import Field, model_validator
+
+from retina_fm.configuration import Configuration
 
 LESIONS = ("microaneurysm", "haemorrhage", "hard_exudate", "cotton_wool_spot", "drusen", "scar")
 """Lesion types in the order of the channels of every lesion map."""
@@ -19,8 +20,11 @@ FRAMES = 3
 """Consecutive frames that one pass of the generator predicts."""
 
 
-@dataclass(frozen=True)
-class Architecture:
+_AtLeast0 = Annotated[int, Field(ge=0)]
+_AtLeast1 = Annotated[int, Field(ge=1)]
+
+
+class Architecture(Configuration):
     """Shape of generator and encoder; every field is part of a weights folder's ``config.json``.
 
     Attributes:
@@ -49,50 +53,38 @@ class Architecture:
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
 
-    width: int = 64
-    in_channels: int = 6
-    encoder_blocks: int = 3
-    decoder_blocks: int = 0
+    section: ClassVar[str] = "architecture"
+
+    width: _AtLeast1 = 64
+    in_channels: Literal[3, 6] = 6
+    encoder_blocks: _AtLeast1 = 3
+    decoder_blocks: _AtLeast0 = 0
     upsample: Literal["resize", "transposed"] = "resize"
     attention: bool = True
     skips: bool = False
-    memory: int = 0
-    lesions: tuple[str, ...] = LESIONS
-    decoder_width: int = 0
+    memory: _AtLeast0 = 0
+    lesions: Annotated[tuple[str, ...], Field(strict=False)] = LESIONS
+    decoder_width: _AtLeast0 = 0
     coarse_maps: bool = False
     vessels: bool = False
-    anatomy: tuple[str, ...] = ()
+    anatomy: Annotated[tuple[str, ...], Field(strict=False)] = ()
     lesion_decoder: bool = False
-    embedding: int = 512
-    spacing: int = 8
+    embedding: _AtLeast1 = 512
+    spacing: _AtLeast1 = 8
 
-    def __post_init__(self) -> None:
-        for name, lowest in (
-            ("width", 1),
-            ("encoder_blocks", 1),
-            ("decoder_blocks", 0),
-            ("memory", 0),
-            ("decoder_width", 0),
-            ("embedding", 1),
-            ("spacing", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                raise ConfigError(f"architecture.{name} is {value!r}; it must be a whole number >= {lowest}.")
-        if self.in_channels not in (3, 6):
-            raise ConfigError(f"architecture.in_channels is {self.in_channels!r}; it must be 3 or 6.")
+    @model_validator(mode="after")
+    def _refuse_maps_of_nothing(self) -> Architecture:
         if self.lesion_decoder and not self.lesions:
-            raise ConfigError("architecture.lesion_decoder is on, but there are no lesion types to decode.")
+            raise ValueError("architecture.lesion_decoder is on, but there are no lesion types to decode.")
         if self.coarse_maps and not self.dense_maps:
-            raise ConfigError(
+            raise ValueError(
                 "architecture.coarse_maps is on, but there are neither lesion types nor vessels."
             )
         if self.anatomy != tuple(part for part in ANATOMY if part in self.anatomy):
-            raise ConfigError(
+            raise ValueError(
                 f"architecture.anatomy is {self.anatomy!r}; give parts of {ANATOMY}, in that order."
             )
-        if self.upsample not in ("resize", "transposed"):
-            raise ConfigError(f"architecture.upsample is {self.upsample!r}; use 'resize' or 'transposed'.")
+        return self
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -114,23 +106,3 @@ class Architecture:
     def outputs(self) -> int:
         """Channels of the generator's last convolution: frames and all other maps."""
         return FRAMES + self.dense_maps
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "lesions": list(self.lesions), "anatomy": list(self.anatomy)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Architecture:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            ConfigError: a field is unknown or out of range.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ConfigError(f"architecture has unknown fields {unknown}; a newer retina_fm may know them.")
-        named = {
-            "lesions": tuple(values.get("lesions", LESIONS)),
-            "anatomy": tuple(values.get("anatomy", ())),
-        }
-        return cls(**{**values, **named})

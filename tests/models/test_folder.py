@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def trained(tmp_path: Path) -> Path:
         kind="fundus2video",
         transform=Transform(size=64),
         card=ModelCard(licence="Apache-2.0", training_data="drawn retinas"),
-        network=SMALL.as_dict(),
+        network=SMALL.model_dump(mode="json"),
     )
     save_folder(tmp_path / "small", config, tensors)
     return tmp_path / "small"
@@ -117,12 +116,17 @@ BROKEN = {
     "config a list": (lambda f: (f / "config.json").write_text("[]"), ConfigError, "not an object"),
     "newer format": (lambda f: change_config(f, format=99), ConfigError, "format 99"),
     "no licence": (lambda f: change_config(f, card={}), ConfigError, "licence"),
+    "unknown field": (lambda f: change_config(f, licence="MIT"), ConfigError, "unknown fields .'licence'"),
     "unknown kind": (lambda f: change_config(f, kind="vit"), ConfigError, "kind 'vit'"),
     "unknown transform": (lambda f: change_config(f, transform={"resize": 3}), ConfigError, "unknown fields"),
     "transform of size 3": (lambda f: change_config(f, transform={"size": 3}), ConfigError, "transform.size"),
     "other width": (lambda f: change_config(f, network={"width": 8}), WeightsError, "tensors match"),
     "unknown network": (lambda f: change_config(f, network={"depth": 8}), ConfigError, "unknown fields"),
-    "negative seed": (lambda f: change_config(f, seed=-1), ConfigError, "'seed'"),
+    "negative seed": (
+        lambda f: change_config(f, seed=-1),
+        ConfigError,
+        "seed is -1; it must be",
+    ),
 }
 
 
@@ -230,10 +234,10 @@ def test_a_lost_part_of_a_tensor_is_noticed(
     first = next(name for name in written.files if any(":0" in key for key in load_file(tmp_path / name)))
     fewer = {name: digest for name, digest in written.files.items() if name != first}
     with pytest.raises(WeightsError, match="parts of tensor"):
-        read_tensors(tmp_path, dataclasses.replace(written, files=fewer))
+        read_tensors(tmp_path, written.model_copy(update={"files": fewer}))
 
 
 def test_the_hash_tells_networks_apart_and_ignores_the_name(trained: Path) -> None:
     config = read_config(trained)
-    assert WeightsConfig(**{**config.__dict__, "name": "other"}).sha256 == config.sha256
-    assert WeightsConfig(**{**config.__dict__, "seed": 1}).sha256 != config.sha256
+    assert config.model_copy(update={"name": "other"}).sha256 == config.sha256
+    assert config.model_copy(update={"seed": 1}).sha256 != config.sha256

@@ -29,7 +29,7 @@ def weights(tmp_path_factory):
         kind=KIND,
         transform=Transform(size=64),
         card=ModelCard(licence="Apache-2.0", training_data="none"),
-        network=architecture.as_dict(),
+        network=architecture.model_dump(mode="json"),
     )
     folder = tmp_path_factory.mktemp("weights") / "small"
     save_folder(folder, config, {**Generator(architecture).state_dict(), **pooling})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from retina_fm.network.pooling import LESION_STATISTICS, lesion_statistics
 from retina_fm.pictures import Transform
 
 PLAIN = Architecture(width=4, encoder_blocks=1, decoder_blocks=1, skips=True, memory=4, embedding=16)
-DECODING = dataclasses.replace(PLAIN, lesion_decoder=True)
+DECODING = PLAIN.model_copy(update={"lesion_decoder": True})
 
 
 @pytest.fixture
@@ -83,8 +82,8 @@ def test_a_folder_gives_both_back_and_the_pooling_must_fit(generator: Generator,
         name="decoding",
         kind="fundus2video",
         transform=Transform(size=64),
-        card=ModelCard("Apache-2.0", "none"),
-        network=DECODING.as_dict(),
+        card=ModelCard(licence="Apache-2.0", training_data="none"),
+        network=DECODING.model_dump(mode="json"),
     )
     save_folder(tmp_path / "decoding", config, tensors)
     loaded = retina_fm.load(str(tmp_path / "decoding"))
@@ -119,9 +118,9 @@ def test_the_decoder_trains_with_the_encoder() -> None:
 @torch.no_grad()
 def test_an_embedding_needs_the_maps_at_stride_2_alone() -> None:
     torch.manual_seed(3)
-    shape = dataclasses.replace(PLAIN, decoder_width=2, coarse_maps=True, vessels=True)
+    shape = PLAIN.model_copy(update={"decoder_width": 2, "coarse_maps": True, "vessels": True})
     generator = Generator(shape).eval()
-    encoder = encoder_of(generator, dataclasses.replace(shape, lesion_decoder=True)).eval()
+    encoder = encoder_of(generator, shape.model_copy(update={"lesion_decoder": True})).eval()
     assert encoder.lesion_decoder is not None
     encoder.pooling.projection.normal_()
     made, features = generator(view()), encoder(view())
@@ -151,9 +150,10 @@ def test_maps_at_stride_2_need_something_to_map() -> None:
 @torch.no_grad()
 def test_anatomy_is_mapped_beside_vessels_and_lesions() -> None:
     torch.manual_seed(3)
-    shape = dataclasses.replace(PLAIN, vessels=True, coarse_maps=True, anatomy=("artery", "vein", "fovea"))
+    parts = ("artery", "vein", "fovea")
+    shape = PLAIN.model_copy(update={"vessels": True, "coarse_maps": True, "anatomy": parts})
     generator = Generator(shape).eval()
-    encoder = encoder_of(generator, dataclasses.replace(shape, lesion_decoder=True)).eval()
+    encoder = encoder_of(generator, shape.model_copy(update={"lesion_decoder": True})).eval()
     made, maps = generator(view()), encoder.maps(view())
     assert [m.shape[1:] for m in made.anatomy] == [(3, 64, 64), (3, 32, 32)]
     torch.testing.assert_close(encoder.anatomy(maps), made.anatomy[0].sigmoid(), atol=1e-5, rtol=0)

@@ -184,7 +184,7 @@ def run_preset(run: Path) -> Preset | None:
 
 def preset_now(about: Mapping[str, Any]) -> Preset:
     """The preset of a run file with the changes that were made when the run was continued."""
-    preset = Preset.from_dict(about["preset"])
+    preset = Preset.model_validate(about["preset"])
     for change in about.get("changes", []):
         preset = with_settings(preset, change["settings"])
     return preset

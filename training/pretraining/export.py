@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -75,12 +74,14 @@ def export(
     training_data = training_data or names_of(about["data"])
     table = sources_table(about["data"]) if sources else None
     checkpoint = checkpoints.load_checkpoint(found[-1])
-    preset = Preset.from_dict(about["preset"])
+    preset = Preset.model_validate(about["preset"])
     source = checkpoint.tensors["average" if averaged and "average" in checkpoint.tensors else "generator"]
     rounded = {key: value.to(torch.bfloat16) for key, value in source.items()}
     generator = Generator(preset.architecture)
     generator.load_state_dict({key: value.float() for key, value in rounded.items()})
-    architecture = dataclasses.replace(preset.architecture, lesion_decoder=bool(preset.architecture.lesions))
+    architecture = preset.architecture.model_copy(
+        update={"lesion_decoder": bool(preset.architecture.lesions)}
+    )
     encoder = encoder_of(generator, architecture).eval()
     views = list(training_views(places, preset.size, photos))
     embeddings = fit_pooling(encoder, views)
@@ -94,7 +95,7 @@ def export(
             training_data=training_data,
             citation=citation,
         ),
-        network=architecture.as_dict(),
+        network=architecture.model_dump(mode="json"),
         provenance={
             "preset": preset.name,
             "steps": checkpoint.state["step"],

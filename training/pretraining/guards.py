@@ -80,11 +80,11 @@ def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -
         OutputError: they differ; the message names the fields.
     """
     changed = []
-    preset = Preset.from_dict(now["preset"])
+    preset = Preset.model_validate(now["preset"])
     then = with_settings(
-        Preset.from_dict(before["preset"]), {name: setting(preset, name) for name in CHANGEABLE}
-    ).as_dict()
-    for name, value in preset.as_dict().items():
+        Preset.model_validate(before["preset"]), {name: setting(preset, name) for name in CHANGEABLE}
+    ).model_dump()
+    for name, value in preset.model_dump().items():
         if then[name] != value:
             changed.append(f"{name}: {then[name]} then, {value} now")
     if before["seed"] != now["seed"]:

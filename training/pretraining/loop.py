@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from retina_fm.training.pretraining.losses.discriminators import Discriminators
 from retina_fm.training.pretraining.losses.learner import total_loss, wanted_frames
 from retina_fm.training.pretraining.losses.perceptual import PerceptualFeatures
 from retina_fm.training.pretraining.optimisation import clip_gradient, rate_factor, set_rate, update_average
-from retina_fm.training.pretraining.presets import LossWeights, Preset
+from retina_fm.training.pretraining.presets import ADVERSARIAL, LossWeights, Preset
 from retina_fm.training.pretraining.processes import make_accelerator
 from retina_fm.training.pretraining.run_log import RunLog, progress_line
 from retina_fm.training.pretraining.run_settings import Limits, Machine, PretrainReport
@@ -154,7 +153,7 @@ class _Run:
             raise OutputError(
                 f"{self.out} holds a run already. Continue it with --resume, or choose another --out."
             )
-        identity = {"preset": self.preset.as_dict(), "seed": self.seed}
+        identity = {"preset": self.preset.model_dump(mode="json"), "seed": self.seed}
         if found:
             refuse_another_run(checkpoints.read_run_file(self.out), identity, self.out)
         elif self.accelerator.is_main_process:
@@ -269,7 +268,7 @@ class _Run:
         """Weights of the loss terms at this step: adversarial ones wait for the warm start."""
         weights = self.preset.weights
         if self._progress(self.step) < self.preset.curriculum.adversarial_from:
-            weights = dataclasses.replace(weights, adversarial=0.0, feature_matching=0.0, patch_nce=0.0)
+            weights = weights.model_copy(update=dict.fromkeys(ADVERSARIAL, 0.0))
         return weights
 
     def _autocast(self) -> Any:

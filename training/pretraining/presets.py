@@ -1,20 +1,22 @@
-"""Everything that fixes a pretraining run, as frozen dataclasses with names."""
+"""Everything that fixes a pretraining run, with names."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field, field_validator, model_validator
+
+from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.network import Architecture
 
+_STRIDE = 16  # of the coarsest maps, which the decoder doubles back to the window's size
+ADVERSARIAL = ("adversarial", "feature_matching", "patch_nce")  # they wait for ``adversarial_from``
+_AtLeast1 = Annotated[int, Field(ge=1)]
 
-@dataclass(frozen=True)
-class LossWeights:
+
+class LossWeights(Configuration):
     """Weight of each term; 0 switches it off and saves its cost.
 
     The paper's are ``patch_nce`` 1, ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's
@@ -36,6 +38,8 @@ class LossWeights:
         lesion_load: regression of how much of each lesion type was painted, from the statistics (ours).
     """
 
+    section: ClassVar[str] = "weights"
+
     reconstruction: float = 0.0
     correlation: float = 0.0
     lesions: float = 0.0
@@ -51,8 +55,7 @@ class LossWeights:
     lesion_load: float = 0.0
 
 
-@dataclass(frozen=True)
-class Optimiser:
+class Optimiser(Configuration):
     """How weights are changed.
 
     Attributes:
@@ -67,10 +70,12 @@ class Optimiser:
         average: decay of the moving average of the weights; 0 keeps none.
     """
 
+    section: ClassVar[str] = "optimiser"
+
     kind: Literal["adamw", "adam"] = "adamw"
     rate: float = 1e-3
     discriminator_rate: float = 2e-4
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 0.98)
     weight_decay: float = 1e-4
     warm_up: int = 50
     schedule: Literal["cosine", "decay"] = "cosine"
@@ -78,8 +83,7 @@ class Optimiser:
     average: float = 0.998
 
 
-@dataclass(frozen=True)
-class Curriculum:
+class Curriculum(Configuration):
     """What changes during a run; every share is of the schedule's length.
 
     Attributes:
@@ -97,6 +101,8 @@ class Curriculum:
         crops: sides of the windows that take turns, in pixels; None is the whole view.
     """
 
+    section: ClassVar[str] = "curriculum"
+
     adversarial_from: float = 0.0
     lesions_from: float = 0.0
     painting: float = 0.5
@@ -105,11 +111,20 @@ class Curriculum:
     own_frames: float = 0.25
     own_frames_from: float = 0.3
     roll_out: int = 9
-    crops: tuple[int | None, ...] = (256,)
+    crops: Annotated[tuple[int | None, ...], Field(strict=False)] = (256,)
+
+    @field_validator("crops")
+    @classmethod
+    def _refuse_uneven(cls, crops: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        if not crops or any(crop is not None and (crop < _STRIDE or crop % _STRIDE) for crop in crops):
+            raise ConfigError(
+                f"curriculum.crops (--crop) is {list(crops)}; give sides that are multiples of {_STRIDE}, "
+                "such as 256, or 0 to --crop for the whole view."
+            )
+        return crops
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(Configuration):
     """A named way to pretrain.
 
     Attributes:
@@ -132,17 +147,17 @@ class Preset:
 
     name: str
     about: str = ""
-    architecture: Architecture = field(default_factory=Architecture)
-    weights: LossWeights = field(default_factory=LossWeights)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    curriculum: Curriculum = field(default_factory=Curriculum)
-    batch: int = 6
-    accumulation: int = 1
-    steps: int = 20_000
+    architecture: Architecture = Architecture()
+    weights: LossWeights = LossWeights()
+    optimiser: Optimiser = Optimiser()
+    curriculum: Curriculum = Curriculum()
+    batch: _AtLeast1 = 6
+    accumulation: _AtLeast1 = 1
+    steps: _AtLeast1 = 20_000
     initialisation: Literal["kaiming", "normal"] = "kaiming"
     discriminator_width: int = 64
     knowledge: bool = True
-    video_steps: tuple[int, ...] | None = None
+    video_steps: Annotated[tuple[int, ...], Field(strict=False)] | None = None
     single_frame: bool = False
     size: int = 512
 
@@ -151,32 +166,29 @@ class Preset:
         """Whether the run has discriminators."""
         return self.weights.adversarial > 0 or self.weights.feature_matching > 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "architecture": self.architecture.as_dict()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preset:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            ConfigError: a field is unknown or missing.
-        """
-        try:
-            given = dict(values)
-            given["architecture"] = Architecture.from_dict(dict(given["architecture"]))
-            given["weights"] = LossWeights(**given["weights"])
-            given["optimiser"] = Optimiser(
-                **{**given["optimiser"], "betas": tuple(given["optimiser"]["betas"])}
+    @model_validator(mode="after")
+    def _refuse_untrainable(self) -> Preset:
+        used = {name for name, weight in self.weights if weight > 0}
+        if not used:
+            raise ValueError(
+                "All weights are 0 and nothing is learned. Set one: --set weights.reconstruction=5."
             )
-            given["curriculum"] = Curriculum(
-                **{**given["curriculum"], "crops": tuple(given["curriculum"]["crops"])}
+        if (self.weights.vessels > 0) != self.architecture.vessels:
+            raise ValueError(
+                f"architecture.vessels is {self.architecture.vessels} and weights.vessels "
+                f"{self.weights.vessels}: a vessel map that is not trained would be read. Set both."
             )
-            if given.get("video_steps") is not None:
-                given["video_steps"] = tuple(given["video_steps"])
-            return cls(**given)
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"The preset cannot be read ({error}); another release wrote it.") from None
+        if (self.weights.anatomy > 0) != bool(self.architecture.anatomy):
+            raise ValueError(
+                f"architecture.anatomy is {self.architecture.anatomy} and weights.anatomy "
+                f"{self.weights.anatomy}: maps that are not trained would be read. Set both."
+            )
+        if used <= {*ADVERSARIAL} and self.curriculum.adversarial_from > 0:
+            raise ValueError(
+                f"Until curriculum.adversarial_from={self.curriculum.adversarial_from} all weights are 0. "
+                "Set it to 0, or give the warm start a term: --set weights.reconstruction=5."
+            )
+        return self
 
 
 _PAPER = LossWeights(patch_nce=1.0, attention=4.0, adversarial=2.0, feature_matching=10.0)
@@ -213,8 +225,8 @@ PRESETS: Mapping[str, Preset] = {
             name="tiny",
             about="seconds on a CPU: for tests and rehearsals",
             architecture=Architecture(width=8, encoder_blocks=1, embedding=32, skips=True),
-            weights=dataclasses.replace(
-                _OURS, adversarial=0.5, feature_matching=1.0, patch_nce=0.2, attention=1.0
+            weights=_OURS.model_copy(
+                update={"adversarial": 0.5, "feature_matching": 1.0, "patch_nce": 0.2, "attention": 1.0}
             ),
             optimiser=Optimiser(rate=3e-3, warm_up=10, average=0.98),
             curriculum=Curriculum(adversarial_from=0.75, lesions_from=0.25, crops=(64,)),
@@ -227,16 +239,16 @@ PRESETS: Mapping[str, Preset] = {
             name="fundus2video",
             about="the paper's width: reconstruction and lesion maps, then the paper's adversarial terms",
             architecture=_LIGHT,
-            weights=dataclasses.replace(
-                _OURS, adversarial=0.2, feature_matching=1.0, patch_nce=0.1, attention=1.0
+            weights=_OURS.model_copy(
+                update={"adversarial": 0.2, "feature_matching": 1.0, "patch_nce": 0.1, "attention": 1.0}
             ),
-            curriculum=dataclasses.replace(_TOLD, adversarial_from=0.85),
+            curriculum=_TOLD.model_copy(update={"adversarial_from": 0.85}),
             video_steps=_MORE_FIRST_STEPS,
         ),
         Preset(
             name="fundus2video-half",
             about="half the width, no adversary: the released size, for laptops",
-            architecture=dataclasses.replace(_LIGHT, width=32),
+            architecture=_LIGHT.model_copy(update={"width": 32}),
             weights=_OURS,
             optimiser=Optimiser(rate=1.5e-3),
             curriculum=_TOLD,
@@ -286,10 +298,6 @@ def preset_named(name: str) -> Preset:
 CHANGEABLE = ("optimiser.rate", "optimiser.discriminator_rate", "batch", "accumulation")
 """What may differ when a run is continued; batch and accumulation only where a step has as many samples."""
 
-_ADVERSARIAL = ("adversarial", "feature_matching", "patch_nce")  # they wait for ``adversarial_from``
-_COUNTS = ("batch", "accumulation", "steps")
-_STRIDE = 16  # of the coarsest maps, which the decoder doubles back to the window's size
-
 
 def setting(preset: Preset, path: str) -> Any:
     """The value of a field; dots reach into the preset's parts."""
@@ -305,107 +313,25 @@ def with_settings(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     Raises:
         ConfigError: there is no such field, it cannot have that value, or the whole cannot be trained.
     """
-    changed = preset
+    values = preset.model_dump()
     for path, value in settings.items():
-        part, _, name = path.rpartition(".")
-        owner: Any = getattr(changed, part, None) if part else changed
-        fields = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
-        if name not in {f.name for f in fields}:
-            raise ConfigError(f"The preset has no setting {path!r}. {nearest(path, _paths(preset))}")
-        fitted = _fitted(path, value, get_type_hints(type(owner))[name])
-        new = dataclasses.replace(owner, **{name: fitted})
-        parts: dict[str, Any] = {part: new}
-        changed = dataclasses.replace(changed, **parts) if part else new
-    _refuse_untrainable(changed)
-    return changed
-
-
-def _fitted(path: str, value: Any, wanted: Any) -> Any:
-    """The value in the type of its field: JSON and command lines know lists and whole numbers alone."""
-    try:
-        return _converted(value, wanted)
-    except TypeError:
-        if dataclasses.is_dataclass(wanted):
-            parts = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(wanted))
-            raise ConfigError(f"{path} is {value!r}, but it has parts. Set one of them: {parts}.") from None
-        raise ConfigError(f"{path} is {value!r}; it must be {_spoken(wanted)}.") from None
-
-
-def _converted(value: Any, wanted: Any) -> Any:
-    """Raises TypeError where the value is of no such type."""
-    origin, parts = get_origin(wanted), get_args(wanted)
-    if origin in (Union, UnionType):
+        *parts, name = path.split(".")
+        owner: Any = values
         for part in parts:
-            if _fits(value, part):
-                return _converted(value, part)
-    elif origin is Literal and value in parts:
-        return value
-    elif origin is tuple and isinstance(value, list | tuple):
-        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-        if len(kinds) == len(value):
-            return tuple(_converted(v, kind) for v, kind in zip(value, kinds, strict=True))
-    elif wanted is float:
-        if type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-    elif isinstance(wanted, type) and origin is None and type(value) is wanted:  # True is no whole number
-        return value
-    raise TypeError
+            owner = owner.get(part) if isinstance(owner, dict) else None
+        if not isinstance(owner, dict) or name not in owner:
+            raise ConfigError(f"The preset has no setting {path!r}. {nearest(path, _paths(values))}")
+        if isinstance(owner[name], dict):
+            inner = ", ".join(f"{path}.{part}" for part in owner[name])
+            raise ConfigError(f"{path} is {value!r}, but it has parts. Set one of them: {inner}.")
+        owner[name] = value
+    return Preset.model_validate(values)
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    try:
-        _converted(value, wanted)
-    except TypeError:
-        return False
-    return True
-
-
-def _spoken(wanted: Any) -> str:
-    origin, parts = get_origin(wanted), get_args(wanted)
-    if origin is Literal:
-        return " or ".join(repr(part) for part in parts)
-    if origin in (Union, UnionType):
-        return " or ".join(map(_spoken, parts))
-    if origin is tuple:
-        many = parts[-1] is Ellipsis
-        return f"a list, each {_spoken(parts[0])}" if many else f"a list of {len(parts)} numbers"
-    names = {float: "a number", int: "a whole number", bool: "True or False", str: "a word"}
-    return names.get(wanted, "None")
-
-
-def _refuse_untrainable(preset: Preset) -> None:
-    for name in _COUNTS:
-        if getattr(preset, name) < 1:
-            raise ConfigError(f"{name} is {getattr(preset, name)}; it must be 1 or more.")
-    crops = preset.curriculum.crops
-    if not crops or any(crop is not None and (crop < _STRIDE or crop % _STRIDE) for crop in crops):
-        raise ConfigError(
-            f"curriculum.crops (--crop) is {list(crops)}; give sides that are multiples of {_STRIDE}, such "
-            "as 256, or 0 to --crop for the whole view."
-        )
-    used = {name for name, weight in asdict(preset.weights).items() if weight > 0}
-    if not used:
-        raise ConfigError(
-            "All weights are 0 and nothing is learned. Set one: --set weights.reconstruction=5."
-        )
-    if (preset.weights.vessels > 0) != preset.architecture.vessels:
-        raise ConfigError(
-            f"architecture.vessels is {preset.architecture.vessels} and weights.vessels "
-            f"{preset.weights.vessels}: a vessel map that is not trained would be read. Set both."
-        )
-    if (preset.weights.anatomy > 0) != bool(preset.architecture.anatomy):
-        raise ConfigError(
-            f"architecture.anatomy is {preset.architecture.anatomy} and weights.anatomy "
-            f"{preset.weights.anatomy}: maps that are not trained would be read. Set both."
-        )
-    if used <= {*_ADVERSARIAL} and preset.curriculum.adversarial_from > 0:
-        raise ConfigError(
-            f"Until curriculum.adversarial_from={preset.curriculum.adversarial_from} all weights are 0. Set "
-            "it to 0, or give the warm start a term: --set weights.reconstruction=5."
-        )
-
-
-def _paths(preset: Preset) -> list[str]:
-    own = [f.name for f in dataclasses.fields(preset)]
-    parts = ("architecture", "weights", "optimiser", "curriculum")
-    return own + [f"{part}.{f.name}" for part in parts for f in dataclasses.fields(getattr(preset, part))]
+def _paths(values: Mapping[str, Any], before: str = "") -> list[str]:
+    paths = []
+    for name, value in values.items():
+        paths.append(before + name)
+        if isinstance(value, dict):
+            paths += _paths(value, f"{before}{name}.")
+    return paths

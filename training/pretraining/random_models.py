@@ -53,7 +53,7 @@ def write_random_model(folder: Path, name: str, patients: int = PATIENTS) -> Wei
         kind=KIND,
         transform=transform,
         card=_CARD,
-        network=architecture.as_dict(),
+        network=architecture.model_dump(mode="json"),
         seed=SEED,
         provenance={"pooling_fitted_on": f"{2 * patients} drawn retinas"},
     )

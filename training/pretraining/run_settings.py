@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
-from retina_fm.errors import ConfigError
+from pydantic import Field
+
+from retina_fm.configuration import Configuration
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Configuration):
     """How long a run is and how often it saves.
 
     Attributes:
@@ -24,22 +26,19 @@ class Limits:
         log_steps: steps between log lines.
     """
 
+    section: ClassVar[str] = "limits"
+
     max_steps: int | None = None
     max_minutes: float | None = None
     schedule_minutes: float | None = None
     save_minutes: float = 10.0
     save_steps: int | None = None
     validate_minutes: float = 30.0
-    keep: int = 2
+    keep: Annotated[int, Field(ge=1)] = 2
     log_steps: int = 20
 
-    def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise ConfigError(f"keep is {self.keep}; a run keeps 1 checkpoint or more (--keep).")
 
-
-@dataclass(frozen=True)
-class Machine:
+class Machine(Configuration):
     """How the machine is used.
 
     Attributes:
@@ -50,8 +49,10 @@ class Machine:
         ahead: batches drawn ahead in a thread.
     """
 
+    section: ClassVar[str] = "machine"
+
     device: str | None = None
-    precision: str = "bfloat16"
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
     compile: bool = False
     channels_last: bool | None = None
     ahead: int = 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
@@ -28,9 +26,9 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
     have = source.architecture
     # What is fitted or fixed and not trained may differ, and so may the decoder.
     free = ("embedding", "spacing", "decoder_blocks", "decoder_width", "coarse_maps", "vessels", "anatomy")
-    like = dataclasses.replace(have, **{name: getattr(wanted, name) for name in free})
+    like = have.model_copy(update={name: getattr(wanted, name) for name in free})
     factor = wanted.width // have.width
-    if factor not in (1, 2) or dataclasses.replace(like, width=factor * have.width) != wanted:
+    if factor not in (1, 2) or like.model_copy(update={"width": factor * have.width}) != wanted:
         raise _other_architecture(have, wanted)
     kept = _kept_decoder(have, wanted, factor)
     if wanted.vessels and not have.vessels and kept:
@@ -84,7 +82,7 @@ def with_vessels(source: Generator) -> Generator:
     weight, bias = state[f"model.{last}.weight"], state[f"model.{last}.bias"]
     state[f"model.{last}.weight"] = torch.cat([weight, torch.zeros_like(weight[:1])])
     state[f"model.{last}.bias"] = torch.cat([bias, bias.new_tensor([VESSEL_LOGIT])])
-    found = Generator(dataclasses.replace(source.architecture, vessels=True))
+    found = Generator(source.architecture.model_copy(update={"vessels": True}))
     found.load_state_dict(state)
     return found
 
@@ -106,12 +104,13 @@ def widened(source: Generator, *, decoder: bool = True, seed: int = 0) -> Genera
     random = torch.Generator().manual_seed(seed)
     narrowest = source.architecture.decoder_channels[0]
     wide = Generator(
-        dataclasses.replace(
-            source.architecture,
-            width=2 * source.architecture.width,
-            decoder_width=narrowest * (1 + decoder)
-            if source.architecture.decoder_width or not decoder
-            else 0,
+        source.architecture.model_copy(
+            update={
+                "width": 2 * source.architecture.width,
+                "decoder_width": narrowest * (1 + decoder)
+                if source.architecture.decoder_width or not decoder
+                else 0,
+            }
         )
     )
     narrow = dict(source.named_modules())

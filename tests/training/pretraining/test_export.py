@@ -111,7 +111,7 @@ def test_directions_are_orthonormal_and_principal_ones_come_first():
 def test_a_run_without_checkpoint_and_a_folder_without_run_are_refused(run, tmp_path):
     with pytest.raises(OutputError, match="holds no run"):
         export(tmp_path, tmp_path / "weights")
-    checkpoints.write_run_file(tmp_path, {"preset": crude_preset().as_dict(), "seed": 0, "data": []})
+    checkpoints.write_run_file(tmp_path, {"preset": crude_preset().model_dump(), "seed": 0, "data": []})
     with pytest.raises(OutputError, match="no checkpoint"):
         export(tmp_path, tmp_path / "weights")
 

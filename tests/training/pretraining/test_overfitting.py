@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -63,7 +62,8 @@ def test_two_sequences_are_learnt_by_heart(tmp_path, prepared_eyes):
         "weights.lesions": 0.2,
     }
     preset = with_settings(preset_named("tiny"), settings)
-    preset = dataclasses.replace(preset, architecture=Architecture(width=16, encoder_blocks=2, embedding=32))
+    architecture = Architecture(width=16, encoder_blocks=2, embedding=32)
+    preset = preset.model_copy(update={"architecture": architecture})
     report = pretrain(
         TwoSequences(rendered),
         tmp_path,

@@ -13,7 +13,7 @@ from retina_fm.training.pretraining.presets import PRESETS, Preset, preset_named
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_survives_json(name):
     preset = preset_named(name)
-    assert Preset.from_dict(json.loads(json.dumps(preset.as_dict()))) == preset
+    assert Preset.model_validate(json.loads(json.dumps(preset.model_dump(mode="json")))) == preset
 
 
 def test_the_papers_preset_has_its_weights_and_none_of_our_terms():
@@ -51,7 +51,7 @@ def test_lists_and_whole_numbers_become_what_a_preset_read_back_has():
     assert changed.curriculum.crops == (64, None)
     assert (changed.optimiser.betas, changed.video_steps) == ((0.0, 0.9), (0, 1))
     assert isinstance(changed.weights.lesions, float)
-    assert Preset.from_dict(json.loads(json.dumps(changed.as_dict()))) == changed
+    assert Preset.model_validate(json.loads(json.dumps(changed.model_dump(mode="json")))) == changed
 
 
 WRONG = {
@@ -83,7 +83,7 @@ def test_crops_that_the_network_cannot_halve_four_times_are_refused(crops):
 
 
 def test_a_loss_without_terms_is_refused():
-    off = {f"weights.{name}": 0 for name in preset_named("tiny").as_dict()["weights"]}
+    off = {f"weights.{name}": 0 for name in preset_named("tiny").model_dump()["weights"]}
     with pytest.raises(ConfigError, match="All weights are 0"):
         with_settings(preset_named("tiny"), off)
     late = {**off, "weights.adversarial": 1}

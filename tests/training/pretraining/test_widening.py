@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -15,7 +13,7 @@ SHAPE = Architecture(width=4, encoder_blocks=2, decoder_blocks=1, skips=True, em
 @pytest.mark.parametrize("upsample", ["resize", "transposed"])
 def test_a_widened_generator_computes_the_same(upsample: str) -> None:
     torch.manual_seed(0)
-    narrow = Generator(dataclasses.replace(SHAPE, upsample=upsample)).double().eval()  # type: ignore[arg-type]
+    narrow = Generator(SHAPE.model_copy(update={"upsample": upsample})).double().eval()  # type: ignore[arg-type]
     wide = widened(narrow).double().eval()
     assert wide.architecture.width == 8
     photo, last = (torch.rand(2, 3, 64, 48, dtype=torch.float64) * 2 - 1 for _ in range(2))
@@ -42,19 +40,19 @@ def test_copies_of_a_channel_get_different_gradients() -> None:
 def test_weights_start_a_run_of_their_own_or_of_twice_the_width_alone() -> None:
     narrow = Generator(SHAPE)
     assert starting_state(narrow, SHAPE).keys() == narrow.state_dict().keys()
-    double = dataclasses.replace(SHAPE, width=8)
+    double = SHAPE.model_copy(update={"width": 8})
     Generator(double).load_state_dict(starting_state(narrow, double))
     with pytest.raises(ConfigError, match="half its width"):
-        starting_state(narrow, dataclasses.replace(SHAPE, width=12))
+        starting_state(narrow, SHAPE.model_copy(update={"width": 12}))
     with pytest.raises(ConfigError, match="same architecture"):
-        starting_state(narrow, dataclasses.replace(SHAPE, skips=False))
+        starting_state(narrow, SHAPE.model_copy(update={"skips": False}))
 
 
 @pytest.mark.parametrize("width", [4, 8])
 def test_a_vessel_map_is_added_to_weights_that_have_none(width: int) -> None:
     torch.manual_seed(0)
     plain = Generator(SHAPE).double().eval()
-    wanted = dataclasses.replace(SHAPE, width=width, vessels=True)
+    wanted = SHAPE.model_copy(update={"width": width, "vessels": True})
     mapped = Generator(wanted).double().eval()
     mapped.load_state_dict(starting_state(plain, wanted))
     photo = torch.rand(2, 3, 64, 48, dtype=torch.float64) * 2 - 1
@@ -67,10 +65,9 @@ def test_a_vessel_map_is_added_to_weights_that_have_none(width: int) -> None:
 
 def test_the_encoder_alone_is_widened_where_the_decoder_stays() -> None:
     torch.manual_seed(0)
-    narrow = (
-        Generator(dataclasses.replace(SHAPE, decoder_width=2, coarse_maps=True, vessels=True)).double().eval()
-    )
-    wanted = dataclasses.replace(narrow.architecture, width=8)
+    shape = SHAPE.model_copy(update={"decoder_width": 2, "coarse_maps": True, "vessels": True})
+    narrow = Generator(shape).double().eval()
+    wanted = narrow.architecture.model_copy(update={"width": 8})
     wide = Generator(wanted).double().eval()
     wide.load_state_dict(starting_state(narrow, wanted))
     photo = torch.rand(2, 3, 64, 48, dtype=torch.float64) * 2 - 1
@@ -84,7 +81,7 @@ def test_the_encoder_alone_is_widened_where_the_decoder_stays() -> None:
 
 def test_a_decoder_of_another_width_begins_anew_over_the_encoders_weights() -> None:
     source = Generator(SHAPE)
-    wanted = dataclasses.replace(SHAPE, decoder_width=3, coarse_maps=True, vessels=True)
+    wanted = SHAPE.model_copy(update={"decoder_width": 3, "coarse_maps": True, "vessels": True})
     state = starting_state(source, wanted)
     found = Generator(wanted).load_state_dict(state, strict=False)
     assert found.unexpected_keys == []

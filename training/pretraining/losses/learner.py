@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -188,5 +187,4 @@ def wanted_frames(samples: Samples, single_frame: bool) -> Tensor:
 
 def total_loss(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """Weighted sum of the terms that were computed."""
-    values = asdict(weights)
-    return torch.stack([values[name] * term.float() for name, term in terms.items()]).sum()
+    return torch.stack([getattr(weights, name) * term.float() for name, term in terms.items()]).sum()

@@ -26,8 +26,8 @@ ALL = LossWeights(
 @pytest.fixture(scope="module")
 def parts():
     tiny = preset_named("tiny")
-    mapped = dataclasses.replace(tiny.architecture, vessels=True, anatomy=ANATOMY)
-    preset = dataclasses.replace(tiny, weights=ALL, architecture=mapped)
+    mapped = tiny.architecture.model_copy(update={"vessels": True, "anatomy": ANATOMY})
+    preset = tiny.model_copy(update={"weights": ALL, "architecture": mapped})
     learner, judge = Learner(preset), Discriminators(width=4)
     initialise_modules([learner.generator, learner.heads, judge], preset, 0)
     samples = CrudeStream().batch_at(0)
@@ -40,11 +40,11 @@ def parts():
 def test_every_term_is_computed_and_reaches_the_generator(parts):
     learner, judge, samples = parts
     judge.requires_grad_(False)
-    for name in dataclasses.asdict(ALL):
+    for name in LossWeights.model_fields:
         if name == "perceptual":
             continue
         learner.zero_grad()
-        weights = dataclasses.replace(LossWeights(), **{name: 1.0})
+        weights = LossWeights().model_copy(update={name: 1.0})
         terms = learner(samples, weights, judge, 0).terms
         assert list(terms) == [name]
         total_loss(terms, weights).backward()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -120,7 +119,7 @@ def eyes(tmp_path, prepared_eyes):
 
 def test_a_model_of_one_frame_is_judged_on_that_frame(eyes):
     preset = with_settings(preset_named("tiny"), SINGLE)
-    single = Generator(dataclasses.replace(SMALL, in_channels=3)).eval()
+    single = Generator(SMALL.model_copy(update={"in_channels": 3})).eval()
     never = FigureNetworks(fvd=pytest.fail)  # a frame is no video
     validate = validation.make_validation(eyes / "run", preset, held_back=eyes, networks=never)
     figures = validate(single, 3)
