@@ -6,7 +6,8 @@ import torch
 
 from retina_fm.errors import ConfigError
 from retina_fm.network import LESIONS
-from retina_fm.training.pretraining.data.samples import Samples, sample_steps, seed_of
+from retina_fm.training.pretraining.data.samples import Samples, sample_steps
+from retina_fm.training.pretraining.data.streams import seed_of
 
 FRAMES = 12
 

@@ -23,7 +23,7 @@ _HOMES = {
     "Rendered": "retina_fm.training.simulator.rendering.render",
     "RenderedSamples": "retina_fm.training.pretraining.data.samples",
     "Samples": "retina_fm.training.pretraining.data.samples",
-    "check_data": "retina_fm.training.pretraining.data.checks",
+    "check_data": "retina_fm.training.pretraining.data.sources",
     "check_pairs": "retina_fm.training.pairs.table",
     "draw_parameters": "retina_fm.training.simulator.rendering.parameters",
     "draw_patient": "retina_fm.training.simulator.anatomy.drawn",
@@ -97,13 +97,13 @@ if TYPE_CHECKING:
     from retina_fm.training.pairs.table import check_pairs as check_pairs
     from retina_fm.training.pairs.table import read_pairs as read_pairs
     from retina_fm.training.pairs.table import write_pairs as write_pairs
-    from retina_fm.training.pretraining.data.checks import check_data as check_data
     from retina_fm.training.pretraining.data.feeding import open_stream as open_stream
     from retina_fm.training.pretraining.data.pair_samples import PairSamples as PairSamples
     from retina_fm.training.pretraining.data.samples import RenderedSamples as RenderedSamples
     from retina_fm.training.pretraining.data.samples import Samples as Samples
     from retina_fm.training.pretraining.data.samples import render_samples as render_samples
     from retina_fm.training.pretraining.data.samples import sample_steps as sample_steps
+    from retina_fm.training.pretraining.data.sources import check_data as check_data
     from retina_fm.training.pretraining.loop import pretrain as pretrain
     from retina_fm.training.pretraining.presets import PRESETS as PRESETS
     from retina_fm.training.pretraining.presets import Preset as Preset

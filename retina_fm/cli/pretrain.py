@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(path: str) -> int:
-    from retina_fm.training.pretraining.data.checks import check_data
+    from retina_fm.training.pretraining.data.sources import check_data
 
     report = check_data(path)
     for problem in report.problems:

@@ -236,11 +236,10 @@ def manifest_suite(
 
 
 def _videos(pairs: Path, name: str) -> Manifest:
-    from retina_fm.training.pairs.table import read_pairs
+    from retina_fm.training.pairs.table import read_pairs, table_of
 
     rows = tuple(Row(s.name, Path(s.photo), s.patient_id or s.name) for s in read_pairs(pairs))
-    table = pairs / "pairs.csv" if pairs.is_dir() else pairs
-    return Manifest(name, rows, True, hashlib.sha256(table.read_bytes()).hexdigest())
+    return Manifest(name, rows, True, hashlib.sha256(table_of(pairs).read_bytes()).hexdigest())
 
 
 def _all_rows(manifest: Manifest, name: str) -> Task:

@@ -27,7 +27,7 @@ from retina_fm.training.pairs.registration import (
     need_scikit_image,
     register_frames,
 )
-from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, write_pairs
+from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, table_of, write_pairs
 from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make_folder, parallel
 from retina_fm.training.simulator.eyes.prepared import write_whole
 
@@ -158,7 +158,7 @@ def register_archive(
     check_workers(workers)
     if not 0 <= accept <= 1:
         raise ConfigError(f"accept is {accept:g}, but it is a correlation. Give 0 to 1.")
-    source = Path(pairs) / "pairs.csv" if Path(pairs).is_dir() else Path(pairs)
+    source = table_of(pairs)
     _refuse_archive(Path(out), source)
     sequences = read_pairs(source)
     target = make_folder(out)

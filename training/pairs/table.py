@@ -85,6 +85,17 @@ class PairsReport:
         return not self.problems
 
 
+def table_of(place: str | os.PathLike[str]) -> Path:
+    """The file of a table: ``place`` itself, or ``pairs.csv`` in it where it is a folder."""
+    return Path(place) / "pairs.csv" if Path(place).is_dir() else Path(place)
+
+
+def is_pairs(place: str | os.PathLike[str]) -> bool:
+    """Whether ``place`` is a table of paired videos, of an ending in any case, or a folder with one."""
+    table = table_of(place)
+    return table.suffix.lower() == ".csv" and (table.is_file() or not Path(place).is_dir())
+
+
 def choose_frames(sequence: PairSequence) -> tuple[Frame, ...]:
     """The twelve frames of training: four evenly spaced of each phase, with repeats where there are fewer.
 
@@ -191,9 +202,7 @@ def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
         PictureError: the table cannot be read.
         ConfigError: a column is missing.
     """
-    source = Path(path)
-    if source.is_dir():
-        source = source / "pairs.csv"
+    source = table_of(path)
     problems: list[Problem] = []
     groups: dict[str, _Group] = {}
     for row, cells in _table(source):

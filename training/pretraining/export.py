@@ -6,15 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import retina_fm
-from retina_fm._io.files import sha256_of, write_bytes
+from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
 from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import KIND
@@ -23,6 +21,7 @@ from retina_fm.network import Encoder, Generator, encoder_of
 from retina_fm.network.pooling import Pooling
 from retina_fm.pictures import Transform
 from retina_fm.training.pretraining import checkpoints
+from retina_fm.training.pretraining.data.sources import Source, open_source
 from retina_fm.training.pretraining.presets import Preset
 
 SOURCES = "sources.csv"
@@ -126,43 +125,16 @@ def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterato
     Raises:
         NoPicturesError: there is none.
     """
-    from retina_fm.training.pairs.table import read_pairs
-    from retina_fm.training.pretraining.data.samples import list_eyes
-    from retina_fm.training.simulator.eyes.prepared import load_eye
-
-    sources: list[tuple[str, Any]] = []
-    for place in map(Path, data):
-        table = place / "pairs.csv" if place.is_dir() else place
-        if table.suffix == ".csv" and table.is_file():
-            sources += [("photo", sequence.photo) for sequence in read_pairs(table, split="train")]
-        else:
-            sources += [("eye", path) for path in list_eyes(place)]
     # data that a run names twice, to be seen more often, counts once
-    sources = list({(kind, Path(source).resolve()): (kind, source) for kind, source in sources}.values())
-    if len(sources) < 2:
+    every = [photo for place in data for photo in open_source(place).photographs()]
+    photos = list({(type(photo), photo.path.resolve()): photo for photo in every}.values())
+    if len(photos) < 2:
         raise NoPicturesError(
             "Pooling is fitted on two photographs or more. Name some with --data: prepared eyes or pairs.csv."
         )
-    chosen = np.unique(np.linspace(0, len(sources) - 1, min(limit, len(sources))).astype(int))
-    transform = Transform(size=size)
+    chosen = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).astype(int))
     for index in chosen:
-        kind, source = sources[index]
-        if kind == "photo":
-            yield torch.from_numpy(transform.normalise(transform.view(source)[0]))
-        else:
-            eye = load_eye(source)
-            yield _eye_view(eye.maps[:3], eye.maps[3] > 127, size)
-
-
-def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) -> Tensor:
-    view = torch.from_numpy(photo.astype(np.float32))[None] / 127.5 - 1
-    field = torch.from_numpy(inside.astype(np.float32))[None, None]
-    if view.shape[-1] != size:
-        view = torch.nn.functional.interpolate(
-            view, (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
-        field = torch.nn.functional.interpolate(field, (size, size), mode="nearest")
-    return torch.where(field > 0.5, view, -1.0)[0]
+        yield photos[index].view(size)
 
 
 def names_of(data: Iterable[str | Path]) -> str:
@@ -171,14 +143,10 @@ def names_of(data: Iterable[str | Path]) -> str:
     Raises:
         ConfigError: there are none.
     """
-    places = [Path(place).absolute() for place in data]
-    if not places:
+    names = {open_source(place).name for place in data}
+    if not names:
         raise ConfigError("The run does not say what it was trained on. Say so with --training-data.")
-    return ", ".join(sorted({_set_name(place) for place in places}))
-
-
-def _set_name(place: Path) -> str:
-    return place.parent.name if place.name == "pairs.csv" else place.name
+    return ", ".join(sorted(names))
 
 
 def refuse_missing(data: Sequence[str | Path], *, sources: bool, pooling: bool) -> None:
@@ -205,36 +173,25 @@ def sources_table(data: Iterable[str | Path]) -> bytes:
         ConfigError: a photograph of a ``pairs.csv`` cannot be read.
     """
     rows: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for place in (Path(place).absolute() for place in data):
-        table = place / "pairs.csv" if place.is_dir() else place
-        paired = table.suffix == ".csv" and table.is_file()
-        for photo, digest in _pair_photos(table) if paired else _eye_photos(place):
+    for source in map(open_source, data):
+        for photo, digest in _identities(source):
             # a run may name its data twice, or a part of them by another name
-            rows.setdefault((photo, digest), (_set_name(place), photo, digest))
+            rows.setdefault((photo, digest), (source.name, photo, digest))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
     return text.getvalue().encode()
 
 
-def _eye_photos(folder: Path) -> Iterator[tuple[str, str]]:
-    from retina_fm.training.pretraining.data.samples import list_eyes
-    from retina_fm.training.simulator.eyes.prepared import eye_metadata
-
-    for path in list_eyes(folder):
-        about = eye_metadata(path)
-        yield str(about.get("source", path.name)), str(about.get("photo_sha256", ""))
-
-
-def _pair_photos(table: Path) -> Iterator[tuple[str, str]]:
-    from retina_fm.training.pairs.table import read_pairs
-
+def _identities(source: Source) -> list[tuple[str, str]]:
     try:
-        for photo in sorted({sequence.photo for sequence in read_pairs(table, split="train")}):
-            yield photo.name, sha256_of(photo)
+        return [photo.identity() for photo in dict.fromkeys(source.photographs())]
     except OSError as error:
+        if isinstance(error, NoPicturesError):
+            raise
         raise ConfigError(
-            f"A photograph of {table} cannot be read ({error}). Put it back, or give --without-sources."
+            f"A photograph of {source.place} cannot be read ({error}). Put it back, or give "
+            "--without-sources."
         ) from error
 
 

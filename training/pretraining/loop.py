@@ -20,7 +20,8 @@ from retina_fm.network import Generator
 from retina_fm.training.pretraining import checkpoints
 from retina_fm.training.pretraining.data.autoregression import other_last
 from retina_fm.training.pretraining.data.feeding import Feed, SampleStream, settings_at
-from retina_fm.training.pretraining.data.samples import Samples, seed_of
+from retina_fm.training.pretraining.data.samples import Samples
+from retina_fm.training.pretraining.data.streams import seed_of
 from retina_fm.training.pretraining.guards import (
     memory_advice,
     refuse_another_run,

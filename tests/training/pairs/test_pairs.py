@@ -26,8 +26,8 @@ from retina_fm.training.pairs.table import (
     read_pairs,
     write_pairs,
 )
-from retina_fm.training.pretraining.data.checks import check_data
 from retina_fm.training.pretraining.data.pair_samples import PairSamples, augment_pairs
+from retina_fm.training.pretraining.data.sources import check_data
 from retina_fm.training.simulator.simulate import laterality, simulate
 
 

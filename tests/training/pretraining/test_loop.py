@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.training.pretraining import checkpoints
-from retina_fm.training.pretraining.data.samples import pass_order
+from retina_fm.training.pretraining.data.streams import pass_order
 from retina_fm.training.pretraining.loop import _Run, pretrain
 from retina_fm.training.pretraining.losses import terms as losses
 from retina_fm.training.pretraining.presets import with_settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,27 +32,23 @@ class DataReport:
         return self.items > 0 and not self.problems
 
 
-def is_pairs(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is a table of paired videos, or a folder that holds one."""
-    place = Path(path)
-    return place.suffix.lower() == ".csv" or (place.is_dir() and (place / "pairs.csv").is_file())
-
-
-def check_data(path: str | os.PathLike[str]) -> DataReport:
-    """Checks paired videos or a folder of prepared eyes, whichever ``path`` is.
+def check_table(table: Path) -> DataReport:
+    """Checks paired videos.
 
     Raises:
         PictureError: the table cannot be read.
         ConfigError: the table has no column that it needs.
-        NoPicturesError: neither a table nor prepared eyes are there.
     """
-    if is_pairs(path):
-        report = check_pairs(path)
-        return DataReport("pairs", len(report.sequences), report.frames, report.problems)
-    return _check_eyes(Path(path))
+    report = check_pairs(table)
+    return DataReport("pairs", len(report.sequences), report.frames, report.problems)
 
 
-def _check_eyes(folder: Path) -> DataReport:
+def check_eyes(folder: Path) -> DataReport:
+    """Checks a folder of prepared eyes.
+
+    Raises:
+        NoPicturesError: there is none.
+    """
     paths = sorted(folder.rglob("*.eye.safetensors")) if folder.is_dir() else []
     if not paths:
         raise NoPicturesError(

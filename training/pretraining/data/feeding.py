@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from retina_fm.errors import ConfigError
-from retina_fm.training.pretraining.data.samples import Samples, seed_of
+from retina_fm.training.pretraining.data.samples import Samples
+from retina_fm.training.pretraining.data.sources import open_source
+from retina_fm.training.pretraining.data.streams import StreamSettings, seed_of
 from retina_fm.training.pretraining.presets import Curriculum, Preset
 
 
@@ -24,9 +26,11 @@ class SampleStream(Protocol):
 
     Attributes:
         batch: samples a batch.
+        settings: of the batches that follow; set before each by whoever draws them.
     """
 
     batch: int
+    settings: StreamSettings
 
     def batch_at(self, index: int) -> Samples:
         """Batch number ``index``, whatever came before."""
@@ -71,10 +75,15 @@ class Mixture:
         chosen, place = self.turns[turn]
         return self.streams[chosen].batch_at(cycle * self.shares[chosen] + place)
 
-    def apply(self, settings: dict[str, Any]) -> None:
-        """Change settings of every stream that has them."""
+    @property
+    def settings(self) -> StreamSettings:
+        """Of the batches that follow; every stream takes the same."""
+        return self.streams[0].settings
+
+    @settings.setter
+    def settings(self, settings: StreamSettings) -> None:
         for stream in self.streams:
-            apply_settings(stream, settings)
+            stream.settings = settings
 
     def state_dict(self) -> dict[str, Any]:
         """States of all streams."""
@@ -92,25 +101,15 @@ class Mixture:
             stream.load_state_dict(own)
 
 
-def apply_settings(stream: Any, settings: dict[str, Any]) -> None:
-    """Set those attributes that the stream has: pairs know nothing of painting."""
-    if isinstance(stream, Mixture):
-        stream.apply(settings)
-        return
-    for name, value in settings.items():
-        if hasattr(stream, name):
-            setattr(stream, name, value)
-
-
-def settings_at(curriculum: Curriculum, step: int, progress: float) -> dict[str, Any]:
+def settings_at(curriculum: Curriculum, step: int, progress: float) -> StreamSettings:
     """What the curriculum asks of a stream at a step: window, lesions, painting, poor photographs."""
     lesions = progress >= curriculum.lesions_from
-    return {
-        "crop": curriculum.crops[step % len(curriculum.crops)],
-        "lesions": lesions,
-        "painting": curriculum.painting if lesions else 0.0,
-        "poor": curriculum.poor,
-    }
+    return StreamSettings(
+        crop=curriculum.crops[step % len(curriculum.crops)],
+        lesions=lesions,
+        painting=curriculum.painting if lesions else 0.0,
+        poor=curriculum.poor,
+    )
 
 
 def open_stream(
@@ -130,49 +129,27 @@ def open_stream(
         ConfigError: a table of pairs has problems, nothing was given, or a vessel map is to be learnt from
             pairs alone.
     """
-    from retina_fm.training.pairs.table import read_pairs
-    from retina_fm.training.pretraining.data.pair_samples import PairSamples
-    from retina_fm.training.pretraining.data.samples import RenderedSamples
-
     if not data:
         raise ConfigError("There is nothing to train on. Give --data with pairs.csv or prepared eyes.")
-    streams: list[SampleStream] = []
-    sizes: list[int] = []
-    for number, place in enumerate(map(Path, data)):
-        own_seed = seed if number == 0 else seed_of(seed, 5, number)  # a folder given twice is not repeated
-        table = place / "pairs.csv" if place.is_dir() else place
-        if table.suffix == ".csv" and table.is_file():
-            sequences = read_pairs(table, split="train")
-            pairs = PairSamples(
-                sequences,
-                size=preset.size,
-                batch=preset.batch,
-                seed=own_seed,
-                steps=preset.video_steps,
-                device=device,
-            )
-            streams.append(pairs)
-            sizes.append(len(sequences))
-        else:
-            eyes = RenderedSamples(
-                place,
-                batch=preset.batch,
-                seed=own_seed,
-                steps=preset.video_steps,
-                device=device,
-                resident=resident,
-            )
-            streams.append(eyes)
-            sizes.append(len(eyes.eyes))
-    if preset.architecture.vessels and not any(isinstance(one, RenderedSamples) for one in streams):
+    sources = [open_source(place) for place in data]
+    streams = [
+        source.stream(
+            preset,
+            seed=seed if number == 0 else seed_of(seed, 5, number),  # a folder given twice is not repeated
+            device=device,
+            resident=resident,
+        )
+        for number, source in enumerate(sources)
+    ]
+    if preset.architecture.vessels and not any(source.has_vessels for source in sources):
         raise ConfigError(
             "Pairs say nothing of where vessels lie. Give prepared eyes beside them, or leave the vessel map "
             "out: --set architecture.vessels=False --set weights.vessels=0."
         )
     if len(streams) == 1:
         return streams[0]
-    least = min(sizes)
-    return Mixture(streams, [round(size / least) for size in sizes])
+    sizes = [stream.count for stream in streams]
+    return Mixture(streams, [round(size / min(sizes)) for size in sizes])
 
 
 class Feed:
@@ -190,7 +167,7 @@ class Feed:
         self,
         stream: SampleStream,
         number: Callable[[int, int], int],
-        settings: Callable[[int], dict[str, Any]],
+        settings: Callable[[int], StreamSettings],
         *,
         accumulation: int = 1,
         first: int = 0,
@@ -209,7 +186,7 @@ class Feed:
         began = time.perf_counter()
         step, part = divmod(place, self.accumulation)
         with self._lock:
-            apply_settings(self.stream, self.settings(step))
+            self.stream.settings = self.settings(step)
             samples = self.stream.batch_at(self.number(step, part))
         self.drawing += time.perf_counter() - began
         return samples

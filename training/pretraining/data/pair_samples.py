@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,8 @@ from torch import Tensor
 from retina_fm.errors import ConfigError
 from retina_fm.training.pairs.opening import PairView, load_pair, open_pair
 from retina_fm.training.pairs.table import PairSequence
-from retina_fm.training.pretraining.data.samples import (
-    Samples,
-    draw_steps,
-    names_hash,
-    needed_frames,
-    pass_order,
-    refuse_another_stream,
-    seed_of,
-    view_samples,
-)
+from retina_fm.training.pretraining.data.samples import Samples, draw_steps, needed_frames, view_samples
+from retina_fm.training.pretraining.data.streams import Stream, StreamSettings
 from retina_fm.training.simulator.rendering.camera import degrade_photo
 from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.eye_batch import Window
@@ -79,10 +71,8 @@ def augment_pairs(
     return torch.where(field > 0, photo * 2 - 1, -1.0), frames * field, field
 
 
-class PairSamples:
-    """An endless stream of samples from paired videos, with the interface of ``RenderedSamples``.
-
-    Batch n depends on the seed and n alone, so a stream resumes exactly.
+class PairSamples(Stream):
+    """An endless stream of samples from paired videos, which know of no lesions.
 
     Args:
         sequences: from ``read_pairs``.
@@ -94,6 +84,9 @@ class PairSamples:
         augment: False gives photos and frames as they are.
         device: where the samples go.
     """
+
+    __slots__ = ("_opened", "augment", "sequences", "size")
+    counted = "sequences"
 
     def __init__(
         self,
@@ -107,12 +100,22 @@ class PairSamples:
         augment: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
+        super().__init__(
+            batch=batch, seed=seed, steps=steps, device=device, settings=StreamSettings(crop=crop)
+        )
         if not sequences:
             raise ConfigError("There are no sequences to draw samples from. Check pairs.csv and the split.")
-        self.sequences, self.size, self.crop, self.batch = list(sequences), size, crop, batch
-        self.seed, self.steps, self.augment, self.device = seed, steps, augment, torch.device(device)
-        self.index = 0
+        self.sequences, self.size, self.augment = list(sequences), size, augment
         self._opened: dict[int, PairView] = {}  # 32 kB a sequence of 512 pixels
+
+    @property
+    def count(self) -> int:
+        """How many sequences there are."""
+        return len(self.sequences)
+
+    def names(self) -> Iterable[str]:
+        """File names of photos and frames."""
+        return (path.name for s in self.sequences for path in (s.photo, *(f.path for f in s.frames)))
 
     def _load(self, number: int, frames: list[int]) -> tuple[NDArray[Any], ...]:
         sequence = self.sequences[number]
@@ -122,8 +125,7 @@ class PairSamples:
 
     def batch_at(self, index: int) -> Samples:
         """Batch number ``index``, whatever came before."""
-        numbers = pass_order(self.seed, index, self.batch, len(self.sequences))
-        generator = torch.Generator().manual_seed(seed_of(self.seed, 2, index))
+        numbers, generator = self.order(index)
         step = draw_steps(generator, self.batch, self.steps)
         needed = needed_frames(step).tolist()
         loaded = [self._load(n, needed[i]) for i, n in enumerate(numbers)]
@@ -133,35 +135,7 @@ class PairSamples:
             frames.float().div(255).to(self.device),
             field.float().unsqueeze(1).to(self.device),
             generator,
-            crop=self.crop,
+            crop=self.settings.crop,
             augment=self.augment,
         )
         return view_samples(view, grey, inside, step.to(self.device))
-
-    def __iter__(self) -> Iterator[Samples]:
-        return self
-
-    def __next__(self) -> Samples:
-        samples = self.batch_at(self.index)
-        self.index += 1
-        return samples
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to continue exactly, as JSON values."""
-        files = (path.name for s in self.sequences for path in (s.photo, *(f.path for f in s.frames)))
-        return {
-            "seed": self.seed,
-            "index": self.index,
-            "batch": self.batch,
-            "sequences": len(self.sequences),
-            "data": names_hash(files),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where ``state_dict`` was taken.
-
-        Raises:
-            ConfigError: other sequences or another batch size.
-        """
-        refuse_another_stream(state, self.state_dict())
-        self.seed, self.index = int(state["seed"]), int(state["index"])

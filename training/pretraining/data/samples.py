@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from retina_fm.errors import ConfigError, NoPicturesError
+from retina_fm.training.pretraining.data.streams import Stream, StreamSettings
 from retina_fm.training.simulator.eyes.prepared import PreparedEye, load_eye
 from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, stack_eyes
 from retina_fm.training.simulator.rendering.parameters import FRAMES
@@ -274,72 +274,27 @@ def list_eyes(folder: str | Path) -> list[Path]:
     return paths
 
 
-def seed_of(*parts: int) -> int:
-    """A seed that depends on all parts, the same on every machine."""
-    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
-def names_hash(names: Iterable[str]) -> str:
-    """Short SHA-256 of what a stream draws from, in its order: file names, not places, so data may move."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-
-
-def refuse_another_stream(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare a stream's saved state with its own; seed and position are taken over, the rest must agree.
-
-    Raises:
-        ConfigError: it was saved by another kind of stream, over other data or with another batch size.
-    """
-    for name in (key for key in now if key not in ("seed", "index")):
-        if name not in saved:
-            if name == "data":
-                continue  # checkpoints of earlier releases do not name their data
-            raise ConfigError(
-                "The stream was saved over other kinds of data, or another mix of them. Continue with the "
-                "same --data, in the same order."
-            )
-        if saved[name] != now[name]:
-            raise ConfigError(
-                f"The stream was saved with {name}={saved[name]} and now has {now[name]}. "
-                "Continue with the same --data (the same files) and batch size."
-            )
-
-
-def pass_order(seed: int, index: int, batch: int, count: int) -> list[int]:
-    """Items of batch ``index``: consecutive places in an endless sequence of shuffled passes."""
-    chosen: list[int] = []
-    orders: dict[int, list[int]] = {}
-    for place in range(index * batch, (index + 1) * batch):
-        epoch, at = divmod(place, count)
-        if epoch not in orders:
-            generator = torch.Generator().manual_seed(seed_of(seed, 1, epoch))
-            orders[epoch] = torch.randperm(count, generator=generator).tolist()
-        chosen.append(orders[epoch][at])
-    return chosen
-
-
-class RenderedSamples:
+class RenderedSamples(Stream):
     """An endless stream of rendered batches.
-
-    Batch n depends on the seed and n alone, so a stream that is loaded at n continues exactly, on any
-    device. Each pass over the eyes has an order of its own.
 
     Args:
         eyes: a folder of prepared eyes, their paths, or eyes in memory.
         crop: side of the window in pixels; the whole view when None.
         batch: samples a batch.
         seed: of the stream.
-        lesions: False renders vessels alone; may be changed between batches (curriculum).
-        painting: probability that lesions are painted; may be changed between batches.
+        lesions: False renders vessels alone.
+        painting: probability that lesions are painted.
         steps: which steps to draw from.
         grain: factor on the frames' noise. Grain cannot be predicted, so targets have less of it than real
             frames have.
-        poor: probability that a photo is degraded as clinics' poor photographs are; may be changed, too.
+        poor: probability that a photo is degraded as clinics' poor photographs are.
         device: where to render.
         keep: how many eyes stay in memory.
         resident: keep all eyes as one batch on the device (about 4 MB an eye at 512 pixels).
     """
+
+    __slots__ = ("_cache", "_resident", "eyes", "grain", "keep")
+    counted = "eyes"
 
     def __init__(
         self,
@@ -357,6 +312,8 @@ class RenderedSamples:
         keep: int = 1024,
         resident: bool = False,
     ) -> None:
+        settings = StreamSettings(crop=crop, lesions=lesions, painting=painting, poor=poor)
+        super().__init__(batch=batch, seed=seed, steps=steps, device=device, settings=settings)
         self.eyes: list[Path | PreparedEye] = (
             list(list_eyes(eyes))
             if isinstance(eyes, (str, Path))
@@ -366,18 +323,21 @@ class RenderedSamples:
             raise ConfigError(
                 "A stream of samples needs at least one eye. Prepare some with: retina-fm prepare"
             )
-        if batch < 1:
-            raise ConfigError(f"batch={batch} is not a number of samples. Give 1 or more.")
-        self.crop, self.batch, self.seed = crop, batch, seed
-        self.lesions, self.painting, self.steps, self.grain = lesions, painting, steps, grain
-        self.poor = poor
-        self.device, self.keep = torch.device(device), keep
-        self.index = 0
+        self.grain, self.keep = grain, keep
         self._cache: OrderedDict[int, PreparedEye] = OrderedDict()
         self._resident: EyeBatch | None = None
         if resident:
             self._resident = stack_eyes([self._eye(i) for i in range(len(self.eyes))]).to(self.device)
             self._cache.clear()
+
+    @property
+    def count(self) -> int:
+        """How many eyes there are."""
+        return len(self.eyes)
+
+    def names(self) -> Iterable[str]:
+        """File names, or what eyes in memory are of."""
+        return map(_eye_name, self.eyes)
 
     def _eye(self, number: int) -> PreparedEye:
         eye = self.eyes[number]
@@ -394,8 +354,7 @@ class RenderedSamples:
 
     def batch_at(self, index: int) -> Samples:
         """Batch number ``index``, whatever came before."""
-        numbers = pass_order(self.seed, index, self.batch, len(self.eyes))
-        generator = torch.Generator().manual_seed(seed_of(self.seed, 2, index))
+        numbers, generator = self.order(index)
         if self._resident is not None:
             rows = torch.tensor(numbers, device=self.device)
             whole = self._resident
@@ -405,41 +364,14 @@ class RenderedSamples:
         return render_samples(
             eyes,
             generator,
-            crop=self.crop,
-            lesions=self.lesions,
-            painting=self.painting,
+            crop=self.settings.crop,
+            lesions=self.settings.lesions,
+            painting=self.settings.painting,
             steps=self.steps,
             grain=self.grain,
-            poor=self.poor,
+            poor=self.settings.poor,
             device=self.device,
         )
-
-    def __iter__(self) -> Iterator[Samples]:
-        return self
-
-    def __next__(self) -> Samples:
-        samples = self.batch_at(self.index)
-        self.index += 1
-        return samples
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to continue exactly, as JSON values."""
-        return {
-            "seed": self.seed,
-            "index": self.index,
-            "batch": self.batch,
-            "eyes": len(self.eyes),
-            "data": names_hash(map(_eye_name, self.eyes)),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where ``state_dict`` was taken.
-
-        Raises:
-            ConfigError: the stream has other eyes or another batch size.
-        """
-        refuse_another_stream(state, self.state_dict())
-        self.seed, self.index = int(state["seed"]), int(state["index"])
 
 
 def _eye_name(eye: Path | PreparedEye) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from retina_fm.metrics.videos import FigureNetworks, import_torchmetrics, video_
 from retina_fm.network import Generator
 from retina_fm.network.unrolling import STEPS_A_VIDEO, generate_frames
 from retina_fm.pictures import Transform, expand
+from retina_fm.training.pretraining.data.sources import open_source
 from retina_fm.training.pretraining.presets import Preset
 from retina_fm.training.pretraining.run_log import logger
 from retina_fm.training.pretraining.validating.probes import (
@@ -28,9 +28,6 @@ from retina_fm.training.pretraining.validating.probes import (
     probe_rows,
 )
 from retina_fm.vessels.reading import read_vessels
-
-if TYPE_CHECKING:
-    from retina_fm.training.pairs.table import PairSequence
 
 _VENOUS_FRAME = 6
 _SHEET_FRAMES = (0, 2, 4, 6, 8, 11)
@@ -126,52 +123,8 @@ def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
     Raises:
         NoPicturesError: there are none.
     """
-    from retina_fm.training.pairs.opening import load_pair
-    from retina_fm.training.pairs.table import read_pairs
-    from retina_fm.training.pretraining.data.samples import list_eyes
-    from retina_fm.training.simulator.eyes.prepared import load_eye
-    from retina_fm.training.simulator.rendering.render import render_batch
-
-    place = Path(data)
-    table = place / "pairs.csv" if place.is_dir() else place
-    photos, frames = [], []
-    if table.suffix == ".csv" and table.is_file():
-        for sequence in _left_out(read_pairs(table), table)[:limit]:
-            photo, video, field = load_pair(sequence, size)
-            view = torch.from_numpy(photo).permute(2, 0, 1).float() / 127.5 - 1
-            photos.append(torch.where(torch.from_numpy(field), view, -1.0))
-            frames.append(torch.from_numpy(video).float() / 127.5 - 1)
-    else:
-        for number, path in enumerate(list_eyes(place)[:limit]):
-            random = torch.Generator().manual_seed(number)
-            eye = load_eye(path)
-            rendered = render_batch([eye], random, painting=0.5, augment=False, grain=0.3)
-            photos.append(_resized(rendered.photo, size)[0])
-            frames.append(_resized(rendered.frames * 2 - 1, size)[0])
+    photos, frames = zip(*open_source(data).held_back(size, limit), strict=True)
     return HeldBack(torch.stack(photos), torch.stack(frames))
-
-
-def _left_out(sequences: Sequence[PairSequence], table: Path) -> list[PairSequence]:
-    """Those of split ``val``, else of any split but ``train``; rows without a split are trained on."""
-    others = [sequence for sequence in sequences if sequence.split not in ("", "train")]
-    chosen = [sequence for sequence in others if sequence.split == "val"] or others
-    if not chosen:
-        raise NoPicturesError(
-            f"{table} holds no sequences to validate on: rows of split train, or of none, are trained on. "
-            "Write val into the column split of those to hold back."
-        )
-    return chosen
-
-
-def _resized(pictures: Tensor, size: int) -> Tensor:
-    if pictures.shape[-1] == size:
-        return pictures
-    outside = (pictures == -1).all(1, keepdim=True).float()
-    small = torch.nn.functional.interpolate(
-        pictures, (size, size), mode="bilinear", antialias=True, align_corners=False
-    )
-    field = torch.nn.functional.interpolate(outside, (size, size), mode="nearest")
-    return torch.where(field > 0.5, -1.0, small.clamp(-1, 1))
 
 
 @torch.no_grad()

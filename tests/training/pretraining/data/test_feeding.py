@@ -7,13 +7,8 @@ from collections import Counter
 import pytest
 
 from retina_fm.errors import ConfigError, NoPicturesError
-from retina_fm.training.pretraining.data.feeding import (
-    Feed,
-    Mixture,
-    apply_settings,
-    open_stream,
-    settings_at,
-)
+from retina_fm.training.pretraining.data.feeding import Feed, Mixture, open_stream, settings_at
+from retina_fm.training.pretraining.data.streams import StreamSettings
 from retina_fm.training.pretraining.presets import Curriculum, preset_named
 
 
@@ -21,8 +16,7 @@ class Named:
     """Gives (name, number) instead of samples."""
 
     batch = 2
-    crop: int | None = None
-    painting = 0.5
+    settings = StreamSettings()
 
     def __init__(self, name):
         self.name = name
@@ -59,27 +53,26 @@ def test_batches_come_in_order_and_with_the_settings_of_their_step():
 
     def settings(step):
         seen.append(step)
-        return {"crop": 10 + step, "unknown": 1}
+        return StreamSettings(crop=10 + step)
 
     feed = Feed(stream, lambda step, part: 10 * step + part, settings, accumulation=2, first=3, ahead=2)
     taken = [feed.take()[1] for _ in range(5)]
     feed.close()
     assert taken == [30, 31, 40, 41, 50]
     assert seen[:4] == [3, 3, 4, 4]
-    assert stream.crop >= 15
-    assert not hasattr(stream, "unknown")
+    assert stream.settings.crop >= 15
 
 
 def test_the_curriculum_starts_with_vessels_and_then_paints():
     curriculum = Curriculum(lesions_from=0.25, painting=0.5, crops=(64, 96))
-    assert settings_at(curriculum, 0, 0.1) == {"crop": 64, "lesions": False, "painting": 0.0, "poor": 0.0}
-    assert settings_at(curriculum, 1, 0.3) == {"crop": 96, "lesions": True, "painting": 0.5, "poor": 0.0}
+    assert settings_at(curriculum, 0, 0.1) == StreamSettings(crop=64, lesions=False, painting=0)
+    assert settings_at(curriculum, 1, 0.3) == StreamSettings(crop=96, painting=0.5)
 
 
 def test_settings_reach_every_stream_of_a_mixture():
     mixture = Mixture([Named("a"), Named("b")], [1, 1])
-    apply_settings(mixture, {"painting": 0.0})
-    assert [stream.painting for stream in mixture.streams] == [0.0, 0.0]
+    mixture.settings = StreamSettings(painting=0)
+    assert [stream.settings.painting for stream in mixture.streams] == [0.0, 0.0]
 
 
 def test_nothing_to_train_on_says_what_to_give(tmp_path):
@@ -94,7 +87,7 @@ def test_an_error_in_the_thread_reaches_the_loop():
         def batch_at(self, index):
             raise ConfigError(f"batch {index} cannot be drawn")
 
-    feed = Feed(Broken("a"), lambda step, part: step + part, lambda _: {}, ahead=2)
+    feed = Feed(Broken("a"), lambda step, part: step + part, lambda _: StreamSettings(), ahead=2)
     with pytest.raises(ConfigError, match="batch 0 cannot be drawn"):
         feed.take()
     feed.close()

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError
 from retina_fm.training import draw_retina, prepare_eye, prepare_view
-from retina_fm.training.pretraining.data.checks import check_data
+from retina_fm.training.pretraining.data.sources import check_data
 from retina_fm.training.simulator.eyes.arrival import distance_along
 from retina_fm.training.simulator.eyes.prepare_folder import (
     find_mask,

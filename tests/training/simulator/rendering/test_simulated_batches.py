@@ -15,7 +15,8 @@ from retina_fm.training import (
     sample_steps,
     stack_eyes,
 )
-from retina_fm.training.pretraining.data.samples import needed_frames, pass_order
+from retina_fm.training.pretraining.data.samples import needed_frames
+from retina_fm.training.pretraining.data.streams import StreamSettings, pass_order
 from retina_fm.training.simulator.eyes.prepared import load_eye
 from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.lesion_painting import HAEMORRHAGE
@@ -227,3 +228,14 @@ def test_eye_survives_its_file(prepared_eyes, tmp_path):
     assert (again.lesions == prepared_eyes[0].lesions).all()
     assert again.disc_centre == prepared_eyes[0].disc_centre
     assert [p.name for p in tmp_path.iterdir()] == ["a.eye.safetensors"]
+
+
+def test_a_misspelt_setting_of_a_stream_is_refused(prepared_eyes):
+    stream = RenderedSamples(prepared_eyes, batch=2, painting=0.25)
+    assert stream.settings == StreamSettings(painting=0.25)
+    with pytest.raises(ConfigError, match="Did you mean 'painting'"):
+        StreamSettings(paintng=0.0)
+    with pytest.raises(ConfigError, match=r"stream\.poor is 2"):
+        RenderedSamples(prepared_eyes, poor=2.0)
+    with pytest.raises(AttributeError, match="painting"):
+        stream.painting = 0.0
