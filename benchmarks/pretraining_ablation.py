@@ -21,9 +21,9 @@ from retina_fm.network import Generator
 from retina_fm.training import draw_retina, prepare_drawn
 from retina_fm.training.pretraining.checkpoints import list_checkpoints, load_checkpoint
 from retina_fm.training.pretraining.data.samples import RenderedSamples
-from retina_fm.training.pretraining.loop import pretrain
 from retina_fm.training.pretraining.losses import terms as losses
 from retina_fm.training.pretraining.presets import preset_named, with_settings
+from retina_fm.training.pretraining.pretrain import pretrain
 from retina_fm.training.pretraining.run_settings import Limits, Machine
 
 VARIANTS = {

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from crude_stream import CrudeStream
 
-from retina_fm.training.pretraining.loop import pretrain
 from retina_fm.training.pretraining.presets import preset_named, with_settings
+from retina_fm.training.pretraining.pretrain import pretrain
 from retina_fm.training.pretraining.run_settings import Limits, Machine
 
 

@@ -20,14 +20,18 @@ _HOMES = {
     "PreparedEye": "retina_fm.training.simulator.eyes.prepared",
     "Preset": "retina_fm.training.pretraining.presets",
     "PretrainReport": "retina_fm.training.pretraining.run_settings",
+    "Recipe": "retina_fm.training.pretraining.recipes",
     "Rendered": "retina_fm.training.simulator.rendering.render",
     "RenderedSamples": "retina_fm.training.pretraining.data.samples",
     "Samples": "retina_fm.training.pretraining.data.samples",
+    "Validation": "retina_fm.training.pretraining.run_settings",
     "check_data": "retina_fm.training.pretraining.data.sources",
     "check_pairs": "retina_fm.training.pairs.table",
     "draw_parameters": "retina_fm.training.simulator.rendering.parameters",
     "draw_patient": "retina_fm.training.simulator.anatomy.drawn",
     "draw_retina": "retina_fm.training.simulator.anatomy.drawn",
+    "find_recipe": "retina_fm.training.pretraining.recipes",
+    "list_recipes": "retina_fm.training.pretraining.recipes",
     "load_eye": "retina_fm.training.simulator.eyes.prepared",
     "open_stream": "retina_fm.training.pretraining.data.feeding",
     "prepare_drawn": "retina_fm.training.simulator.eyes.prepare",
@@ -36,7 +40,7 @@ _HOMES = {
     "prepare_folder": "retina_fm.training.simulator.eyes.prepare_folder",
     "prepare_view": "retina_fm.training.simulator.eyes.prepare",
     "preset_named": "retina_fm.training.pretraining.presets",
-    "pretrain": "retina_fm.training.pretraining.loop",
+    "pretrain": "retina_fm.training.pretraining.pretrain",
     "read_pairs": "retina_fm.training.pairs.table",
     "register_archive": "retina_fm.training.pairs.register_archive",
     "register_sequence": "retina_fm.training.pairs.registration",
@@ -61,14 +65,18 @@ __all__ = [
     "PreparedEye",
     "Preset",
     "PretrainReport",
+    "Recipe",
     "Rendered",
     "RenderedSamples",
     "Samples",
+    "Validation",
     "check_data",
     "check_pairs",
     "draw_parameters",
     "draw_patient",
     "draw_retina",
+    "find_recipe",
+    "list_recipes",
     "load_eye",
     "open_stream",
     "prepare_drawn",
@@ -104,14 +112,18 @@ if TYPE_CHECKING:
     from retina_fm.training.pretraining.data.samples import render_samples as render_samples
     from retina_fm.training.pretraining.data.samples import sample_steps as sample_steps
     from retina_fm.training.pretraining.data.sources import check_data as check_data
-    from retina_fm.training.pretraining.loop import pretrain as pretrain
     from retina_fm.training.pretraining.presets import PRESETS as PRESETS
     from retina_fm.training.pretraining.presets import Preset as Preset
     from retina_fm.training.pretraining.presets import preset_named as preset_named
     from retina_fm.training.pretraining.presets import with_settings as with_settings
+    from retina_fm.training.pretraining.pretrain import pretrain as pretrain
+    from retina_fm.training.pretraining.recipes import Recipe as Recipe
+    from retina_fm.training.pretraining.recipes import find_recipe as find_recipe
+    from retina_fm.training.pretraining.recipes import list_recipes as list_recipes
     from retina_fm.training.pretraining.run_settings import Limits as Limits
     from retina_fm.training.pretraining.run_settings import Machine as Machine
     from retina_fm.training.pretraining.run_settings import PretrainReport as PretrainReport
+    from retina_fm.training.pretraining.run_settings import Validation as Validation
     from retina_fm.training.simulator.anatomy.drawn import DrawnRetina as DrawnRetina
     from retina_fm.training.simulator.anatomy.drawn import draw_patient as draw_patient
     from retina_fm.training.simulator.anatomy.drawn import draw_retina as draw_retina

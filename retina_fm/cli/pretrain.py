@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from retina_fm.metrics.videos import FigureNetworks
-    from retina_fm.training.pretraining.presets import Preset
+from typing import Any
 
 
 def add(subparsers: Any) -> None:
@@ -25,7 +21,13 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--data", action="append", default=[], help="folder of prepared eyes or pairs.csv; may be repeated"
     )
-    parser.add_argument("--preset", default="fundus2video", help="name of a preset; 'list' shows them")
+    parser.add_argument("--preset", help="name of a preset (fundus2video); 'list' shows them")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="train as a released model was: fixes preset, settings and data, which lie under their names in "
+        "the folder --data; 'list' shows them",
+    )
     parser.add_argument("--out", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out, or start it")
     parser.add_argument(
@@ -52,7 +54,7 @@ def add(subparsers: Any) -> None:
         "--compile", action="store_true", help="compile the generator (a minute, then faster)"
     )
     machine.add_argument("--resident", action="store_true", help="keep all prepared eyes on the device")
-    machine.add_argument("--seed", type=int, default=0)
+    machine.add_argument("--seed", type=int, help="of weights and of every choice (0)")
     saving = parser.add_argument_group("saving and validation")
     saving.add_argument("--keep", type=int, default=2, help="checkpoints that stay")
     saving.add_argument("--save-minutes", type=float, default=10.0)
@@ -76,11 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.check:
         return _check(arguments.check)
-    if arguments.preset == "list":
+    if "list" in (arguments.preset, arguments.recipe):
         from retina_fm.training.pretraining.presets import PRESETS
+        from retina_fm.training.pretraining.recipes import list_recipes
 
-        for preset in PRESETS.values():
-            print(f"{preset.name:20} {preset.about}")
+        for one in PRESETS.values() if arguments.preset == "list" else list_recipes():
+            print(f"{one.name:20} {one.about}")
         return 0
     if not arguments.data or not arguments.out:
         raise ConfigError("Give --data with prepared eyes or a pairs.csv, and --out for the run.")
@@ -98,11 +101,10 @@ def _check(path: str) -> int:
     return 0 if report.ok else 1
 
 
-def _preset(arguments: argparse.Namespace) -> Preset:
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     import ast
 
     from retina_fm.errors import ConfigError
-    from retina_fm.training.pretraining.presets import preset_named, with_settings
 
     settings: dict[str, Any] = {}
     for text in arguments.set:
@@ -116,64 +118,49 @@ def _preset(arguments: argparse.Namespace) -> Preset:
     for name in ("steps", "accumulation"):
         if getattr(arguments, name) is not None:
             settings[name] = getattr(arguments, name)
-    if arguments.batch not in (None, "auto"):
-        if not str(arguments.batch).isdigit() or int(arguments.batch) < 1:
-            raise ConfigError(f"--batch is {arguments.batch!r}; give a number of samples or auto.")
-        settings["batch"] = int(arguments.batch)
     if arguments.crop:
         settings["curriculum.crops"] = tuple(crop or None for crop in arguments.crop)
-    return with_settings(preset_named(arguments.preset), settings)
+    return settings
+
+
+def _batch(said: str | None) -> Any:
+    from retina_fm.errors import ConfigError
+
+    if said in (None, "auto"):
+        return said
+    if not str(said).isdigit() or int(str(said)) < 1:
+        raise ConfigError(f"--batch is {said!r}; give a number of samples or auto.")
+    return int(str(said))
 
 
 def _train(arguments: argparse.Namespace) -> int:
     import logging
-    from pathlib import Path
 
-    from retina_fm.training.pretraining.checkpoints import run_preset
-    from retina_fm.training.pretraining.data.feeding import open_stream
-    from retina_fm.training.pretraining.guards import memory_advice
-    from retina_fm.training.pretraining.loop import pretrain
+    from retina_fm.training.pretraining.pretrain import pretrain
     from retina_fm.training.pretraining.run_log import logger
-    from retina_fm.training.pretraining.run_settings import Limits, Machine
-    from retina_fm.training.pretraining.validating.validation import make_validation
+    from retina_fm.training.pretraining.run_settings import Limits, Machine, Validation
 
     logging.getLogger("retina_fm.training").setLevel(logging.INFO)
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
         logger.propagate = False
-    preset = _preset(arguments)
-    device = _device(arguments.device)
-    if arguments.batch == "auto":
-        from retina_fm.training.pretraining.batch_size import largest_batch
-
-        before = run_preset(Path(arguments.out)) if arguments.resume else None
-        batch = before.batch if before is not None else largest_batch(preset, device, arguments.precision)
-        preset = preset.model_copy(update={"batch": batch})
-        logger.info("batch auto: %d samples", batch)
-    perceptual = start_from = origin = None
-    if arguments.perceptual:
-        from retina_fm.training.pretraining.losses.perceptual import load_perceptual
-
-        perceptual = load_perceptual(arguments.perceptual)
-    if arguments.start_from:
-        from retina_fm.models import load_generator, read_config, resolve
-        from retina_fm.training.pretraining.widening import starting_state
-
-        config = read_config(resolve(arguments.start_from))
-        start_from = starting_state(load_generator(arguments.start_from), preset.architecture)
-        origin = {"model": config.name, "weights_sha256": config.sha256, **config.provenance}
-    with memory_advice(preset):
-        stream = open_stream(
-            arguments.data, preset, seed=arguments.seed, device=device, resident=arguments.resident
-        )
-    validate = make_validation(
-        Path(arguments.out), preset, held_back=arguments.held_back, vessels=arguments.vessels,
-        probes=arguments.probe, networks=_networks(arguments), device=device,
-    )  # fmt: skip
     report = pretrain(
-        stream,
+        arguments.data,
         arguments.out,
-        preset,
+        arguments.preset,
+        settings=_settings(arguments),
+        recipe=arguments.recipe,
+        batch=_batch(arguments.batch),
+        start_from=arguments.start_from,
+        resident=arguments.resident,
+        validate=Validation(
+            held_back=arguments.held_back,
+            vessels=arguments.vessels,
+            probes=arguments.probe,
+            lpips=arguments.lpips,
+            fvd=arguments.fvd,
+        ),
+        perceptual=arguments.perceptual,
         limits=Limits(
             max_steps=arguments.max_steps,
             max_minutes=arguments.max_minutes,
@@ -185,43 +172,9 @@ def _train(arguments: argparse.Namespace) -> int:
         machine=Machine(device=arguments.device, precision=arguments.precision, compile=arguments.compile),
         resume=arguments.resume,
         seed=arguments.seed,
-        data=[str(Path(place).resolve()) for place in arguments.data],
-        perceptual=perceptual,
-        validate=validate,
-        start_from=start_from,
-        origin=origin,
     )
     print(
         f"{arguments.out}: step {report.step}, {report.samples} samples, {report.minutes:.1f} minutes "
         f"({report.stopped}); next: retina-fm export {arguments.out} --out weights/NAME"
     )
     return 0
-
-
-def _networks(arguments: argparse.Namespace) -> FigureNetworks:
-    """What LPIPS and FVD need, read before training; what is missing is said once, not after hours."""
-    from retina_fm.metrics.videos import FigureNetworks, load_fvd, load_lpips
-    from retina_fm.training.pretraining.run_log import logger
-
-    networks = FigureNetworks(
-        lpips=load_lpips(arguments.lpips) if arguments.lpips else None,
-        fvd=load_fvd(*arguments.fvd) if arguments.fvd else None,
-    )
-    if arguments.held_back and networks.missing:
-        logger.info("validation without %s", " and ".join(networks.missing))
-    return networks
-
-
-def _device(wanted: str | None) -> str:
-    import os
-
-    import torch
-
-    from retina_fm.training.pretraining.guards import refuse_missing_device
-
-    if wanted:
-        refuse_missing_device(wanted)
-        return wanted
-    if torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return "cpu"

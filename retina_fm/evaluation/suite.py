@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from retina_fm._io.toml import parse_toml
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.evaluation.manifest import Manifest, Row, folder_manifest, read_manifest
 from retina_fm.evaluation.names import CLASSIFYING, PROTOCOLS
@@ -193,7 +193,7 @@ def read_suite(path: str | Path, root: str | Path | None = None) -> Suite:
     """
     source = Path(path)
     try:
-        said = _toml(source.read_text(encoding="utf-8"))
+        said = parse_toml(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{source} cannot be read as a suite ({error}).") from None
     unknown = set(said) - {"name", "settings", "sets", "tasks", "leaks"}
@@ -249,11 +249,3 @@ def _all_rows(manifest: Manifest, name: str) -> Task:
     patients = np.array([row.patient for row in manifest.rows])
     everything, none = np.arange(count), np.zeros(count, np.int64)
     return Task(name, manifest.name, manifest.rows, everything, (), none, patients, None, {}, manifest.sha256)
-
-
-def _toml(text: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:  # Python 3.10 has no reader of its own
-        import tomli as tomllib
-    return tomllib.loads(text)

@@ -15,7 +15,7 @@ import retina_fm
 from retina_fm.cli import export, pretrain
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, WeightsNotFoundError
 from retina_fm.models import load_generator
-from retina_fm.training import draw_retina, prepare_drawn
+from retina_fm.training import Limits, Machine, Validation, draw_retina, prepare_drawn
 
 VESSEL_MAP = ("--set", "architecture.vessels=true", "--set", "weights.vessels=2")
 
@@ -116,9 +116,52 @@ def test_full_memory_while_data_are_opened_names_what_to_leave_out(eyes, tmp_pat
         run(*words)
 
 
-def test_presets_are_listed(capsys):
+def test_presets_and_recipes_are_listed(capsys):
     assert run("pretrain", "--preset", "list") == 0
     assert "fundus2video-paper" in capsys.readouterr().out
+    assert run("pretrain", "--recipe", "list") == 0
+    assert "841 steps" in capsys.readouterr().out
+
+
+def test_a_script_trains_what_the_command_trains(eyes, tmp_path):
+    words = [
+        "--data",
+        eyes,
+        "--preset",
+        "tiny",
+        "--batch",
+        "auto",
+        "--crop",
+        64,
+        "--seed",
+        3,
+        "--device",
+        "cpu",
+    ]
+    run("pretrain", *words, "--out", tmp_path / "command", "--max-steps", 1, "--held-back", eyes)
+    retina_fm.training.pretrain(
+        eyes,
+        tmp_path / "script",
+        "tiny",
+        settings={"curriculum.crops": [64]},
+        batch="auto",
+        validate=Validation(held_back=eyes),
+        limits=Limits(max_steps=1),
+        machine=Machine(device="cpu"),
+        seed=3,
+    )
+    one, two = (tmp_path / name for name in ("command", "script"))
+    assert (one / "run.json").read_bytes() == (two / "run.json").read_bytes()
+    files = [path.relative_to(one) for path in one.glob("checkpoints/*/*.safetensors")]
+    assert len(files) > 3
+    for path in [*files, "sheets/step-00000001.png"]:
+        assert (one / path).read_bytes() == (two / path).read_bytes()
+
+
+def test_a_recipe_leaves_nothing_to_choose(eyes, tmp_path):
+    with pytest.raises(ConfigError, match="fixes the run, but a preset and settings came"):
+        words = ["--recipe", "fundus2video", "--data", eyes, "--preset", "tiny", "--set", "optimiser.rate=1"]
+        run("pretrain", *words, "--out", tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def export(
             "averaged": source is checkpoint.tensors.get("average"),
             "pooling_fitted_on": len(views),
             "retina_fm_version": retina_fm.__version__,
-            **{key: about[key] for key in ("started_from", "changes") if key in about},
+            **{key: about[key] for key in ("started_from", "changes", "recipe") if key in about},
         },
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -69,6 +70,18 @@ def refuse_missing_device(device: str | None) -> None:
             f"--device is {device!r}, but PyTorch sees {count or 'no'} GPUs here. Use --device cpu, or "
             "install a PyTorch that fits the GPU's driver."
         )
+
+
+def device_for(wanted: str | None) -> str:
+    """The device that is asked for; without one this process's GPU, or the CPU where there is none.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    refuse_missing_device(wanted)
+    if wanted:
+        return wanted
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:

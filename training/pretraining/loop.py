@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -43,7 +43,7 @@ Validate = Callable[[Generator, int], dict[str, float]]
 """Takes the averaged generator and the step, returns figures by name."""
 
 
-def pretrain(
+def train(
     stream: SampleStream,
     out: str | Path,
     preset: Preset,
@@ -57,9 +57,10 @@ def pretrain(
     validate: Validate | None = None,
     start_from: dict[str, Tensor] | None = None,
     origin: dict[str, Any] | None = None,
+    recipe: str | None = None,
     tensorboard: bool = True,
 ) -> PretrainReport:
-    """Train a generator, or go on training it.
+    """Train a generator on a stream, or go on training it; ``pretrain`` is what people call.
 
     Args:
         stream: samples; batch n must depend on n alone.
@@ -75,6 +76,7 @@ def pretrain(
         validate: called now and then with the averaged generator.
         start_from: a generator's weights to begin with.
         origin: what they are, kept in ``run.json`` and in the export's provenance.
+        recipe: name of the recipe that the run follows, kept likewise.
         tensorboard: whether to write TensorBoard files.
 
     Returns:
@@ -99,7 +101,7 @@ def pretrain(
     )
     try:
         with memory_advice(preset):
-            run.begin(resume, data or [], start_from, origin)
+            run.begin(resume, data or [], start_from, {"started_from": origin, "recipe": recipe})
         with memory_advice(preset), stop_signals(run.interrupt):
             return run.go()
     finally:
@@ -111,7 +113,7 @@ _PACES, _PAUSE = 51, 20.0  # steps whose median time is a step's usual time; tim
 
 
 class _Run:
-    """State of a run in progress; :func:`pretrain` is its face."""
+    """State of a run in progress; :func:`train` is its face."""
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class _Run:
                 "Make them equal."
             )
 
-    def begin(self, resume: bool, data: list[str], start_from: Any, origin: dict[str, Any] | None) -> None:
+    def begin(self, resume: bool, data: list[str], start_from: Any, history: Mapping[str, Any]) -> None:
         """Build everything, from a seed or from the last checkpoint."""
         if self.accelerator.is_main_process:
             self._claim()
@@ -159,8 +161,7 @@ class _Run:
             refuse_another_run(checkpoints.read_run_file(self.out), identity, self.out)
         elif self.accelerator.is_main_process:
             about = {**identity, "data": data, "retina_fm_version": retina_fm.__version__}
-            if origin:
-                about["started_from"] = origin
+            about |= {name: value for name, value in history.items() if value}
             checkpoints.write_run_file(self.out, about)
         self.log = RunLog(self.out, quiet=not self.accelerator.is_main_process, tensorboard=self.tensorboard)
         self.state = RunState(

@@ -1,4 +1,4 @@
-"""How long a run is, how it uses its machine, and how it ended."""
+"""How long a run is, how it uses its machine, what it is validated on, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from retina_fm.configuration import Configuration
+from retina_fm.configuration import AnyPath, Configuration
 
 
 class Limits(Configuration):
@@ -56,6 +56,26 @@ class Machine(Configuration):
     compile: bool = False
     channels_last: bool | None = None
     ahead: int = 2
+
+
+class Validation(Configuration):
+    """What a run is validated on while it runs.
+
+    Attributes:
+        held_back: prepared eyes or pairs that are not trained on, for videos.
+        vessels: folder of photographs and folder of vessel masks.
+        probes: tables of labels.
+        lpips: file with torchvision's AlexNet, for LPIPS of the videos.
+        fvd: I3D as TorchScript and its SHA-256, for their FVD.
+    """
+
+    section: ClassVar[str] = "validation"
+
+    held_back: AnyPath | None = None
+    vessels: Annotated[tuple[AnyPath, AnyPath], Field(strict=False)] | None = None
+    probes: Annotated[tuple[AnyPath, ...], Field(strict=False)] = ()
+    lpips: AnyPath | None = None
+    fvd: Annotated[tuple[AnyPath, str], Field(strict=False)] | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from retina_fm.training.pretraining.export import (
     sources_table,
     training_views,
 )
-from retina_fm.training.pretraining.loop import pretrain
+from retina_fm.training.pretraining.pretrain import pretrain
 from retina_fm.training.pretraining.run_settings import Limits, Machine
 
 

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.training.pretraining import checkpoints
 from retina_fm.training.pretraining.data.streams import pass_order
-from retina_fm.training.pretraining.loop import _Run, pretrain
+from retina_fm.training.pretraining.loop import _Run
 from retina_fm.training.pretraining.losses import terms as losses
 from retina_fm.training.pretraining.presets import with_settings
+from retina_fm.training.pretraining.pretrain import pretrain
 from retina_fm.training.pretraining.run_log import RunLog
 from retina_fm.training.pretraining.run_settings import Limits, Machine
 from retina_fm.training.pretraining.run_state import renumbered
@@ -51,7 +52,7 @@ def ready(out, **limits) -> _Run:
         CrudeStream(), out, crude_preset(), Limits(**limits), CPU, 0, perceptual=None, validate=None,
         tensorboard=False,
     )  # fmt: skip
-    run.begin(False, [], None, None)
+    run.begin(False, [], None, {})
     return run
 
 

@@ -14,8 +14,8 @@ from retina_fm.training import render_batch
 from retina_fm.training.pretraining.checkpoints import list_checkpoints, load_checkpoint
 from retina_fm.training.pretraining.data.samples import sample_steps
 from retina_fm.training.pretraining.data.streams import seed_of
-from retina_fm.training.pretraining.loop import pretrain
 from retina_fm.training.pretraining.presets import preset_named, with_settings
+from retina_fm.training.pretraining.pretrain import pretrain
 from retina_fm.training.pretraining.run_settings import Limits, Machine
 from retina_fm.training.pretraining.validating.validation import HeldBack, sheet, video_figures
 

@@ -13,13 +13,20 @@ from PIL import Image
 from torch import Tensor
 
 from retina_fm.errors import ConfigError, NoPicturesError, RetinaError
-from retina_fm.metrics.videos import FigureNetworks, import_torchmetrics, video_scores
+from retina_fm.metrics.videos import (
+    FigureNetworks,
+    import_torchmetrics,
+    load_fvd,
+    load_lpips,
+    video_scores,
+)
 from retina_fm.network import Generator
 from retina_fm.network.unrolling import STEPS_A_VIDEO, generate_frames
 from retina_fm.pictures import Transform, expand
 from retina_fm.training.pretraining.data.sources import open_source
 from retina_fm.training.pretraining.presets import Preset
 from retina_fm.training.pretraining.run_log import logger
+from retina_fm.training.pretraining.run_settings import Validation
 from retina_fm.training.pretraining.validating.probes import (
     PROBE_PICTURES,
     probe,
@@ -244,6 +251,28 @@ def make_validation(
         probe_folds(probe_rows(table)[:PROBE_PICTURES], table)  # what is wrong with a table shows now, too
         parts[f"--probe {name}"] = _probe_part(name, table, size)
     return _in_turn(parts)
+
+
+def validation_for(out: Path, preset: Preset, wanted: Validation, device: str) -> Part | None:
+    """:func:`make_validation` of what a run asks for, with the networks of LPIPS and FVD read first.
+
+    What is missing is said once, before training instead of after hours.
+    """
+    networks = FigureNetworks(
+        lpips=load_lpips(wanted.lpips) if wanted.lpips else None,
+        fvd=load_fvd(*wanted.fvd) if wanted.fvd else None,
+    )
+    if wanted.held_back and networks.missing:
+        logger.info("validation without %s", " and ".join(networks.missing))
+    return make_validation(
+        out,
+        preset,
+        held_back=wanted.held_back,
+        vessels=wanted.vessels,
+        probes=wanted.probes,
+        networks=networks,
+        device=device,
+    )
 
 
 def _held_back_part(out: Path, held: HeldBack, number: int | None, networks: FigureNetworks | None) -> Part:
