@@ -16,6 +16,7 @@ from torch import Tensor
 
 import retina_fm
 from retina_fm.errors import ConfigError, OutputError
+from retina_fm.learning import follow
 from retina_fm.network import Generator
 from retina_fm.training.pretraining import checkpoints
 from retina_fm.training.pretraining.data.autoregression import other_last
@@ -32,7 +33,7 @@ from retina_fm.training.pretraining.losses import terms as losses
 from retina_fm.training.pretraining.losses.discriminators import Discriminators
 from retina_fm.training.pretraining.losses.learner import total_loss, wanted_frames
 from retina_fm.training.pretraining.losses.perceptual import PerceptualFeatures
-from retina_fm.training.pretraining.optimisation import clip_gradient, rate_factor, set_rate, update_average
+from retina_fm.training.pretraining.optimisation import clip_gradient, rate_factor, set_rate
 from retina_fm.training.pretraining.presets import ADVERSARIAL, LossWeights, Preset
 from retina_fm.training.pretraining.processes import make_accelerator
 from retina_fm.training.pretraining.run_log import RunLog, progress_line
@@ -364,7 +365,7 @@ class _Run:
             set_rate(state.judge_optimiser, settings.discriminator_rate * factor)
             state.judge_optimiser.step()
         if state.average:
-            update_average(state.average, state.learner.generator, settings.average, self.step)
+            follow(state.average, state.learner.generator.state_dict(), settings.average, self.step)
         state.step += 1
         state.samples += self.preset.batch * self.batches_a_step
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from retina_fm.learning import cosine
 from retina_fm.network import Generator
 from retina_fm.network.architecture import FRAMES
 from retina_fm.network.encoder import LesionHeads
@@ -30,7 +31,7 @@ def rate_factor(settings: Optimiser, step: int, progress: float) -> float:
     warm = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
     progress = min(max(progress, 0.0), 1.0)
     if settings.schedule == "cosine":
-        return warm * (_LOWEST + (1 - _LOWEST) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return warm * (_LOWEST + (1 - _LOWEST) * cosine(progress))
     return warm * min(1.0, 2 * (1 - progress))  # constant, then linear to 0, as in pix2pixHD
 
 
@@ -115,12 +116,3 @@ def _expect_little(generator: Generator, coarse: nn.Conv2d) -> None:
     coarse.bias.fill_(_RARE)
     if generator.architecture.vessels:
         coarse.bias[len(generator.architecture.lesions)] = VESSEL_LOGIT
-
-
-@torch.no_grad()
-def update_average(average: dict[str, Tensor], module: nn.Module, decay: float, step: int) -> None:
-    """Move the average of the weights towards the weights; early steps weigh more, or it would lag."""
-    share = 1 - min(decay, (1 + step) / (10 + step))
-    state = module.state_dict()
-    names = list(average)
-    torch._foreach_lerp_([average[name] for name in names], [state[name] for name in names], share)

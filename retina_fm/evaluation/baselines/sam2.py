@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retina_fm._vision import import_vision
 from retina_fm.errors import MissingDependencyError, WeightsError, WeightsNotFoundError
+from retina_fm.learning import cosine, entropy_and_dice
 from retina_fm.pictures import Transform
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -55,9 +56,10 @@ class Sam2Vessels:
         for step in range(self.steps):
             features, target, inside = examples[int(random.integers(len(examples)))]
             for group in optimiser.param_groups:
-                group["lr"] = self.rate * (0.5 + 0.5 * np.cos(np.pi * step / self.steps))
+                group["lr"] = self.rate * cosine(step / self.steps)
             optimiser.zero_grad()
-            _loss(self._logits(features), target, inside).backward()  # type: ignore[no-untyped-call]
+            loss = entropy_and_dice(self._logits(features), target, inside.float())
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         found = [(torch.sigmoid(self._logits(f)).detach(), t, i) for f, t, i in examples]
         candidates = np.linspace(0.1, 0.9, 17)
@@ -122,11 +124,3 @@ def load_sam2(folder: str | Path) -> Any:
 def _image_size(model: Any) -> int:
     size = model.config.vision_config.backbone_config.image_size
     return int(size[0] if isinstance(size, list | tuple) else size)
-
-
-def _loss(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
-    weight = inside.float()
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    found = torch.sigmoid(logits) * weight
-    overlap = 2 * (found * target).sum() / (found.sum() + (target * weight).sum()).clamp_min(1e-6)
-    return (entropy * weight).sum() / weight.sum() + 1 - overlap

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from retina_fm._vision import import_vision
+from retina_fm.learning import cosine, entropy_and_dice, seeded
 from retina_fm.pictures import Transform
 
 
@@ -49,23 +48,21 @@ class ScratchUNet:
     def fit(self, photos: Sequence[Path], masks: Sequence[NDArray[np.bool_]]) -> ScratchUNet:
         """Train on photos and their masks ``(H, W)``."""
         examples = [_example(self.transform, path, mask) for path, mask in zip(photos, masks, strict=True)]
-        with _seeded(self.seed):
+        with seeded(self.seed):
             self.module_ = _network()
         random = np.random.Generator(np.random.PCG64([self.seed, 5]))
         optimiser = torch.optim.AdamW(self.module_.parameters(), lr=self.rate, weight_decay=1e-4)
         warm = max(1, self.steps // 20)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser,
-            lambda step: min(
-                (step + 1) / warm, 0.5 + 0.5 * np.cos(np.pi * min(step, self.steps) / self.steps)
-            ),
+            lambda step: min((step + 1) / warm, cosine(min(step, self.steps) / self.steps)),
         )
         self.module_.train()
         for _ in range(self.steps):
             view, target, inside = _crops(examples, self.crops, self.side, random)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = self.module_(view)
-            loss = _loss(logits.float(), target, inside)
+            loss = entropy_and_dice(logits[:, 0].float(), target.float(), inside.float())
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -133,25 +130,9 @@ def _crops(
     return torch.stack(views), torch.stack(targets), torch.stack(insides)
 
 
-def _loss(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
-    weight, wanted = inside.float(), target.float()
-    entropy = F.binary_cross_entropy_with_logits(logits[:, 0], wanted, reduction="none")
-    found = torch.sigmoid(logits[:, 0]) * weight
-    overlap = 2 * (found * wanted).sum() / (found.sum() + (wanted * weight).sum()).clamp_min(1e-6)
-    return (entropy * weight).sum() / weight.sum().clamp_min(1) + 1 - overlap
-
-
 def _threshold(examples: Sequence[_Example]) -> float:
     from retina_fm.metrics.scores import dice
 
     candidates = np.linspace(0.1, 0.9, 17)
     scores = [np.mean([dice(p >= t, wanted, inside) for p, wanted, inside in examples]) for t in candidates]
     return float(candidates[int(np.argmax(scores))])
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's own stream, put back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

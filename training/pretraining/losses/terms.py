@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retina_fm.learning import soft_dice
+
 _EPS = 1e-6
 
 
@@ -164,9 +166,8 @@ def _vessel_term(logits: Tensor, vessels: Tensor, inside: Tensor) -> Tensor:
         vessels = F.avg_pool2d(vessels, stride)
         inside = (F.avg_pool2d(inside, stride) > 0.99).float()
     errors = F.binary_cross_entropy_with_logits(logits, vessels, reduction="none")
-    found, there = logits.sigmoid() * inside, vessels * inside
-    overlap = 2 * (found * there).sum() / (found.sum() + there.sum()).clamp_min(_EPS)
-    return inside_mean(errors, inside) + 0.5 * (1 - overlap)
+    dice = soft_dice(logits.sigmoid() * inside, vessels * inside)
+    return inside_mean(errors, inside) + 0.5 * (1 - dice)
 
 
 def dense_anatomy(logits: Sequence[Tensor], anatomy: Tensor, known: Tensor, inside: Tensor) -> Tensor:
@@ -250,10 +251,8 @@ def _lesion_term(
         _mean_of_types(F.softplus(logits), negative * (1 + 2 * lookalike)),
     )
     probability = logits.sigmoid() * (positive + negative)
-    overlap = (probability * positive).sum((0, 2, 3))
-    sums = probability.sum((0, 2, 3)) + positive.sum((0, 2, 3))
     there = (positive.sum((0, 2, 3)) > 0).float()
-    dice = ((1 - 2 * overlap / sums.clamp_min(_EPS)) * there).sum() / there.sum().clamp_min(1.0)
+    dice = ((1 - soft_dice(probability, positive, (0, 2, 3))) * there).sum() / there.sum().clamp_min(1.0)
     return 0.5 * errors[0] + 1.5 * errors[1] + 0.5 * dice
 
 

@@ -13,7 +13,7 @@ from retina_fm.network.architecture import ANATOMY
 from retina_fm.training.pretraining.losses.discriminators import Discriminators
 from retina_fm.training.pretraining.losses.learner import Learner, total_loss, wanted_frames
 from retina_fm.training.pretraining.losses.perceptual import PerceptualFeatures, load_perceptual
-from retina_fm.training.pretraining.optimisation import initialise_modules, rate_factor, update_average
+from retina_fm.training.pretraining.optimisation import initialise_modules, rate_factor
 from retina_fm.training.pretraining.presets import PRESETS, LossWeights, Optimiser, preset_named
 
 ALL = LossWeights(
@@ -110,16 +110,6 @@ def test_the_rate_warms_up_and_falls():
     assert rate_factor(cosine, 50, 1.0) == pytest.approx(0.02)
     decay = Optimiser(schedule="decay", warm_up=0)
     assert [rate_factor(decay, 9, p) for p in (0.0, 0.5, 0.75, 1.0)] == [1, 1, 0.5, 0]
-
-
-def test_the_average_follows_early_and_lags_later():
-    module = torch.nn.Linear(2, 2)
-    average = {k: torch.zeros_like(v) for k, v in module.state_dict().items()}
-    update_average(average, module, 0.99, step=0)
-    assert torch.allclose(average["weight"], 0.9 * module.weight)
-    average = {k: torch.zeros_like(v) for k, v in module.state_dict().items()}
-    update_average(average, module, 0.99, step=100_000)
-    assert torch.allclose(average["weight"], 0.01 * module.weight, atol=1e-6)
 
 
 def test_perceptual_features_come_from_a_vgg_file(tmp_path, parts):
