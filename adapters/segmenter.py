@@ -21,7 +21,6 @@ from retina_fm.adapters.extraction import (
     identity_of,
     photo_list,
 )
-from retina_fm.adapters.heads.mlp_training import seeded
 from retina_fm.adapters.photo_estimator import TUNES
 from retina_fm.adapters.segmentation.decoder import MapDecoder, MapSource
 from retina_fm.adapters.segmentation.items import ItemMaker
@@ -33,6 +32,7 @@ from retina_fm.adapters.segmentation.prediction import (
 from retina_fm.adapters.segmentation.training import Plan, train_decoder
 from retina_fm.adapters.tuning import tunable_copy
 from retina_fm.errors import ConfigError
+from retina_fm.learning import seeded
 from retina_fm.pictures import describe
 from retina_fm.pictures.masks import (
     checked_classes,

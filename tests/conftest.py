@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from retina_fm.adapters.heads.mlp_training import seeded
+from retina_fm.learning import seeded
 from retina_fm.models import ModelCard, WeightsConfig, save_folder
 from retina_fm.network import Architecture, Generator
 from retina_fm.network.encoder import Encoder

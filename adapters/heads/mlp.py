@@ -19,8 +19,9 @@ from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_
 from retina_fm.adapters.heads.calibration import fit_temperature
 from retina_fm.adapters.heads.linear import probabilities_of
 from retina_fm.adapters.heads.mlp_network import MLP
-from retina_fm.adapters.heads.mlp_training import Protocol, auroc, classification_loss, seeded, train
+from retina_fm.adapters.heads.mlp_training import Protocol, auroc, classification_loss, train
 from retina_fm.errors import ConfigError
+from retina_fm.learning import seeded
 
 
 class _WithModule:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm.adapters.examples.labels import ClassTargets
+from retina_fm.learning import cosine, seeded
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Protocol:
         if share < self.warmup:
             return self.peak * share / self.warmup
         progress = (share - self.warmup) / (1 - self.warmup)
-        return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
+        return self.final + (self.peak - self.final) * cosine(progress)
 
 
 def train(
@@ -147,11 +148,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's generator seeded inside, as it was afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield

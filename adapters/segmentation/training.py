@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -16,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm._io.progress import progress_bar
-from retina_fm.adapters.heads.mlp_training import seeded
 from retina_fm.adapters.segmentation.decoder import MapDecoder
 from retina_fm.adapters.segmentation.items import Item, ItemMaker, crop_batch
+from retina_fm.learning import cosine, follow, seeded
 
 _AVERAGE = 0.98
 
@@ -102,7 +101,7 @@ def train_decoder(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 5.0)
             optimiser.step()
-            _follow(average, decoder, min(_AVERAGE, (1 + step) / (10 + step)))
+            follow(average.state_dict(), decoder.state_dict(), _AVERAGE, step)
             bar.update(1)
             if (step + 1) % plan.check == 0 or step + 1 == plan.steps:
                 record: dict[str, Any] = {
@@ -200,13 +199,4 @@ def _copies(parameters: list[nn.Parameter]) -> list[Tensor]:
 
 def _rate(share: float) -> float:
     share = min(1.0, share)
-    return min(1.0, share / 0.05) * (1 + math.cos(math.pi * share)) / 2 + 1e-3
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, decoder: nn.Module, keep: float) -> None:
-    for mean, value in zip(average.state_dict().values(), decoder.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value.to(mean.dtype), 1 - keep)
-        else:
-            mean.copy_(value)
+    return min(1.0, share / 0.05) * cosine(share) + 1e-3

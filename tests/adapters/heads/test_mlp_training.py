@@ -11,7 +11,8 @@ from retina_fm import adapters
 from retina_fm.adapters.examples.splits import validation_split
 from retina_fm.adapters.heads.calibration import fit_temperature
 from retina_fm.adapters.heads.mlp_network import MLP
-from retina_fm.adapters.heads.mlp_training import Protocol, is_better, seeded, train
+from retina_fm.adapters.heads.mlp_training import Protocol, is_better, train
+from retina_fm.learning import seeded
 
 
 def far_classes(count: int, seed: int = 0, width: int = 256) -> tuple[np.ndarray, np.ndarray]:
