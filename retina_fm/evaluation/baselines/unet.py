@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retina_fm._vision import import_vision
+from retina_fm.metrics.scores import best_threshold
 from retina_fm.pictures import Transform
 
 
@@ -71,9 +72,8 @@ class ScratchUNet:
             optimiser.step()
             schedule.step()
         self.module_.eval()
-        self.threshold_ = _threshold(
-            [(self._in_view(view), target, inside) for view, target, inside in examples]
-        )
+        found = [(self._in_view(view), target, inside) for view, target, inside in examples]
+        self.threshold_ = best_threshold(found, THRESHOLDS)
         return self
 
     def predict_proba(self, path: Path) -> NDArray[np.float32]:
@@ -88,6 +88,8 @@ class ScratchUNet:
         return torch.sigmoid(self.module_(view[None])[0, 0])
 
 
+THRESHOLDS = np.linspace(0.1, 0.9, 17)
+"""Probabilities that are tried as the least of a vessel."""
 _Example = tuple[Tensor, Tensor, Tensor]
 
 
@@ -139,14 +141,6 @@ def _loss(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
     found = torch.sigmoid(logits[:, 0]) * weight
     overlap = 2 * (found * wanted).sum() / (found.sum() + (wanted * weight).sum()).clamp_min(1e-6)
     return (entropy * weight).sum() / weight.sum().clamp_min(1) + 1 - overlap
-
-
-def _threshold(examples: Sequence[_Example]) -> float:
-    from retina_fm.metrics.scores import dice
-
-    candidates = np.linspace(0.1, 0.9, 17)
-    scores = [np.mean([dice(p >= t, wanted, inside) for p, wanted, inside in examples]) for t in candidates]
-    return float(candidates[int(np.argmax(scores))])
 
 
 @contextmanager
