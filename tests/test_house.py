@@ -25,7 +25,7 @@ Kind = Literal["typing", "lazy", "top"]
 KNOWN_ARROWS = {
     ("evaluation.protocols.video", "training.pretraining.data.pair_samples"),
     ("evaluation.suite", "training.pairs.table"),
-    ("evaluation.video_running", "training.pairs.table"),
+    ("evaluation.jobs", "training.pairs.table"),
     ("evaluation.video_sources", "training.pretraining.data.pair_samples"),
     ("training.pairs.register_archive", "training.pretraining.data.pair_samples"),
     ("vessels.reading", "models.generation"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,18 @@ class Suite:
     def asked(self) -> list[Asked]:
         """All tasks, in the suite's order."""
         return [Asked(self._task(name, said), tuple(said["protocols"])) for name, said in self.wanted.items()]
+
+    def asked_by(self, protocols: Iterable[str] | None) -> list[Asked]:
+        """The tasks that are asked by some protocols; all without them.
+
+        Raises:
+            ConfigError: none is.
+        """
+        wanted = PROTOCOLS if protocols is None else tuple(protocols)
+        asked = [Asked(one.task, tuple(p for p in one.protocols if p in wanted)) for one in self.asked]
+        if not any(one.protocols for one in asked):
+            raise ConfigError(f"The suite {self.name} asks nothing by {sorted(wanted)}.")
+        return [one for one in asked if one.protocols]
 
     def _task(self, name: str, said: Mapping[str, Any]) -> Task:
         for protocol in said["protocols"]:

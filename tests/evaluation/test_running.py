@@ -17,7 +17,7 @@ from conftest import disc_picture
 from retina_fm.cli.main import main
 from retina_fm.encoding.precision import choose_device, fastest_precision
 from retina_fm.errors import ConfigError, LeakError
-from retina_fm.evaluation import running
+from retina_fm.evaluation import jobs
 from retina_fm.evaluation.contenders import Table, make_contender
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import manifest_suite, read_suite
@@ -107,7 +107,7 @@ def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
     contenders = [Table("mine", [table]), make_contender("thumbnail")]
     evaluate(read_suite(suite_file), contenders, tmp_path / "whole")
     done = 0
-    run_cell = running.run_cell
+    run_cell = jobs.run_cell
 
     def dying(*arguments: Any) -> Any:
         nonlocal done
@@ -116,7 +116,7 @@ def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
             raise KeyboardInterrupt
         return run_cell(*arguments)
 
-    monkeypatch.setattr(running, "run_cell", dying)
+    monkeypatch.setattr(jobs, "run_cell", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(read_suite(suite_file), contenders, tmp_path / "killed")
     assert not (tmp_path / "killed" / "results.json").exists()

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import ManifestError
+from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.manifest import Row
 from retina_fm.evaluation.vessel_methods import Fitted, Mask, VesselMethod, call_vessels
-from retina_fm.metrics.intervals import mean_interval, patient_weights, percentile_interval
+from retina_fm.metrics.intervals import (
+    mean_interval,
+    patient_weights,
+    percentile_interval,
+    sign_flip_test,
+    t_test,
+)
 from retina_fm.metrics.scores import auroc, average_precision, dice
 
 METRICS = ("auroc", "aupr", "dice")
@@ -106,6 +113,26 @@ def vessel_figures(runs: Sequence[VesselRun], *, samples: int, seed: int = 0) ->
             figure["bootstrap"] = {"low": low, "high": high}
         figures[metric] = figure
     return figures
+
+
+def compare_vessels(first: Cell, second: Cell, *_: Any, **__: Any) -> dict[str, float | None]:
+    """Two models' runs: difference of Dice, a t-test over runs, signs flipped over pictures."""
+    one, two = (cell.figures["dice"]["values"] for cell in (first, second))
+    mine, others = (_dice_by_picture(cell.extra["runs"]) for cell in (first, second))
+    gaps = [mine[name] - others[name] for name in mine if name in others]
+    return {
+        "difference": float(np.mean(one) - np.mean(two)),
+        "t_test_p": t_test(one, two),
+        "permutation_p": sign_flip_test(gaps),
+    }
+
+
+def _dice_by_picture(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in runs:
+        for name, figures in one["pictures"].items():
+            values.setdefault(name, []).append(figures["dice"])
+    return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 def read_labels(row: Row) -> tuple[Mask, Mask]:
