@@ -173,10 +173,19 @@ def test_wrong_suites_and_models_are_refused(suite_file: Path, tmp_path: Path) -
         make_contender("thumbnail+frangi")
     for change, message in (
         (("bootstrap = 50", "bootstraps = 50"), "Did you mean 'bootstrap'"),
-        (("[tasks.fellows]", "[task.fellows]"), "unknown \\['task'\\]"),
+        (("[tasks.fellows]", "[task.fellows]"), "unknown field 'task'"),
         (("[sets.eyes]", "[sets.eye]"), "no set 'eyes'"),
         (('"retrieval"', '"retrieve"'), "Did you mean 'retrieval'"),
         (("name =", "name"), "cannot be read as a suite"),
+        (
+            ('table = "labels.csv"', 'tables = "labels.csv"'),
+            r"sets\.eyes: unknown field 'tables'\. Did you mean",
+        ),
+        (("bootstrap = 50", 'bootstrap = "50"'), r"settings\.bootstrap: '50' will not do"),
+        (
+            ('set = "eyes"\nprotocols = ["retrieval"]', 'set = "eyes"'),
+            r"tasks\.fellows\.protocols: Field required",
+        ),
     ):
         suite_file.write_text(SUITE.replace(*change))
         with pytest.raises(ConfigError, match=message):

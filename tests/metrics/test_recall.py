@@ -17,7 +17,7 @@ def test_hits_and_shares_are_counted_by_hand() -> None:
     found = recall_hits(FEATURES, PATIENTS, (1, 3))
     assert found.queries.tolist() == [0, 1, 2, 3]
     assert found.order[0].tolist() == [1, 3, 2]
-    assert found.hits.tolist() == [[True, True], [True, True], [True, True], [False, True]]
+    assert found.hits.tolist() == [[True, True], [False, True], [True, True], [False, True]]
     three = recall_hits(FEATURES, ["a", "a", "b", "a", "c"], (1, 2))
     assert three.found.tolist() == [[0.5, 1], [0.5, 1], [0.5, 1]]
 
