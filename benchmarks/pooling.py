@@ -128,7 +128,7 @@ def half_of(task: Task, part: int) -> Task:
 def figure(features: Floats, task: Task, suite: Suite, protocol: str) -> float:
     """AUROC of the probe, or Recall@1."""
     setting = {"probe": "linear", "retrieval": "cosine"}[protocol]
-    settings = suite.settings.changed(bootstrap=2, permutations=2)
+    settings = suite.settings.model_copy(update={"bootstrap": 2, "permutations": 2})
     cell = run_cell(protocol, setting, features, task, task.patients, settings, None)
     if isinstance(cell, str):
         return float("nan")

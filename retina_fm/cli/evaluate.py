@@ -147,5 +147,5 @@ def _suite(arguments: argparse.Namespace) -> Any:
         "seeds": seeds, "vessel_seeds": seeds, "shots": shots, "vessel_shots": shots, "head": arguments.head,
         "bootstrap": arguments.bootstrap, "permutations": arguments.permutations,
     }  # fmt: skip
-    suite.settings = suite.settings.changed(**{k: v for k, v in changes.items() if v is not None})
+    suite.settings = suite.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
     return suite

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from retina_fm._io.configuration import Configuration, Listed, configured
+from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.evaluation.manifest import Manifest, Row, folder_manifest, read_manifest
 from retina_fm.evaluation.names import CLASSIFYING, PROTOCOLS
 from retina_fm.evaluation.tasks import Task, classification_task, retrieval_task
+
+Numbers = Annotated[tuple[int, ...], Field(strict=False)]
+Words = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Settings(Configuration):
@@ -42,35 +45,27 @@ class Settings(Configuration):
         vessel_tests: pictures judged a draw at most, the first of the set that were not drawn.
     """
 
-    seeds: Listed[int] = (0, 1, 2, 3, 4)
-    shots: Listed[int] = (1, 2, 4, 8, 16)
-    readings: Listed[str] = ("untrained-head", "clusters", "nearest-patient")
+    seeds: Numbers = (0, 1, 2, 3, 4)
+    shots: Numbers = (1, 2, 4, 8, 16)
+    readings: Words = ("untrained-head", "clusters", "nearest-patient")
     head: str = "mlp"
     folds: int = 5
-    probe_seeds: Listed[int] = (0,)
-    ks: Listed[int] = (1, 5, 10)
+    probe_seeds: Numbers = (0,)
+    ks: Numbers = (1, 5, 10)
     bootstrap: int = 1000
     permutations: int = 1000
-    vessel_shots: Listed[int] = (0, 1, 2, 4, 8, 16)
-    vessel_seeds: Listed[int] = (0, 1, 2, 3, 4)
+    vessel_shots: Numbers = (0, 1, 2, 4, 8, 16)
+    vessel_seeds: Numbers = (0, 1, 2, 3, 4)
     vessel_steps: int = 400
     vessel_size: int = 512
     vessel_tests: int | None = None
     video_size: int = 256
     lpips: str | None = None
-    fvd: Listed[str] = ()
+    fvd: Words = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return self.model_dump(mode="json")
-
-    def changed(self, **changes: Any) -> Settings:
-        """Some of them changed.
-
-        Raises:
-            ConfigError: a name is unknown, or a value will not do.
-        """
-        return configured(Settings, {**self.model_dump(), **changes}, "settings")
 
 
 class Cohort(Configuration):
@@ -126,10 +121,10 @@ class Question(Configuration):
     """
 
     set: str
-    protocols: Listed[str]
+    protocols: Words
     label: str = "label"
-    positive: Listed[str] | None = None
-    negative: Listed[str] | None = None
+    positive: Words | None = None
+    negative: Words | None = None
     split: Literal["official", "drawn"] = "drawn"
     unlabelled: Literal["raise", "skip"] = "raise"
 
@@ -280,7 +275,10 @@ def read_suite(path: str | Path, root: str | Path | None = None) -> Suite:
         said = _toml(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{source} cannot be read as a suite ({error}).") from None
-    file = configured(SuiteFile, said, str(source))
+    try:
+        file = SuiteFile.model_validate(said)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     return Suite(
         name=file.name or source.stem,
         root=Path(root) if root is not None else source.parent,
@@ -310,7 +308,7 @@ def manifest_suite(
         root=Path(table).resolve().parent,
         settings=Settings(),
         sets={name: SetSource(table=Path(table).name, images=images)},
-        wanted={name: configured(Question, {"set": name, "protocols": protocols, **said}, str(table))},
+        wanted={name: Question(set=name, protocols=protocols, **said)},
         leaks=leaks,
     )
 
