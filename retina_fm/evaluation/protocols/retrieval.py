@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.tasks import Task
 from retina_fm.metrics.intervals import (
+    bootstrap_of,
     finite,
     mean_interval,
     patient_weights,
-    percentile_interval,
     sign_flip_test,
+    weighted_means,
 )
 from retina_fm.metrics.recall import KS, RecallHits, recall_hits
 from retina_fm.metrics.scores import Floats
@@ -40,7 +41,7 @@ def retrieval_figures(
     means, and ``bootstrap`` resamples patients.
     """
     who = patients[retrieved.queries]
-    weights = patient_weights(who, samples, seed) if samples else None
+    weights = patient_weights(who, samples, seed)
     columns = {f"recall@{k}": retrieved.hits[:, i].astype(float) for i, k in enumerate(ks)}
     columns["recall_mean"] = retrieved.hits.mean(1)
     columns |= {f"found@{k}": retrieved.found[:, i] for i, k in enumerate(ks)}
@@ -52,10 +53,10 @@ def retrieval_figures(
         half = mean_interval(by_patient)
         mean = float(values.mean())
         spread = 0.0 if half.high is None else half.high - half.mean
-        figures[name] = {"mean": finite(mean), "low": mean - spread, "high": mean + spread}
-        if weights is not None:
-            low, high = percentile_interval(weights @ values / weights.sum(1))
-            figures[name]["bootstrap"] = {"low": low, "high": high}
+        figures[name] = {
+            "mean": finite(mean), "low": mean - spread, "high": mean + spread,
+            **bootstrap_of(weighted_means(values, weights)),
+        }  # fmt: skip
     return figures
 
 

@@ -13,11 +13,12 @@ from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.manifest import Row
 from retina_fm.evaluation.vessel_methods import Fitted, Mask, VesselMethod, call_vessels
 from retina_fm.metrics.intervals import (
+    bootstrap_of,
     mean_interval,
     patient_weights,
-    percentile_interval,
     sign_flip_test,
     t_test,
+    weighted_means,
 )
 from retina_fm.metrics.scores import auroc, average_precision, dice
 
@@ -106,12 +107,9 @@ def vessel_figures(runs: Sequence[VesselRun], *, samples: int, seed: int = 0) ->
                 by_name.setdefault(picture.name, []).append(picture.figures[metric])
                 patient[picture.name] = picture.patient
         values = np.array([np.mean(v) for v in by_name.values()])
-        weights = patient_weights([patient[name] for name in by_name], samples, seed) if samples else None
-        figure: dict[str, Any] = {**mean_interval(means).as_dict(), "values": means}
-        if weights is not None:
-            low, high = percentile_interval(weights @ values / weights.sum(1))
-            figure["bootstrap"] = {"low": low, "high": high}
-        figures[metric] = figure
+        weights = patient_weights([patient[name] for name in by_name], samples, seed)
+        bootstrap = bootstrap_of(weighted_means(values, weights))
+        figures[metric] = {**mean_interval(means).as_dict(), "values": means, **bootstrap}
     return figures
 
 

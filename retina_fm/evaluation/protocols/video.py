@@ -13,11 +13,12 @@ from PIL import Image
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.video_sources import VideoSource, in_view
 from retina_fm.metrics.intervals import (
+    bootstrap_of,
     finite,
     mean_interval,
     patient_weights,
-    percentile_interval,
     sign_flip_test,
+    weighted_means,
 )
 
 SHOWN = (0, 3, 5, 7, 9, 11)
@@ -97,14 +98,11 @@ def score_videos(
 
 def video_figures(scores: VideoScores, *, samples: int, seed: int = 0) -> dict[str, Any]:
     """Means over sequences with 1.96 standard errors and a bootstrap over patients."""
-    weights = patient_weights(scores.patients, samples, seed) if samples else None
-    figures: dict[str, Any] = {}
-    for metric, values in scores.columns.items():
-        numbers = np.asarray(values, np.float64)
-        figures[metric] = mean_interval(numbers).as_dict()
-        if weights is not None:
-            low, high = percentile_interval(weights @ numbers / weights.sum(1))
-            figures[metric]["bootstrap"] = {"low": low, "high": high}
+    weights = patient_weights(scores.patients, samples, seed)
+    figures: dict[str, Any] = {
+        metric: {**mean_interval(values).as_dict(), **bootstrap_of(weighted_means(values, weights))}
+        for metric, values in scores.columns.items()
+    }
     figures |= {m: {"mean": finite(v), "low": None, "high": None} for m, v in scores.together.items()}
     return figures
 
