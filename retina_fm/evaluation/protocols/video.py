@@ -46,7 +46,7 @@ def score_videos(
     *,
     size: int = 256,
     lpips: str | Path | None = None,
-    fvd: tuple[str | Path, str] | None = None,
+    fvd: Sequence[str] = (),
     sheet: Path | None = None,
 ) -> VideoScores:
     """Score a source on real sequences; frames are compared in the photo's view, black outside the field.
@@ -57,7 +57,7 @@ def score_videos(
             training.
         size: of the view.
         lpips: file with torchvision's AlexNet; no LPIPS without it.
-        fvd: file of the I3D network and its SHA-256; no FVD without it.
+        fvd: file of the I3D network and its SHA-256; no FVD without them.
         sheet: a picture of the first sequences to write, real frames above generated ones.
     """
     import torch
