@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adapters_common import interval, written
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
+from tables import interval, written
 
 import retina_fm
 from retina_fm.adapters import draw_examples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from retina_fm._io.files import write_json
 from retina_fm._vision import import_vision
 from retina_fm.adapters import FundusSegmenter
 from retina_fm.adapters.extraction import encoder_of
@@ -48,22 +46,6 @@ def lesion_figures(score: np.ndarray, wanted: np.ndarray, inside: np.ndarray) ->
         "average_precision": precision,
         "times_prevalence": precision / float(truth.mean()),
     }
-
-
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and 95 % interval (1.96 standard errors)."""
-    array = np.asarray(values, float)
-    spread = 1.96 * array.std(ddof=1) / np.sqrt(len(array)) if len(array) > 1 else float("nan")
-    return {
-        "mean": float(array.mean()),
-        "low": float(array.mean() - spread),
-        "high": float(array.mean() + spread),
-    }
-
-
-def written(path: Path, value: Any) -> None:
-    write_json(path, json.loads(json.dumps(value, default=float)))
-    print(f"wrote {path}")
 
 
 def sheet(pictures: Sequence[np.ndarray], path: Path, width: int = 420) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adapters_common import files, grey, interval, lesion_figures, segmenter, sheet, written
+from adapters_common import files, grey, lesion_figures, segmenter, sheet
 from scipy import ndimage
+from tables import interval, written
 
 from retina_fm.adapters import draw_pictures, lesion_maps
 from retina_fm.errors import ConfigError

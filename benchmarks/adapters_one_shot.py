@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from adapters_common import files, grey, segmenter, vessel_figures, written
+from adapters_common import files, grey, segmenter, vessel_figures
+from tables import written
+from timing import taken
 
 from retina_fm.adapters.extraction import Compute, encoder_of
 
@@ -39,12 +40,12 @@ def main() -> None:
         estimator = segmenter(
             arguments.model, shots=1, seed=arguments.seed, steps=4000, max_seconds=limit, progress=False
         )
-        started, used = time.monotonic(), time.process_time()
-        estimator.fit(photos, masks)
+        with taken() as fitting:
+            estimator.fit(photos, masks)
         row: dict[str, Any] = {
             "limit": limit,
-            "seconds": round(time.monotonic() - started, 1),
-            "cpu_seconds": round(time.process_time() - used, 1),
+            "seconds": round(fitting.seconds, 1),
+            "cpu_seconds": round(fitting.processor, 1),
         }
         rest = [i for i in range(len(photos)) if i not in estimator.drawn_][: arguments.test]
         found = [

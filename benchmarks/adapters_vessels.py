@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adapters_common import SCRATCH_UNET, files, grey, interval, segmenter, sheet, vessel_figures, written
+from adapters_common import SCRATCH_UNET, files, grey, segmenter, sheet, vessel_figures
+from tables import interval, written
+from timing import taken
 
 from retina_fm.adapters import draw_pictures
 from retina_fm.adapters.zero_shot import threshold_of
@@ -71,9 +72,8 @@ def one_run(
     fields: list[Path],
 ) -> dict[str, Any]:
     estimator = segmenter(model, shots=shots, seed=seed, steps=arguments.steps)
-    started = time.monotonic()
-    estimator.fit(photos, masks)
-    seconds = time.monotonic() - started
+    with taken() as fitting:
+        estimator.fit(photos, masks)
     rest = np.arange(len(photos)) if shots == 0 else draw_pictures(len(photos), shots, seed=seed).rest
     found = []
     for index in rest[: arguments.test].tolist():
@@ -93,7 +93,7 @@ def one_run(
         "drawn": [] if shots == 0 else [Path(name).name for name in estimator.drawn_names_],
         "threshold": None if shots == 0 else estimator.threshold_,
         "steps_done": 0 if shots == 0 else estimator.history_[-1]["step"],
-        "seconds": round(seconds, 1),
+        "seconds": round(fitting.seconds, 1),
     }
 
 

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from adapters_common import files, grey, interval, vessel_figures, written
+from adapters_common import files, grey, vessel_figures
 from numpy.typing import NDArray
 from PIL import Image
+from tables import interval, written
 
 from retina_fm.evaluation.baselines.unet import ScratchUNet
 from retina_fm.pictures import Transform, read_picture

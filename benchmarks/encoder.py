@@ -9,11 +9,11 @@ forward reaches at 512 and 256 pixels, and pictures a second relative to timm's 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
-from timing import best_of, matrix_job
+from tables import table
+from timing import best_of, matrix_job, taken
 from torch import Tensor, nn
 
 from retina_fm._vision import import_vision
@@ -62,9 +62,9 @@ def main() -> None:
     def add(name: str, call: Callable[[Tensor], object], size: int, operations: float) -> None:
         view = (torch.rand(arguments.batch, 3, size, size, device=device) * 2 - 1).to(precision.dtype)
         view = view.contiguous(memory_format=torch.channels_last)
-        started = time.perf_counter()
-        call(view)
-        print(f"{name}: first call {time.perf_counter() - started:.1f} s")
+        with taken() as first:
+            call(view)
+        print(f"{name}: first call {first.seconds:.1f} s")
         jobs[name] = lambda: call(view)
         flop[name] = operations * arguments.batch
 
@@ -85,11 +85,14 @@ def main() -> None:
 
     rate = flop["matrix"] / seconds["matrix"]
     print(f"matrix products: {rate / 1e9:.0f} GFLOP/s")
-    for name in list(jobs)[1:]:
-        share = flop[name] / seconds[name] / rate
-        print(f"{name}: {arguments.batch / seconds[name]:.2f} pictures/s, {share:.2f} of the matrix rate")
+    rows = [
+        (name, arguments.batch / seconds[name], flop[name] / seconds[name] / rate) for name in list(jobs)[1:]
+    ]
+    print(table(["", "pictures/s", "of the matrix rate"], rows))
+    for name in seconds:
         if "ViT-L/16 224" in seconds and name.startswith("encoder 256"):
-            print(f"    {seconds['ViT-L/16 224'] / seconds[name]:.2f} times as fast as ViT-L/16 at 224")
+            times = seconds["ViT-L/16 224"] / seconds[name]
+            print(f"{name} is {times:.2f} times as fast as ViT-L/16 at 224")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ python benchmarks/encoding.py PHOTOS [--model fundus2video-random] [--count 48] 
 from __future__ import annotations
 
 import argparse
-import time
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import numpy as np
+from tables import table
+from timing import best_of, taken
 
 from retina_fm.encoding import encode
 from retina_fm.encoding.decoding import decoded
@@ -28,28 +31,26 @@ def main() -> None:
     photos = list(islice(expand(arguments.photos), arguments.count))
     embedder = Embedder(arguments.model)
     encoder, size = embedder.encoder, embedder.batch_size
-    started = time.perf_counter()
-    items = list(decoded(enumerate(photos), encoder.transform, workers=0, ahead=size))
-    decoding = time.perf_counter() - started
+    with taken() as decoding:
+        items = list(decoded(enumerate(photos), encoder.transform, workers=0, ahead=size))
     views = np.stack([item.view for item in items if item.view is not None])
     print(f"{len(photos)} photos, {embedder.precision}, batches of {size}")
-    print(f"decoding alone, one thread: {decoding / len(photos) * 1e3:.0f} ms a photo")
-    forward = float("inf")
-    whole = dict.fromkeys(arguments.workers, float("inf"))
-    embedder(views[:size])
-    for _ in range(arguments.rounds):
-        started = time.perf_counter()
+    print(f"decoding alone, one thread: {decoding.seconds / len(photos) * 1e3:.0f} ms a photo")
+
+    def forward() -> None:
         for first in range(0, len(views), size):
             embedder(views[first : first + size])
-        forward = min(forward, time.perf_counter() - started)
-        for workers in arguments.workers:
-            started = time.perf_counter()
-            encode(photos, encoder, workers=workers, batch_size=size, progress=False)
-            whole[workers] = min(whole[workers], time.perf_counter() - started)
-    print(f"forward alone: {len(photos) / forward:.2f} photos/s")
-    for workers, seconds in whole.items():
-        rate = len(photos) / seconds
-        print(f"encode, {workers} workers: {rate:.2f} photos/s, {forward / seconds:.2f} of the forward alone")
+
+    jobs: dict[str, Callable[[], object]] = {"forward alone": forward}
+    for workers in arguments.workers:
+        jobs[f"encode, {workers} workers"] = partial(
+            encode, photos, encoder, workers=workers, batch_size=size, progress=False
+        )
+    embedder(views[:size])
+    seconds = best_of(jobs, arguments.rounds, warm=0)
+    least = seconds["forward alone"]
+    rows = [(name, len(photos) / took, least / took) for name, took in seconds.items()]
+    print(table(["", "photos/s", "of the forward alone"], rows))
 
 
 if __name__ == "__main__":

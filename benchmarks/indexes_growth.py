@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+import tables
 from matplotlib import pyplot
 
 SPEEDS = {
@@ -29,14 +30,14 @@ def table(runs: list[dict[str, Any]]) -> str:
     """Markdown, a line a number of rows."""
     heads = ["rows", "write, s", "build, s", "own memory, GB", "disk, GB"]
     heads += [name for name, _ in SPEEDS.values()] + ["recall@10 of fresh queries"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    rows = []
     for run in runs:
         memory = max(run[part]["own_gb"] for part in ("write", "build", "search_memory"))
         cells = [f"{run['rows']:,}", run["write"]["seconds"], run["build"]["seconds"], memory, run["disk_gb"]]
         cells += [f"{run['speed'][key]:,.1f}" if key in run["speed"] else "" for key in SPEEDS]
         cells.append(run.get("recall@10 of 64 fresh queries", ""))
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(lines)
+        rows.append([str(cell) for cell in cells])
+    return tables.table(heads, rows)
 
 
 def plot(runs: list[dict[str, Any]], path: Path) -> None:

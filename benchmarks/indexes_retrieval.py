@@ -9,11 +9,11 @@ import argparse
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageEnhance
+from timing import taken
 
 import retina_fm
 from retina_fm.indexes import ImageIndex
@@ -28,10 +28,10 @@ def judged(index: ImageIndex) -> dict[str, Any]:
 
 
 def updated(folder: Path, model: str, metadata: Path | None) -> dict[str, Any]:
-    started = time.monotonic()
-    index = retina_fm.index(folder, model, metadata=metadata, progress=False)
+    with taken() as whole:
+        index = retina_fm.index(folder, model, metadata=metadata, progress=False)
     report = {key: value for key, value in index.report.__dict__.items() if key != "skipped"}
-    return {**report, "seconds": round(time.monotonic() - started, 2)}
+    return {**report, "seconds": round(whole.seconds, 2)}
 
 
 def main() -> None:
@@ -60,10 +60,10 @@ def main() -> None:
             judged(ImageIndex.open(store)) if ImageIndex.open(store).manifest.whiten else None
         )
         result["as it is"] = judged(ImageIndex.open(store, whiten=False))
-        started = time.monotonic()
-        index = ImageIndex.open(store)
-        index.search(sorted(photos.glob("*.jpg"))[0], 10, exclude_same="path")
-        result["open and search, seconds"] = round(time.monotonic() - started, 3)
+        with taken() as opening:
+            index = ImageIndex.open(store)
+            index.search(sorted(photos.glob("*.jpg"))[0], 10, exclude_same="path")
+        result["open and search, seconds"] = round(opening.seconds, 3)
         result["exact duplicates"] = sum(pair.same_file for pair in index.duplicates())
         files = sorted(photos.glob("*.jpg"))
         for number in range(10):

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+from timing import best_of
 
 from retina_fm.indexes import ImageIndex, index
 from retina_fm.indexes.cache import build_cache
@@ -66,16 +67,6 @@ class Memory:
         found = {"own_gb": self.anonymous / 1e9, "with_mapped_files_gb": self.resident / 1e9}
         self.anonymous = self.resident = 0
         return {key: round(value, 2) for key, value in found.items()}
-
-
-def best(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    seconds = dict.fromkeys(jobs, float("inf"))
-    for _ in range(rounds):
-        for name, job in jobs.items():
-            started = time.perf_counter()
-            job()
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return seconds
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
@@ -148,7 +139,7 @@ def main() -> None:
         jobs["exact 1"] = lambda: exact.search(queries[:1], 10)
         jobs["exact 64"] = lambda: exact.search(queries, 10)
     memory.peak()
-    seconds = best(jobs, arguments.rounds)
+    seconds = best_of(jobs, arguments.rounds, warm=0)
     bandwidth = traffic.nbytes / seconds["bandwidth"]
     matrix = 2 * 3072**3 / seconds["matrix"]
     result["machine"] = {

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tables import table, written
 
 from retina_fm._io.files import written_beside
 from retina_fm.encoding.embedder import load_fast
@@ -128,7 +128,7 @@ def half_of(task: Task, part: int) -> Task:
 def figure(features: Floats, task: Task, suite: Suite, protocol: str) -> float:
     """AUROC of the probe, or Recall@1."""
     setting = {"probe": "linear", "retrieval": "cosine"}[protocol]
-    settings = dataclasses.replace(suite.settings, bootstrap=2, permutations=2)
+    settings = suite.settings.model_copy(update={"bootstrap": 2, "permutations": 2})
     cell = run_cell(protocol, setting, features, task, task.patients, settings, None)
     if isinstance(cell, str):
         return float("nan")
@@ -159,7 +159,7 @@ def main() -> None:
         print(f"{name}: {len(rows)} photos", flush=True)
     train = np.array([row.split == "train" for row in suite.manifest(arguments.fit).rows])
     fit = {name: values[train] for name, values in sets[arguments.fit].items()}
-    table: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     halves: dict[str, list[list[float]]] = {}
     for name, pooled in variants(encoder.pooling.blocks).items():
         features = {data: pooled(blocks, fit) for data, blocks in sets.items()}
@@ -172,9 +172,9 @@ def main() -> None:
             for part in (0, 1)
         ]
         mean = float(np.nanmean(list(whole.values())))
-        table[name] = {"length": int(features[jobs[0][0].data].shape[1]), "mean": mean, **whole}
-        print(f"{name:48} {table[name]['length']:5} {mean:.3f}  ", end="")
-        print(" ".join(f"{key.split('-', 1)[1]} {value:.3f}" for key, value in whole.items()), flush=True)
+        found[name] = {"length": int(features[jobs[0][0].data].shape[1]), "mean": mean, **whole}
+    heads = ["pooling", *next(iter(found.values()))]
+    print(table(heads, [(name, *figures.values()) for name, figures in found.items()]), flush=True)
     chosen = []
     for part in (0, 1):
         best = max(halves, key=lambda name: float(np.nanmean(halves[name][part])))
@@ -185,7 +185,7 @@ def main() -> None:
         print(f"chosen on half {part}: {best}; mean on the other half {other:.3f}")
     if arguments.out:
         result = {"model": encoder.name, "weights_sha256": encoder.weights_sha256, "size": size}
-        arguments.out.write_text(json.dumps({**result, "table": table, "nested": chosen}, indent=1) + "\n")
+        written(arguments.out, {**result, "table": found, "nested": chosen})
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import time
 
 import torch
+from timing import best_of, matrix_job
 from torch.utils.flop_counter import FlopCounterMode
 
 from retina_fm.training.pretraining.batch_size import blank_samples
@@ -26,31 +26,6 @@ from retina_fm.training.pretraining.presets import LossWeights, preset_named, wi
 from retina_fm.training.pretraining.run_state import RunState
 
 SAME_TERMS = LossWeights(adversarial=2.0, feature_matching=10.0, patch_nce=1.0, attention=4.0)
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds(action, device: torch.device, repeats: int) -> float:
-    """The shortest of several runs: what else the machine does only ever adds."""
-    action()
-    taken = []
-    for _ in range(repeats):
-        wait(device)
-        began = time.perf_counter()
-        action()
-        wait(device)
-        taken.append(time.perf_counter() - began)
-    return min(taken)
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product."""
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / seconds(lambda: a @ b, device, 5)
 
 
 def stepper(state: RunState, weights: LossWeights, samples, device: torch.device, bfloat16: bool):
@@ -100,10 +75,12 @@ def main() -> None:
     found: dict[str, object] = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
     found["threads"] = torch.get_num_threads()
 
-    rate = matrix_rate(device, torch.bfloat16)
+    matrix, matrix_flop = matrix_job(torch.bfloat16, device)
+    rate = matrix_flop / best_of({"matrix": matrix})["matrix"]
     one = blank_samples(preset, 1, device)
     public = RunState(preset, 0, device, channels_last=False)
-    public_seconds = seconds(stepper(public, terms, one, device, bfloat16=False), device, arguments.repeats)
+    step = stepper(public, terms, one, device, bfloat16=False)
+    public_seconds = best_of({"step": step}, arguments.repeats)["step"]
     del public
 
     many = blank_samples(preset, arguments.batch, device)
@@ -111,10 +88,10 @@ def main() -> None:
     if arguments.compile:
         ours.learner.generator.compile()
     step = stepper(ours, terms, many, device, bfloat16=True)
-    ours_seconds = seconds(step, device, arguments.repeats)
+    ours_seconds = best_of({"step": step}, arguments.repeats)["step"]
     warm = preset.weights.model_copy(update={"adversarial": 0.0, "feature_matching": 0.0, "patch_nce": 0.0})
     warm_step = stepper(ours, warm, many, device, bfloat16=True)
-    warm_seconds = seconds(warm_step, device, arguments.repeats)
+    warm_seconds = best_of({"step": warm_step}, arguments.repeats)["step"]
     del ours
     plain = RunState(preset, 0, device)
     flops = {}

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pooling
-from adapters_common import written
 from pretraining_common import PROGRAM, call, curve, each_on_a_core, pretrain_command, run_name
+from tables import written
 
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.evaluation.suite import read_suite

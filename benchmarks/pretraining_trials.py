@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from adapters_common import written
 from pretraining_common import call, curve, each_on_a_core, pretrain_command, run_name
+from tables import written
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "preset": {},

@@ -10,15 +10,15 @@ fifths, in thousandths of the photo's side; the stranger is the next photo's fra
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adapters_common import written
 from numpy.typing import NDArray
 from scipy import ndimage
+from tables import table, written
+from timing import taken
 
 from retina_fm.pictures import read_picture
 from retina_fm.training.pairs.registration import ACCEPT, register_frame
@@ -72,12 +72,12 @@ def main() -> None:
         others = choose_frames(sequences[(k + 1) % len(sequences)])
         for phase, number in zip(PHASES, NUMBERS, strict=True):
             truth = moved(read_picture(choose_frames(sequence)[number].path)[..., 0], random)
-            start = time.perf_counter()
-            found = register_frame(photo, truth.frame)
-            seconds = time.perf_counter() - start
+            with taken() as once:
+                found = register_frame(photo, truth.frame)
             stranger = register_frame(photo, read_picture(others[number].path)[..., 0])
             row = {"phase": phase, "quality": found.quality, "error": error(found.transform, truth)}
-            rows.append({**row, "stranger": stranger.quality, "seconds": seconds})
+            rows.append({**row, "stranger": stranger.quality, "seconds": once.seconds})
+    shown_rows = []
     for phase in PHASES:
         of_it = [row for row in rows if row["phase"] == phase]
         good = [row["error"] for row in of_it if row["quality"] >= ACCEPT]
@@ -85,8 +85,10 @@ def main() -> None:
         shown = [f"{np.median(part):.1f}, {max(part):.1f}" if part else "-" for part in (good, lost)]
         strangers = sum(row["stranger"] >= ACCEPT for row in of_it)
         highest = max(row["stranger"] for row in of_it)
-        print(f"| {phase} | {len(good)} of {len(of_it)} | {shown[0]} | {shown[1]} | ", end="")
-        print(f"{strangers} of {len(of_it)}, {highest:.2f} |")
+        accepted = f"{len(good)} of {len(of_it)}"
+        shown_rows.append([phase, accepted, *shown, f"{strangers} of {len(of_it)}, {highest:.2f}"])
+    heads = ["phase", "accepted", "their error: median, largest", "of those refused", "strangers accepted"]
+    print(table(heads, shown_rows))
     print(f"{np.mean([row['seconds'] for row in rows]):.1f} s a frame")
     if arguments.out:
         written(arguments.out, {"pairs": arguments.pairs.name, "accept": ACCEPT, "rows": rows})

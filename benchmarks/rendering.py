@@ -13,30 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
 
 import torch
+from tables import table
+from timing import rate
 
 from retina_fm.training import RenderedSamples, draw_retina, prepare_drawn, render_batch, stack_eyes
 from retina_fm.training.pairs.table import read_pairs
 from retina_fm.training.pretraining.data.pair_samples import PairSamples
 from retina_fm.training.simulator.simulate import simulate
-
-
-def rate(work: Callable[[], int], seconds: float, device: torch.device) -> float:
-    """Items a second; ``work`` does some and says how many.
-
-    On a CPU a second is one of processor time, so that what else the machine does hardly counts.
-    """
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    work()
-    done, start = 0, clock()
-    while clock() - start < seconds:
-        done += work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    return done / (clock() - start)
 
 
 def main() -> None:
@@ -101,8 +86,7 @@ def main() -> None:
         print(json.dumps({"device": str(device), "threads": options.threads, **figures}, indent=2))
         return
     print(f"device {device}, {options.threads} threads")
-    for name, value in figures.items():
-        print(f"{name:<50} {value:10.2f}")
+    print(table(["", "figure"], figures.items()))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 import torch
 from scipy.stats import wasserstein_distance
 from simulator_frames import PHASES, Seen, generated_frames, real_frames, simulated_frames
@@ -165,23 +166,22 @@ def printed(result: dict[str, Any]) -> str:
     for phase, part in result["phases"].items():
         lines += [
             f"\n**{phase}** ({part['simulated frames']} simulated, {part['real frames']} real)\n",
-            "| | simulated: median (5 to 95 %) | real: median (5 to 95 %) | median within |",
-            "|---|---|---|---|",
         ]
+        cells: list[tuple[Any, ...]] = []
         for name, row in part["rows"].items():
             if name == "histogram distance":
                 half = row["half of real to other half"]
-                lines.append(
-                    f"| pooled histogram to real | {row['pooled simulated to real']:.3f} | halves of real: "
-                    f"{half['median']:.3f} ({half['low']:.3f} to {half['high']:.3f}) | "
-                    f"{'yes' if row['within'] else 'NO'} |"
+                halves = f"halves of real: {tables.cell(half)}"
+                cells.append(
+                    ("pooled histogram to real", row["pooled simulated to real"], halves, row["within"])
                 )
                 pair = (row["simulated frame to real"], row["real frame to other real"])
                 name, inside = "one frame's histogram to all real", pair[0]["median"] <= pair[1]["high"]
             else:
                 pair, inside = (row["simulated"], row["real"]), row["within"]
-            cells = [f"{p['median']:.3f} ({p['low']:.3f} to {p['high']:.3f})" for p in pair]
-            lines.append(f"| {name} | {cells[0]} | {cells[1]} | {'yes' if inside else 'NO'} |")
+            cells.append((name, *pair, bool(inside)))
+        heads = ["", "simulated: median (5 to 95 %)", "real: median (5 to 95 %)", "median within"]
+        lines.append(tables.table(heads, cells))
     for title, test in result["two-sample tests"].items():
         lines.append(f"\n**Told apart, {title}** ({test['frames']})")
         for name in ("random forest", "logistic regression"):

@@ -10,7 +10,6 @@ same parameters. Prints by phase: mean absolute difference of the frames, correl
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
+from tables import table, written
 
 from retina_fm.training import draw_parameters, load_eye, render_parameters, stack_eyes
 from retina_fm.training.simulator.eyes.prepare import prepare_view
@@ -82,18 +82,17 @@ def main() -> None:
         eyes = [load_eye(f) for f in files[:: max(1, len(files) // options.limit)][: options.limit]]
         eyes = [eye for eye in eyes if eye.metadata.get("vessels") == "given"]
         rows = [compare(eye, options.seed + i) for i, eye in enumerate(eyes)]
-        print(f"\n{folder.name}: {len(rows)} eyes, mean (lowest to highest)")
-        table = {}
+        cells = {}
         for phase in PHASES:
             for name in rows[0][phase]:
                 values = [row[phase][name] for row in rows]
                 cell = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
-                table[f"{phase}: {name}"] = cell
-                print(f"  {phase:9} {name:22} {cell['mean']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})")
-        result[folder.name] = {"eyes": len(rows), **table}
+                cells[f"{phase}: {name}"] = cell
+        print(f"\n{folder.name}: {len(rows)} eyes, mean (lowest to highest)\n")
+        print(table(["", "figure"], cells.items()))
+        result[folder.name] = {"eyes": len(rows), **cells}
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "vessel_error.json").write_text(json.dumps(result, indent=1) + "\n")
+        written(options.out / "vessel_error.json", result)
 
 
 if __name__ == "__main__":

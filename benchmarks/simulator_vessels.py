@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from adapters_common import written
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tables import bootstrapped, cell, written
 
 from retina_fm.pictures.masks import dice
 from retina_fm.training.simulator.eyes.arteries_veins import artery_probability
@@ -63,13 +63,7 @@ def artery_figures(probability: NDArray[np.float32], artery: Mask, where: Mask) 
 
 def summary(rows: list[dict[str, float]], random: np.random.Generator) -> dict[str, dict[str, float]]:
     """Mean over pictures with its 95 % interval."""
-    found = {}
-    for name in rows[0]:
-        values = np.array([row[name] for row in rows])
-        draws = np.nanmean(values[random.integers(0, len(values), (2000, len(values)))], 1)
-        low, high = np.percentile(draws, (2.5, 97.5))
-        found[name] = {"mean": float(np.nanmean(values)), "low": float(low), "high": float(high)}
-    return found
+    return {name: bootstrapped([row[name] for row in rows], random) for name in rows[0]}
 
 
 def main() -> None:
@@ -102,8 +96,7 @@ def main() -> None:
         for kind, of_it in rows.items():
             found = summary(of_it, random)
             results[f"{name}, {kind}"] = found
-            cells = [f"{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in found.values()]
-            print(f"| {name}, {kind} ({len(of_it)}) | {' | '.join(cells)} |", flush=True)
+            print(f"| {name}, {kind} ({len(of_it)}) | {' | '.join(map(cell, found.values()))} |", flush=True)
     if arguments.out:
         written(arguments.out / "vessels.json", results)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -119,9 +120,15 @@ def _dotted(model: type[Configuration], loc: tuple[int | str, ...]) -> str:
 
 
 def _fields_at(model: type[Configuration], loc: tuple[int | str, ...]) -> list[str]:
-    for part in loc:
-        inner = model.model_fields[part].annotation if isinstance(part, str) else None
-        if not (isinstance(inner, type) and issubclass(inner, Configuration)):
+    inner: Any = model
+    for part in loc:  # a field of settings, or an entry of a table of settings
+        inner = inner.model_fields[part].annotation if _is_settings(inner) else (None, *get_args(inner))[-1]
+        if get_origin(inner) in (Union, UnionType):
+            inner = next(filter(_is_settings, get_args(inner)), inner)
+        if inner is None:
             return []
-        model = inner
-    return list(model.model_fields)
+    return list(inner.model_fields) if _is_settings(inner) else []
+
+
+def _is_settings(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Configuration)

@@ -25,6 +25,8 @@ class Outer(Configuration):
     count: Annotated[int, Field(ge=1)] = 1
     place: AnyPath | None = None
     named: str
+    several: dict[str, Inner] = Field(default_factory=dict)
+    perhaps: Inner | None = None
 
 
 def test_plain_values_and_back() -> None:
@@ -45,6 +47,8 @@ WRONG = {
     r"inner.sides.0 is 'x'; it must be a whole number": {"inner": {"sides": ["x"]}},
     r"inner has unknown fields \['rat'\]. Did you mean 'rate'": {"inner": {"rat": 1}},
     r"The configuration has unknown fields \['cuont'\]. Did you mean 'count'": {"cuont": 1},
+    r"several.x has unknown fields \['rat'\]. Did you mean 'rate'": {"several": {"x": {"rat": 1}}},
+    r"perhaps has unknown fields \['rat'\]. Did you mean 'rate'": {"perhaps": {"rat": 1}},
     "inner is 3; it must be a table": {"inner": 3},
     "The configuration lacks 'named'": {"named": ...},
 }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from retina_fm.adapters.examples.views import View, scaled, tile_weight, tiles
 from retina_fm.adapters.segmentation.decoder import MapSource
 from retina_fm.adapters.segmentation.items import encoded
+from retina_fm.metrics import scores
 from retina_fm.pictures import Transform
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
@@ -77,8 +78,5 @@ def best_threshold(probabilities: Sequence[np.ndarray], wanted: Sequence[np.ndar
         probabilities: float arrays.
         wanted: bool arrays of the same shapes.
     """
-    found = np.concatenate([one.ravel() for one in probabilities])
-    truth = np.concatenate([one.ravel() for one in wanted])
-    scores = [2 * (truth & (found >= t)).sum() / max(1, truth.sum() + (found >= t).sum()) for t in _GRID]
-    best = np.flatnonzero(np.array(scores) >= max(scores) - 1e-9)
-    return float(_GRID[best[len(best) // 2]])
+    pictures = [(one, two, None) for one, two in zip(probabilities, wanted, strict=True)]
+    return scores.best_threshold(pictures, _GRID, together=True)

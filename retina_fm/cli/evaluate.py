@@ -124,8 +124,6 @@ def _quiet(_: str) -> None:
 
 
 def _suite(arguments: argparse.Namespace) -> Any:
-    from dataclasses import replace
-
     from retina_fm.evaluation.suite import manifest_suite, read_suite
 
     if Path(arguments.data).suffix.lower() == ".toml":
@@ -149,5 +147,5 @@ def _suite(arguments: argparse.Namespace) -> Any:
         "seeds": seeds, "vessel_seeds": seeds, "shots": shots, "vessel_shots": shots, "head": arguments.head,
         "bootstrap": arguments.bootstrap, "permutations": arguments.permutations,
     }  # fmt: skip
-    suite.settings = replace(suite.settings, **{k: v for k, v in changes.items() if v is not None})
+    suite.settings = suite.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
     return suite

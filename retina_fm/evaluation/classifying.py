@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.evaluation.cells import Cell
-from retina_fm.evaluation.outcomes import Outcome, classification_figures
+from retina_fm.evaluation.outcomes import Outcome, classification_figures, compare
 from retina_fm.evaluation.protocols.few_shot import draw, few_shot
 from retina_fm.evaluation.protocols.probe import probe
 from retina_fm.evaluation.protocols.retrieval import by_modality, retrieval_figures, retrieve
@@ -70,6 +71,13 @@ def run_cell(
     return Cell(figures, outcomes, extra)
 
 
+def compare_classified(
+    patients_of: Callable[[Task], NDArray[np.str_]], first: Cell, second: Cell, task: Task, *, samples: int
+) -> dict[str, float | None]:
+    """Two models' runs of the same draws; see :func:`retina_fm.evaluation.outcomes.compare`."""
+    return compare(first.outcomes, second.outcomes, task.truth, patients_of(task), samples=samples)
+
+
 def _outcomes(
     protocol: str,
     setting: str,
@@ -98,7 +106,7 @@ def _retrieval(features: Floats, task: Task, settings: Settings) -> Cell:
     modality = np.array([row.modality for row in task.rows])
     extra: dict[str, Any] = {
         "examples": [
-            {"query": task.rows[q].name, "nearest": [task.rows[i].name for i in row[:5]]}
+            {"query": task.rows[q].name, "nearest": [task.rows[i].name for i in row[:5] if i >= 0]}
             for q, row in list(zip(found.queries, found.order, strict=True))[
                 :: max(1, len(found.queries) // _SHOWN)
             ]

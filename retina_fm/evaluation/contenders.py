@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,42 +13,62 @@ from retina_fm._io.files import canonical_json, written_beside
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.baselines.features import BASELINES
 from retina_fm.evaluation.manifest import Manifest
-from retina_fm.evaluation.video_sources import OTHERS
+from retina_fm.evaluation.names import file_name
+from retina_fm.evaluation.suite import Settings
+from retina_fm.evaluation.vessel_methods import VesselMethod, adapter, frangi, sam2, scratch
+from retina_fm.evaluation.video_sources import OTHERS, VideoSource, from_folder, from_model
 from retina_fm.metrics.scores import Floats
 
 
 class Contender(Protocol):
-    """Something that gives features of the pictures of a set.
+    """Something that is compared: it gives features, segments vessels, makes videos, or several of these.
+
+    A contender says what it can do; what it does not say it cannot.
 
     Attributes:
         name: in every result.
+        gives_features: whether :meth:`features` can be asked.
         widths: of the encoders whose features are side by side; one number for one encoder.
-        whitening: that ships with the weights, for retrieval alone.
+        whitening: that ships with the weights, for retrieval alone: with a method ``apply``, or None.
     """
 
     name: str
-    widths: tuple[int, ...] | None
+    gives_features: bool = False
+    widths: tuple[int, ...] | None = None
 
     @property
     def whitening(self) -> Any:
-        """With a method ``apply``, or None."""
-        ...
+        """None unless weights ship with one."""
+        return None
 
     def identity(self) -> dict[str, Any]:
-        """What determines its features: hashes and versions."""
+        """What determines its results: hashes and versions."""
         ...
 
     def features(self, manifest: Manifest, cache: Path) -> Floats:
-        """Features ``(N, D)`` of a set's pictures in order, computed once and kept in ``cache``."""
-        ...
+        """Features ``(N, D)`` of a set's pictures in order, computed once and kept in ``cache``.
+
+        Raises:
+            ConfigError: it gives none.
+        """
+        raise ConfigError(f"{self.name} gives no features of {manifest.name} to keep in {cache}.")
+
+    def vessels(self, settings: Settings) -> VesselMethod | None:  # noqa: ARG002
+        """How it segments vessels; None where it does not."""
+        return None
+
+    def videos(self) -> VideoSource | str | None:
+        """How it makes videos; None where it does not, a text where it should and cannot."""
+        return None
 
 
-class Encoder:
+class Encoder(Contender):
     """A registered model, a weights folder, or anything else that ``retina_fm.load`` takes."""
+
+    gives_features = True
 
     def __init__(self, name: str, source: str, size: int | None = None) -> None:
         self.name, self.source, self.size = name, source, size
-        self.widths: tuple[int, ...] | None = None
         self._loaded: Any = None
 
     @property
@@ -101,20 +120,31 @@ class Encoder:
         digest = hashlib.sha256(
             canonical_json([identity[part] for part in ("weights_sha256", "transform_hash", "precision")])
         ).hexdigest()[:8]
-        table = cache / f"{_slug(self.name)}-{digest}" / f"{_slug(manifest.name)}.parquet"
+        table = cache / f"{file_name(self.name)}-{digest}" / f"{file_name(manifest.name)}.parquet"
         encode_to([row.path for row in manifest.rows], table, self.encoder)
         rows = pq.read_table(table, columns=["embedding"])
         return np.array(rows["embedding"].to_pylist(), np.float64)
 
+    def vessels(self, settings: Settings) -> VesselMethod:
+        """A light decoder over its maps."""
+        return adapter(self.name, self.source, lambda: self.encoder, self.identity(), settings)
 
-class Baseline:
+    def videos(self) -> VideoSource | str:
+        """Of its generator, where it has one."""
+        try:
+            return from_model(self.name, self.source)
+        except ConfigError as error:
+            return str(error)
+
+
+class Baseline(Contender):
     """Features that need no weights; see :data:`retina_fm.evaluation.baselines.features.BASELINES`."""
+
+    gives_features = True
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.function, self.version, self.about = BASELINES[name]
-        self.widths: tuple[int, ...] | None = None
-        self.whitening: Any = None
 
     def identity(self) -> dict[str, Any]:
         """Name and version of the procedure."""
@@ -124,7 +154,7 @@ class Baseline:
         """Computed a picture at a time; the whole set is kept, keyed by the files' sizes and times."""
         stats = [(row.name, row.path.stat().st_size, row.path.stat().st_mtime_ns) for row in manifest.rows]
         key = hashlib.sha256(canonical_json([self.identity(), stats])).hexdigest()[:12]
-        kept = cache / self.name / f"{_slug(manifest.name)}-{key}.npy"
+        kept = cache / self.name / f"{file_name(manifest.name)}-{key}.npy"
         if kept.is_file():
             return np.asarray(np.load(kept, allow_pickle=False), np.float64)
         values = np.stack([self.function(row.path) for row in manifest.rows])
@@ -133,14 +163,14 @@ class Baseline:
         return np.asarray(values, np.float64)
 
 
-class Table:
+class Table(Contender):
     """Embeddings that are there already: tables of ``retina-fm encode``, matched by paths."""
+
+    gives_features = True
 
     def __init__(self, name: str, files: Sequence[str | Path]) -> None:
         self.name, self.files = name, [Path(file) for file in files]
-        self.widths: tuple[int, ...] | None = None
         self._rows: dict[Path, Any] | None = None
-        self.whitening: Any = None
 
     def identity(self) -> dict[str, Any]:
         """What the tables say about themselves, and a hash of their numbers."""
@@ -189,13 +219,13 @@ class Table:
         return self._rows
 
 
-class Fused:
+class Fused(Contender):
     """Several contenders' features side by side; the MLP head fuses them by soft attention."""
+
+    gives_features = True
 
     def __init__(self, name: str, parts: Sequence[Contender]) -> None:
         self.name, self.parts = name, list(parts)
-        self.widths: tuple[int, ...] | None = None
-        self.whitening: Any = None
 
     def identity(self) -> dict[str, Any]:
         """Of all parts."""
@@ -208,38 +238,47 @@ class Fused:
         return np.concatenate(blocks, 1)
 
 
-@dataclass(frozen=True)
-class VesselsOnly:
+class VesselsOnly(Contender):
     """A method that segments and gives no features: ``frangi``, ``unet-scratch`` or ``medical-sam2``."""
 
-    name: str
-    folder: str = ""
+    def __init__(self, name: str, folder: str = "") -> None:
+        self.name, self.folder = name, folder
 
     def identity(self) -> dict[str, Any]:
         """What it is."""
         return {"kind": "vessels only"}
 
+    def vessels(self, settings: Settings) -> VesselMethod:
+        """The method of its name."""
+        if self.folder:
+            return sam2(self.name, self.folder, settings)
+        return VESSELS_ONLY[self.name](settings)
 
-@dataclass(frozen=True)
-class Videos:
+
+class Videos(Contender):
     """Videos that another method left in a folder; it gives no features."""
 
-    name: str
-    folder: str
+    def __init__(self, name: str, folder: str) -> None:
+        self.name, self.folder = name, folder
 
     def identity(self) -> dict[str, Any]:
         """Where they are from."""
         return {"kind": "videos", "about": f"videos of {self.name}"}
 
+    def videos(self) -> VideoSource | str:
+        """Those of the folder."""
+        try:
+            return from_folder(self.name, self.folder)
+        except ConfigError as error:
+            return str(error)
 
-VESSELS_ONLY = ("frangi", "unet-scratch")
+
+VESSELS_ONLY = {"frangi": frangi, "unet-scratch": scratch}
 SAM2 = "medical-sam2"
 """Written ``medical-sam2=FOLDER``."""
 
 
-def make_contender(
-    text: str, tables: Sequence[str] = (), size: int | None = None
-) -> Contender | VesselsOnly | Videos:
+def make_contender(text: str, tables: Sequence[str] = (), size: int | None = None) -> Contender:
     """A contender from what was written on the command line.
 
     Args:
@@ -257,10 +296,9 @@ def make_contender(
         return Table(name, files)
     if not source and "+" in name:
         parts = [make_contender(part, tables, size) for part in name.split("+")]
-        able = [part for part in parts if not isinstance(part, VesselsOnly | Videos)]
-        if len(able) < len(parts):
+        if not all(part.gives_features for part in parts):
             raise ConfigError(f"{name}: {', '.join(VESSELS_ONLY)} give no features to fuse.")
-        return Fused(name, able)
+        return Fused(name, parts)
     if name in OTHERS and source:
         return Videos(name, source)
     if name == SAM2 and source:
@@ -270,7 +308,3 @@ def make_contender(
     if name in BASELINES:
         return Baseline(name)
     return Encoder(name if source else Path(name).name or name, source or name, size)
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

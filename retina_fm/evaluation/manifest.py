@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ManifestError, ManifestWarning
@@ -69,7 +70,7 @@ def read_manifest(
     *,
     name: str | None = None,
     images: str = "",
-    keep: Mapping[str, str] | None = None,
+    keep: Mapping[str, Any] | None = None,
     check_files: bool = True,
 ) -> Manifest:
     """Read a manifest and check it.

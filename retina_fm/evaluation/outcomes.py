@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from retina_fm.metrics.intervals import (
     PairedRun,
+    bootstrap_of,
     finite,
     mean_interval,
     patient_weights,
-    percentile_interval,
     swap_test,
     t_test,
 )
@@ -66,7 +66,7 @@ def classification_figures(
         ``bootstrap`` (2.5 and 97.5 % over patients) and ``per_class``; and, where there are any, ``absent``
         classes that no run could judge and ``untrained`` ones.
     """
-    weights = patient_weights(patients, samples, seed) if samples else None
+    weights = patient_weights(patients, samples, seed)
     figures: dict[str, Any] = {}
     absent: set[str] = set()
     for name, metric in METRICS.items():
@@ -74,10 +74,8 @@ def classification_figures(
         values = [float(one.mean) for one in found]
         figure: dict[str, Any] = mean_interval(values).as_dict()
         figure["values"] = [finite(value) for value in values]
-        if weights is not None:
-            sampled = [macro(metric, truth[o.tested], o.scores, weights[:, o.tested]).mean for o in outcomes]
-            low, high = percentile_interval(np.mean(sampled, axis=0))
-            figure["bootstrap"] = {"low": low, "high": high}
+        sampled = [macro(metric, truth[o.tested], o.scores, weights[:, o.tested]).mean for o in outcomes]
+        figure |= bootstrap_of(np.mean(sampled, axis=0))
         if len(classes) > 2:
             per_class = np.array([one.per_class for one in found])
             judged = ~np.isnan(per_class)

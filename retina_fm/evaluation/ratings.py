@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes, write_json
+from retina_fm._io.pages import data_url, picture_url, render
 from retina_fm.errors import ManifestError
 from retina_fm.metrics.agreement import SCALE, weighted_kappa
 
@@ -31,7 +30,6 @@ CRITERIA = {
 }
 """The paper's Table 2: a score, its name, what it means."""
 _SIDE = 200
-_TEMPLATE = Path(__file__).with_name("ratings.html")
 
 
 def write_sheet(
@@ -63,26 +61,21 @@ def write_sheet(
         method, sequence = names[place]
         photo, real, made = items[names[place]]
         key[code] = {"method": method, "sequence": sequence}
-        rows = [
-            f"<tr><th>{word}</th><td>{_strip(frames)}</td></tr>"
-            for word, frames in (("real", real), ("generated", made))
-        ]
-        choices = "".join(
-            f"<label title='{html.escape(CRITERIA[s][1])}'><input type='radio' name='{code}' value='{s}'> "
-            f"{s} {CRITERIA[s][0]}</label>"
-            for s in SCALE
-        )
         blocks.append(
-            f"<section><h2>Item {code}</h2><div class='item'>{_picture(np.asarray(photo))}"
-            f"<table>{''.join(rows)}</table></div><p class='choices'>{choices}</p></section>"
+            {
+                "code": code,
+                "photo": _picture(np.asarray(photo)),
+                "videos": [(word, _strip(frames)) for word, frames in (("real", real), ("generated", made))],
+            }
         )
-    criteria = "".join(
-        f"<li value='{s}'><b>{name}</b>: {words}</li>" for s, (name, words) in CRITERIA.items()
+    page = render(
+        "ratings.html",
+        title="Rating of generated angiograms",
+        criteria=CRITERIA,
+        scale=SCALE,
+        items=blocks,
+        sheet=f"{seed}-{len(items)}-{codes[0]}",
     )
-    page = _TEMPLATE.read_text(encoding="utf-8")
-    sheet_id = f"{seed}-{len(items)}-{codes[0]}"
-    for mark, text in (("{{CRITERIA}}", criteria), ("{{ITEMS}}", "".join(blocks)), ("{{SHEET}}", sheet_id)):
-        page = page.replace(mark, text)
     folder = Path(out)
     write_bytes(folder / "rate.html", page.encode())
     write_json(folder / "key.json", key)
@@ -147,19 +140,14 @@ def assess(files: Sequence[str | Path], key: str | Path) -> dict[str, Any]:
 
 
 def _picture(picture: Any) -> str:
-    image = Image.fromarray(np.asarray(picture, np.uint8))
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    return picture_url(Image.fromarray(np.asarray(picture, np.uint8)), _SIDE, quality=85)
 
 
-def _strip(frames: Any) -> str:
+def _strip(frames: Any) -> list[str]:
     """A video as an animation and as six still frames."""
     images = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
     for image in images:
         image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=400, loop=0)
-    moving = f"<img alt='' src='data:image/gif;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
-    return moving + "".join(_picture(frames[t]) for t in (0, 3, 5, 7, 9, 11))
+    return [data_url(buffer.getvalue(), "gif"), *(_picture(frames[t]) for t in (0, 3, 5, 7, 9, 11))]

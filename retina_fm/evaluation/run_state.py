@@ -1,4 +1,4 @@
-"""An evaluation under way: what is asked, what is finished, where it is kept."""
+"""An evaluation under way: what is asked, what is finished, where it is kept; and one piece of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 import retina_fm
 from retina_fm.evaluation.cells import Cell, CellStore
-from retina_fm.evaluation.contenders import Contender, VesselsOnly, Videos
+from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.leaks import Repeat, find_repeats, joined_patients, read_prints, refuse_leaks
 from retina_fm.evaluation.names import CLASSIFYING
 from retina_fm.evaluation.suite import Suite
@@ -27,6 +28,30 @@ FORMAT = 1
 """Of ``results.json``."""
 FEATURE_PROTOCOLS = (*CLASSIFYING, "retrieval")
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model on one task by one protocol in one setting.
+
+    Attributes:
+        protocol: by which the task is judged.
+        task: what is judged.
+        setting: of the protocol, by name.
+        model: name of the contender.
+        determined_by: everything that the result depends on beside format and versions; finished cells are
+            found again by it.
+        make: gives the cell, or says why it cannot.
+        drawn: ids drawn, from the finished cell; None where nothing is.
+    """
+
+    protocol: str
+    task: Task
+    setting: str
+    model: str
+    determined_by: tuple[Any, ...]
+    make: Callable[[], Cell | str]
+    drawn: Callable[[Cell], dict[str, Any]] | None = None
 
 
 @dataclass
@@ -48,7 +73,7 @@ class Run:
     """
 
     suite: Suite
-    contenders: Sequence[Contender | VesselsOnly | Videos]
+    contenders: Sequence[Contender]
     out: Path
     cache: Path
     say: Say = logger.info
@@ -63,10 +88,27 @@ class Run:
         self.store = CellStore(self.out / "cells")
         self._patients: dict[str, NDArray[np.str_]] = {}
 
-    @property
-    def feature_contenders(self) -> list[Contender]:
-        """Those that give features."""
-        return [c for c in self.contenders if not isinstance(c, VesselsOnly | Videos)]
+    def finish(self, job: Job) -> None:
+        """Take a job's cell from the store, or make and keep it; then note what it says."""
+        key = self.store.key(FORMAT, versions(), *job.determined_by)
+        cell = self.store.get(key)
+        where = (job.protocol, job.task.name, job.setting, job.model)
+        if cell is None:
+            found = job.make()
+            if isinstance(found, str):
+                self.skip(*where, found)
+                return
+            cell = found
+            self.store.put(key, cell)
+        self.cells[where] = cell
+        shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
+        self.results.append({**_entry(*where), "figures": cell.figures, **shown})
+        if job.drawn is not None:
+            self.draws.setdefault("/".join(where[:3]), job.drawn(cell))
+
+    def skip(self, protocol: str, task: str, setting: str, model: str, reason: str) -> None:
+        """Note what could not be run, and why."""
+        self.skipped.append({**_entry(protocol, task, setting, model), "reason": reason})
 
     def patients_of(self, task: Task) -> NDArray[np.str_]:
         """Patients of a task's rows, repeats joined; refuses leaks across official parts.
@@ -87,18 +129,6 @@ class Run:
         self.tasks[task.name] = described(task, repeats)
         return joined
 
-    def skip(self, protocol: str, task: str, setting: str, model: str, reason: str) -> None:
-        """Note what could not be run, and why."""
-        self.skipped.append(where(protocol, task, setting, model, reason=reason))
-
-
-def record(run: Run, protocol: str, task: str, setting: str, model: str, cell: Cell) -> None:
-    """Add a finished cell to the results."""
-    run.cells[protocol, task, setting, model] = cell
-    shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
-    entry = {**where(protocol, task, setting, model), "figures": cell.figures, **shown}
-    run.results.append(entry)
-
 
 def described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
     """What the results say about a task."""
@@ -117,11 +147,11 @@ def described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
     }
 
 
-def where(protocol: str, task: str, setting: str, model: str, **more: str) -> dict[str, str]:
-    """What an entry of the results is about."""
-    return {"protocol": protocol, "task": task, "setting": setting, "model": model, **more}
+def _entry(protocol: str, task: str, setting: str, model: str) -> dict[str, str]:
+    return {"protocol": protocol, "task": task, "setting": setting, "model": model}
 
 
+@cache
 def versions() -> dict[str, str]:
     """What results may depend on besides data, weights and seeds."""
     from importlib.metadata import PackageNotFoundError, version

@@ -1,38 +1,33 @@
-"""An evaluation from beginning to end: features, cells, comparisons, and the one file that holds them all."""
+"""An evaluation from beginning to end: jobs, comparisons, and the one file that holds them all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from retina_fm._io.files import write_bytes, write_json
 from retina_fm.errors import ConfigError
-from retina_fm.evaluation.cells import Cell
-from retina_fm.evaluation.classifying import run_cell, settings_of
-from retina_fm.evaluation.contenders import Contender, VesselsOnly, Videos
-from retina_fm.evaluation.leaks import (
-    fingerprint_id,
-)
-from retina_fm.evaluation.outcomes import compare
+from retina_fm.evaluation.classifying import compare_classified
+from retina_fm.evaluation.contenders import Contender
+from retina_fm.evaluation.jobs import all_jobs
+from retina_fm.evaluation.leaks import fingerprint_id
+from retina_fm.evaluation.protocols.retrieval import compare_retrieval
+from retina_fm.evaluation.protocols.vessels import compare_vessels
+from retina_fm.evaluation.protocols.video import compare_videos
 from retina_fm.evaluation.report.assets import write_assets
 from retina_fm.evaluation.report.markdown import markdown
 from retina_fm.evaluation.report.page import page
 from retina_fm.evaluation.report.readme import summary
-from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, FORMAT, Run, Say, logger, record, versions
+from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, FORMAT, Run, Say, logger, versions
 from retina_fm.evaluation.suite import Asked, Suite
 from retina_fm.evaluation.tasks import Task
-from retina_fm.evaluation.vessel_running import run_vessels
-from retina_fm.evaluation.video_running import run_videos
-from retina_fm.metrics.intervals import sign_flip_test
 
 
 def evaluate(
     suite: Suite,
-    contenders: Sequence[Contender | VesselsOnly | Videos],
+    contenders: Sequence[Contender],
     out: str | Path,
     *,
     protocols: Iterable[str] | None = None,
@@ -59,22 +54,15 @@ def evaluate(
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"Models {names} need a name each; write NAME=FOLDER to give one.")
-    wanted = set(protocols) if protocols is not None else None
     folder = Path(out)
     run = Run(suite, contenders, folder, Path(cache) if cache else folder / "cache", say)
-    asked = [
-        Asked(one.task, tuple(p for p in one.protocols if wanted is None or p in wanted))
-        for one in suite.asked
-    ]
-    asked = [one for one in asked if one.protocols]
-    if not asked:
-        raise ConfigError(f"The suite {suite.name} asks nothing by {sorted(wanted or ())}.")
+    asked = suite.asked_by(protocols)
     for one in asked:  # what is wrong with the data shows before hours of work
         if set(one.protocols) & set(FEATURE_PROTOCOLS):
             run.patients_of(one.task)
-    _features_part(run, asked)
-    run_vessels(run, asked)
-    run_videos(run, asked)
+    for job in all_jobs(run, asked):
+        run.finish(job)
+    _compare_all(run, asked)
     results = _assembled(run)
     write_json(folder / "results.json", results)
     write_json(folder / "summary.json", summary(results))
@@ -84,104 +72,40 @@ def evaluate(
     return results
 
 
-def _features_part(run: Run, asked: Sequence[Asked]) -> None:
-    asked = [one for one in asked if set(one.protocols) & set(FEATURE_PROTOCOLS)]
-    if not asked:
+def _compare_all(run: Run, asked: Sequence[Asked]) -> None:
+    """The subject against the best of the others, in every setting; of features first, vessels, videos."""
+    for part in (FEATURE_PROTOCOLS, ("vessels",), ("video",)):
+        able = [c.name for c in run.contenders if c.gives_features or part is not FEATURE_PROTOCOLS]
+        for one in asked:
+            for protocol in [p for p in one.protocols if p in part]:
+                places = [place for place in run.cells if place[:2] == (protocol, one.task.name)]
+                for setting in dict.fromkeys(place[2] for place in places):
+                    _compare(run, protocol, one.task, setting, able)
+
+
+def _compare(run: Run, protocol: str, task: Task, setting: str, models: Sequence[str]) -> None:
+    places = {model: (protocol, task.name, setting, model) for model in models}
+    cells = {model: run.cells[place] for model, place in places.items() if place in run.cells}
+    if len(cells) < 2 or models[0] not in cells:
         return
-    for contender in run.feature_contenders:
-        for data in dict.fromkeys(one.task.data for one in asked):
-            manifest = run.suite.manifest(data)
-            run.say(f"{contender.name}: features of {data} ({len(manifest.rows)} pictures)")
-            features = contender.features(manifest, run.cache)
-            for one in asked:
-                if one.task.data == data:
-                    _one_task(run, contender, one, features[one.task.positions])
-    for one in asked:
-        for protocol in one.protocols:
-            if protocol in FEATURE_PROTOCOLS:
-                _compare_all(run, protocol, one.task)
-
-
-def _one_task(run: Run, contender: Contender, one: Asked, features: NDArray[np.float64]) -> None:
-    task, patients, settings = one.task, run.patients_of(one.task), run.suite.settings
-    for protocol in one.protocols:
-        if protocol not in FEATURE_PROTOCOLS:
-            continue
-        for setting in settings_of(protocol, settings):
-            key = run.store.key(
-                FORMAT, versions(), protocol, setting, contender.identity(), settings.as_dict(),
-                task.sha256, task.names, task.truth.tolist(), patients.tolist(),
-                None if task.official is None else task.official.tolist(),
-            )  # fmt: skip
-            if setting == "whitened" and contender.whitening is None:
-                continue
-            cell = run.store.get(key)
-            if cell is None:
-                given = features
-                if setting == "whitened" and contender.whitening is not None:
-                    given = contender.whitening.apply(features.astype(np.float32)).astype(np.float64)
-                found = run_cell(protocol, setting, given, task, patients, settings, contender.widths)
-                if isinstance(found, str):
-                    run.skip(protocol, task.name, setting, contender.name, found)
-                    continue
-                cell = found
-                run.store.put(key, cell)
-            record(run, protocol, task.name, setting, contender.name, cell)
-            run.draws.setdefault(f"{protocol}/{task.name}/{setting}", _drawn_ids(task, cell))
-
-
-def _compare_all(run: Run, protocol: str, task: Task) -> None:
-    """The subject against the best of the others, in every setting."""
-    models = [c.name for c in run.feature_contenders]
-    primary = "recall_mean" if protocol == "retrieval" else "auroc"
-    for setting in settings_of(protocol, run.suite.settings):
-        there = {
-            m: run.cells[protocol, task.name, setting, m]
-            for m in models
-            if (protocol, task.name, setting, m) in run.cells
+    metric, compare = _COMPARED.get(protocol, ("auroc", partial(compare_classified, run.patients_of)))
+    others = {model: cell.figures[metric]["mean"] for model, cell in cells.items() if model != models[0]}
+    best = max(others, key=lambda model: -1.0 if others[model] is None else others[model])
+    said = compare(cells[models[0]], cells[best], task, samples=run.suite.settings.permutations)
+    run.comparisons.append(
+        {
+            "protocol": protocol, "task": task.name, "setting": setting, "metric": metric,
+            "model": models[0], "next_best": best, **said,
         }
-        if len(there) < 2 or models[0] not in there:
-            continue
-        others = {m: cell.figures[primary]["mean"] for m, cell in there.items() if m != models[0]}
-        best = max(others, key=lambda m: -1.0 if others[m] is None else others[m])
-        where = {"protocol": protocol, "task": task.name, "setting": setting, "metric": primary}
-        pair = there[models[0]], there[best]
-        if protocol == "retrieval":
-            said = _compared_retrieval(*pair, task, run.suite.settings.permutations)
-        else:
-            said = compare(
-                pair[0].outcomes, pair[1].outcomes, task.truth, run.patients_of(task),
-                samples=run.suite.settings.permutations,
-            )  # fmt: skip
-        run.comparisons.append({**where, "model": models[0], "next_best": best, **said})
+    )  # fmt: skip
 
 
-def _compared_retrieval(first: Cell, second: Cell, task: Task, samples: int) -> dict[str, float | None]:
-    hits = [np.mean([cell.extra["hits"][k] for k in cell.extra["hits"]], axis=0) for cell in (first, second)]
-    _, member, counts = np.unique(task.patients, return_inverse=True, return_counts=True)
-    who = member[counts[member] > 1]
-    _, who = np.unique(who, return_inverse=True)
-    gap = np.bincount(who, weights=hits[0] - hits[1])
-    return {
-        "difference": float((hits[0] - hits[1]).mean()),
-        "t_test_p": None,
-        "permutation_p": sign_flip_test(gap, samples=max(samples, 1)),
-    }
-
-
-def _drawn_ids(task: Task, cell: Cell) -> dict[str, Any]:
-    names = np.array(task.names)
-    return {
-        str(outcome.seed): {
-            **{part: names[rows].tolist() for part, rows in outcome.parts.items()},
-            **(
-                {}
-                if any(p.startswith("fold") for p in outcome.parts)
-                else {"test": names[outcome.tested].tolist()}
-            ),
-        }
-        for outcome in cell.outcomes
-    }
+_COMPARED: dict[str, tuple[str, Callable[..., dict[str, float | None]]]] = {
+    "retrieval": ("recall_mean", compare_retrieval),
+    "vessels": ("dice", compare_vessels),
+    "video": ("ssim", compare_videos),
+}
+"""Metric that models are compared by, and how; protocols that are not named are compared by AUROC."""
 
 
 def _assembled(run: Run) -> dict[str, Any]:

@@ -80,17 +80,11 @@ def patient_folds(
     names, member = np.unique(patients, return_inverse=True)
     if len(names) < folds:
         raise ManifestError(f"{len(names)} patients cannot fill {folds} folds. Add patients or use fewer.")
-    classes = int(truth.max()) + 1
-    counts = np.zeros((len(names), classes))
-    np.add.at(counts, (member, truth), 1)
-    random = np.random.Generator(np.random.PCG64([seed, 11]))
-    order = random.permutation(len(names))
-    carriers = np.maximum((counts > 0).sum(0), 1)
-    rarity = np.array([carriers[row > 0].min() for row in counts])
-    held = np.zeros((folds, classes))
+    counts = _counts(member, truth)
+    held = np.zeros((folds, counts.shape[1]))
     size = np.zeros(folds)
     chosen = np.empty(len(names), np.int64)
-    for patient in order[np.argsort(rarity[order], kind="stable")]:
+    for patient in _rarest_first(counts, [seed, 11]):
         row = counts[patient]
         cost = (held / np.maximum(counts.sum(0), 1)) @ (row > 0) + size / (10 * size.sum() + 10)
         fold = int(np.argmin(cost))
@@ -105,18 +99,12 @@ def _assigned(
 ) -> NDArray[np.int64]:
     """Part of each row: 0 training, 1 validation, 2 test."""
     names, member = np.unique(patients, return_inverse=True)
-    classes = int(truth.max()) + 1
-    counts = np.zeros((len(names), classes))
-    np.add.at(counts, (member, truth), 1)
-    totals = counts.sum(0)
+    counts = _counts(member, truth)
+    totals, carriers = counts.sum(0), (counts > 0).sum(0)
     lacking = np.array(shares)[:, None] * totals  # (3, C): what a part still wants of each class
-    random = np.random.Generator(np.random.PCG64([seed, 7]))
-    order = random.permutation(len(names))
-    carriers = (counts > 0).sum(0)
-    rarity = np.array([carriers[row > 0].min() for row in counts])
     chosen = np.empty(len(names), np.int64)
     priority = np.array([0.0, -2e-9, -1e-9])  # equal wants: training first, then test
-    for patient in order[np.argsort(rarity[order], kind="stable")]:
+    for patient in _rarest_first(counts, [seed, 7]):
         brings = counts[patient] / np.maximum(totals, 1)
         wants = lacking / np.maximum(totals, 1)
         rare = np.where(counts[patient] > 0, 1 / np.maximum(carriers, 1), 0)
@@ -124,3 +112,18 @@ def _assigned(
         chosen[patient] = part
         lacking[part] -= counts[patient]
     return np.asarray(chosen[member])
+
+
+def _counts(member: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rows of each class that each patient has, ``(P, C)``."""
+    counts = np.zeros((int(member.max()) + 1, int(truth.max()) + 1))
+    np.add.at(counts, (member, truth), 1)
+    return counts
+
+
+def _rarest_first(counts: NDArray[np.float64], seed: list[int]) -> Positions:
+    """Patients in a drawn order, those with the class that fewest have first."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(counts))
+    carriers = (counts > 0).sum(0)
+    rarity = np.array([carriers[row > 0].min() for row in counts])
+    return np.asarray(order[np.argsort(rarity[order], kind="stable")])

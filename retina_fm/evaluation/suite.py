@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
 
 from retina_fm._io.toml import parse_toml
+from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.evaluation.manifest import Manifest, Row, folder_manifest, read_manifest
 from retina_fm.evaluation.names import CLASSIFYING, PROTOCOLS
 from retina_fm.evaluation.tasks import Task, classification_task, retrieval_task
 
+Numbers = Annotated[tuple[int, ...], Field(strict=False)]
+Words = Annotated[tuple[str, ...], Field(strict=False)]
 
-@dataclass(frozen=True)
-class Settings:
+
+class Settings(Configuration):
     """How often and how finely things are done.
 
     Attributes:
@@ -40,41 +45,114 @@ class Settings:
         vessel_tests: pictures judged a draw at most, the first of the set that were not drawn.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
-    readings: tuple[str, ...] = ("untrained-head", "clusters", "nearest-patient")
+    seeds: Numbers = (0, 1, 2, 3, 4)
+    shots: Numbers = (1, 2, 4, 8, 16)
+    readings: Words = ("untrained-head", "clusters", "nearest-patient")
     head: str = "mlp"
     folds: int = 5
-    probe_seeds: tuple[int, ...] = (0,)
-    ks: tuple[int, ...] = (1, 5, 10)
+    probe_seeds: Numbers = (0,)
+    ks: Numbers = (1, 5, 10)
     bootstrap: int = 1000
     permutations: int = 1000
-    vessel_shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
-    vessel_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    vessel_shots: Numbers = (0, 1, 2, 4, 8, 16)
+    vessel_seeds: Numbers = (0, 1, 2, 3, 4)
     vessel_steps: int = 400
     vessel_size: int = 512
     vessel_tests: int | None = None
     video_size: int = 256
     lpips: str | None = None
-    fvd: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """From a table of a suite.
-
-        Raises:
-            ConfigError: a name is unknown.
-        """
-        known = {f.name for f in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"Unknown setting {key!r}. {nearest(key, known)}")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return replace(cls(), **given)
+    fvd: Words = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return self.model_dump(mode="json")
+
+
+class Cohort(Configuration):
+    """A cohort of UK Biobank; see :func:`retina_fm.evaluation.datasets.uk_biobank.systemic_cohort`."""
+
+    outcome: str
+    years: int | float = 5
+    end: str
+    seed: int = 0
+
+
+class SetSource(Configuration):
+    """Where a data set is; paths are relative to the suite.
+
+    Attributes:
+        table: a manifest.
+        images: folder beside the manifest that its paths are relative to, or a folder of pictures.
+        keep: only rows of the manifest whose columns hold these values.
+        masks: folder of masks with the pictures' stems.
+        fields: folder of fields of view with the pictures' stems.
+        pairs: folder or table of paired videos.
+        cohort: of UK Biobank, labelled by its rules.
+        limit: the first rows alone.
+    """
+
+    table: str | None = None
+    images: str = ""
+    keep: dict[str, str | int | float | bool] | None = None
+    masks: str | None = None
+    fields: str | None = None
+    pairs: str | None = None
+    cohort: Cohort | None = None
+    limit: int | None = None
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> SetSource:
+        if not (self.table or self.images or self.pairs):
+            raise ValueError("a set needs a table, images or pairs")
+        return self
+
+
+class Question(Configuration):
+    """What is asked of a set.
+
+    Attributes:
+        set: name of the data set.
+        protocols: by which it is judged.
+        label: column of labels.
+        positive: labels of the second class.
+        negative: labels of the first class.
+        split: ``official`` takes the column ``split``; draws decide otherwise.
+        unlabelled: ``skip`` leaves rows without a label out.
+    """
+
+    set: str
+    protocols: Words
+    label: str = "label"
+    positive: Words | None = None
+    negative: Words | None = None
+    split: Literal["official", "drawn"] = "drawn"
+    unlabelled: Literal["raise", "skip"] = "raise"
+
+    @field_validator("protocols")
+    @classmethod
+    def _are_known(cls, protocols: tuple[str, ...]) -> tuple[str, ...]:
+        for protocol in protocols:
+            if protocol not in PROTOCOLS:
+                raise ValueError(f"unknown protocol {protocol!r}. {nearest(protocol, PROTOCOLS)}")
+        return protocols
+
+
+class SuiteFile(Configuration):
+    """A suite as written in TOML.
+
+    Attributes:
+        name: of the suite; the file's without it.
+        settings: of the protocols.
+        sets: data sets by name.
+        tasks: what is asked of them, by name.
+        leaks: ``refuse`` or ``allow`` repeats across official parts.
+    """
+
+    name: str | None = None
+    settings: Settings = Settings()
+    sets: dict[str, SetSource] = Field(default_factory=dict)
+    tasks: dict[str, Question] = Field(default_factory=dict)
+    leaks: Literal["refuse", "allow"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -101,8 +179,8 @@ class Suite:
     name: str
     root: Path
     settings: Settings
-    sets: Mapping[str, Mapping[str, Any]]
-    wanted: Mapping[str, Mapping[str, Any]]
+    sets: Mapping[str, SetSource]
+    wanted: Mapping[str, Question]
     leaks: str = "refuse"
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
@@ -111,58 +189,59 @@ class Suite:
         if name not in self.sets:
             raise ConfigError(f"The suite has no set {name!r}. {nearest(name, self.sets)}")
         if name not in self._manifests:
-            said = self.sets[name]
-            if "pairs" in said:
-                found = _videos(self.root / said["pairs"], name)
-            elif "table" in said:
-                found = read_manifest(
-                    self.root / said["table"], name=name, images=said.get("images", ""), keep=said.get("keep")
-                )
-            else:
-                masks, inside = said.get("masks"), said.get("fields")
-                found = folder_manifest(
-                    self.root / said["images"],
-                    self.root / masks if masks else None,
-                    name=name,
-                    fields=self.root / inside if inside else "",
-                )
-            if "cohort" in said:
-                found = cohort_manifest(found, **said["cohort"])
-            limit = said.get("limit")
-            self._manifests[name] = replace(found, rows=found.rows[:limit]) if limit else found
+            self._manifests[name] = _read_set(self.root, name, self.sets[name])
         return self._manifests[name]
 
     def pairs_of(self, name: str) -> Path:
         """Where a set of videos has its ``pairs.csv``."""
-        return self.root / str(self.sets[name]["pairs"])
+        return self.root / str(self.sets[name].pairs)
 
     @cached_property
     def asked(self) -> list[Asked]:
         """All tasks, in the suite's order."""
-        return [Asked(self._task(name, said), tuple(said["protocols"])) for name, said in self.wanted.items()]
+        return [Asked(self._task(name, said), said.protocols) for name, said in self.wanted.items()]
 
-    def _task(self, name: str, said: Mapping[str, Any]) -> Task:
-        for protocol in said["protocols"]:
-            if protocol not in PROTOCOLS:
-                raise ConfigError(
-                    f"Task {name}: unknown protocol {protocol!r}. {nearest(protocol, PROTOCOLS)}"
-                )
-        manifest = self.manifest(said["set"])
-        if not set(said["protocols"]) & set(CLASSIFYING):
-            return (
-                retrieval_task(manifest, name)
-                if "retrieval" in said["protocols"]
-                else _all_rows(manifest, name)
-            )
+    def asked_by(self, protocols: Iterable[str] | None) -> list[Asked]:
+        """The tasks that are asked by some protocols; all without them.
+
+        Raises:
+            ConfigError: none is.
+        """
+        wanted = PROTOCOLS if protocols is None else tuple(protocols)
+        asked = [Asked(one.task, tuple(p for p in one.protocols if p in wanted)) for one in self.asked]
+        if not any(one.protocols for one in asked):
+            raise ConfigError(f"The suite {self.name} asks nothing by {sorted(wanted)}.")
+        return [one for one in asked if one.protocols]
+
+    def _task(self, name: str, said: Question) -> Task:
+        manifest = self.manifest(said.set)
+        if "retrieval" in said.protocols and not set(said.protocols) & set(CLASSIFYING):
+            return retrieval_task(manifest, name)
+        if not set(said.protocols) & set(CLASSIFYING):
+            return _all_rows(manifest, name)
         return classification_task(
             manifest,
             name,
-            label=said.get("label", "label"),
-            positive=said.get("positive"),
-            negative=said.get("negative"),
-            official_split=said.get("split") == "official",
-            unlabelled=said.get("unlabelled", "raise"),
+            label=said.label,
+            positive=said.positive,
+            negative=said.negative,
+            official_split=said.split == "official",
+            unlabelled=said.unlabelled,
         )
+
+
+def _read_set(root: Path, name: str, said: SetSource) -> Manifest:
+    if said.pairs:
+        found = _videos(root / said.pairs, name)
+    elif said.table:
+        found = read_manifest(root / said.table, name=name, images=said.images, keep=said.keep)
+    else:
+        masks = root / said.masks if said.masks else None
+        fields = root / said.fields if said.fields else ""
+        found = folder_manifest(root / said.images, masks, name=name, fields=fields)
+    if said.cohort:
+        found = cohort_manifest(found, **said.cohort.model_dump(exclude_unset=True))
+    return replace(found, rows=found.rows[: said.limit]) if said.limit else found
 
 
 def cohort_manifest(manifest: Manifest, **cohort: Any) -> Manifest:
@@ -196,18 +275,17 @@ def read_suite(path: str | Path, root: str | Path | None = None) -> Suite:
         said = parse_toml(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{source} cannot be read as a suite ({error}).") from None
-    unknown = set(said) - {"name", "settings", "sets", "tasks", "leaks"}
-    if unknown:
-        raise ConfigError(
-            f"{source}: unknown {sorted(unknown)}; known are name, settings, sets, tasks, leaks."
-        )
+    try:
+        file = SuiteFile.model_validate(said)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     return Suite(
-        name=said.get("name", source.stem),
+        name=file.name or source.stem,
         root=Path(root) if root is not None else source.parent,
-        settings=Settings.from_dict(said.get("settings", {})),
-        sets=said.get("sets", {}),
-        wanted=said.get("tasks", {}),
-        leaks=said.get("leaks", "refuse"),
+        settings=file.settings,
+        sets=file.sets,
+        wanted=file.tasks,
+        leaks=file.leaks,
     )
 
 
@@ -229,8 +307,8 @@ def manifest_suite(
         name=name,
         root=Path(table).resolve().parent,
         settings=Settings(),
-        sets={name: {"table": Path(table).name, "images": images}},
-        wanted={name: {"set": name, "protocols": list(protocols), **said}},
+        sets={name: SetSource(table=Path(table).name, images=images)},
+        wanted={name: Question(set=name, protocols=protocols, **said)},
         leaks=leaks,
     )
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError
-from retina_fm.evaluation.contenders import Contender, Encoder, VesselsOnly, Videos
 from retina_fm.evaluation.suite import Settings
 
 Mask = NDArray[np.bool_]
@@ -45,15 +44,6 @@ class VesselMethod(NamedTuple):
     fit: Callable[[Sequence[Path], Sequence[Mask], Sequence[Mask], int], Fitted | str]
 
 
-def vessel_method(contender: Contender | VesselsOnly | Videos, settings: Settings) -> VesselMethod | None:
-    """How a contender segments vessels; None for features without maps."""
-    if isinstance(contender, VesselsOnly):
-        if contender.folder:
-            return _sam2(contender, settings)
-        return {"frangi": _frangi, "unet-scratch": _scratch}[contender.name](settings)
-    return _adapter(contender, settings) if isinstance(contender, Encoder) else None
-
-
 def call_vessels(scores: NDArray[Any], inside: Mask, threshold: float | None) -> Mask:
     """The pixels called vessels."""
     if threshold is None:
@@ -62,9 +52,10 @@ def call_vessels(scores: NDArray[Any], inside: Mask, threshold: float | None) ->
     return (scores >= threshold) & inside
 
 
-def _frangi(_: Settings) -> VesselMethod:
+def frangi(_: Settings) -> VesselMethod:
+    """Frangi's filter."""
     from retina_fm.evaluation.baselines.frangi import frangi_vessels
-    from retina_fm.metrics.scores import dice
+    from retina_fm.metrics.scores import best_threshold
 
     def fit(photos: Sequence[Path], masks: Sequence[Mask], fields: Sequence[Mask], _: int) -> Fitted:
         """The filter learns nothing; examples choose the threshold."""
@@ -73,13 +64,14 @@ def _frangi(_: Settings) -> VesselMethod:
         examples = list(zip([frangi_vessels(path) for path in photos], masks, fields, strict=True))
         pooled = np.concatenate([scores[inside] for scores, _, inside in examples])
         candidates = np.quantile(pooled, np.linspace(0.8, 0.98, 37))
-        found = [np.mean([dice(s >= t, mask, inside) for s, mask, inside in examples]) for t in candidates]
-        return Fitted(frangi_vessels, float(candidates[int(np.argmax(found))]))
+        return Fitted(frangi_vessels, best_threshold(examples, candidates))
 
     return VesselMethod("frangi", {"kind": "frangi", "version": 1}, fit)
 
 
-def _scratch(settings: Settings) -> VesselMethod:
+def scratch(settings: Settings) -> VesselMethod:
+    """A U-Net without pretraining."""
+
     def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted | str:
         if not photos:
             return "a network from scratch knows nothing without examples"
@@ -92,31 +84,45 @@ def _scratch(settings: Settings) -> VesselMethod:
     return VesselMethod("unet-scratch", identity, fit)
 
 
-def _sam2(contender: VesselsOnly, settings: Settings) -> VesselMethod:
+def sam2(name: str, folder: str, settings: Settings) -> VesselMethod:
+    """SAM 2 from a folder of weights, its mask decoder trained."""
+
     def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted:
         from retina_fm.evaluation.baselines.sam2 import Sam2Vessels
 
-        network = Sam2Vessels(contender.folder, steps=settings.vessel_steps, seed=seed)
+        network = Sam2Vessels(folder, steps=settings.vessel_steps, seed=seed)
         if photos:
             network.fit(photos, masks)
         return Fitted(network.predict_proba, network.threshold_ if photos else None)
 
-    files = sorted(Path(contender.folder).glob("*.safetensors"))
+    files = sorted(Path(folder).glob("*.safetensors"))
     identity = {"kind": "sam2", "steps": settings.vessel_steps, "files": [sha256_of(file) for file in files]}
-    return VesselMethod(contender.name, identity, fit)
+    return VesselMethod(name, identity, fit)
 
 
-def _adapter(contender: Encoder, settings: Settings) -> VesselMethod:
+def adapter(
+    name: str, source: str, encoder: Callable[[], Any], identity: dict[str, Any], settings: Settings
+) -> VesselMethod:
+    """A light decoder over an encoder's maps; without examples, vessels read off its generator.
+
+    Args:
+        name: of the contender.
+        source: that models are loaded by.
+        encoder: gives the loaded one.
+        identity: of the encoder.
+        settings: of the suite.
+    """
+
     def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted | str:
         from retina_fm.adapters import FundusSegmenter, vessel_reader
 
         if not photos:
             try:
-                return Fitted(vessel_reader(contender.source), None)
+                return Fitted(vessel_reader(source), None)
             except ConfigError as error:
                 return str(error)
         segmenter = FundusSegmenter(
-            model=contender.encoder,
+            model=encoder(),
             steps=settings.vessel_steps,
             view_size=settings.vessel_size,
             seed=seed,
@@ -125,5 +131,4 @@ def _adapter(contender: Encoder, settings: Settings) -> VesselMethod:
         segmenter.fit(list(photos), [mask.astype(np.uint8) for mask in masks])
         return Fitted(lambda path: segmenter.predict_proba([path])[0], float(segmenter.threshold_))
 
-    identity = {**contender.identity(), "decoder": "light"}
-    return VesselMethod(contender.name, identity, fit)
+    return VesselMethod(name, {**identity, "decoder": "light"}, fit)

@@ -63,6 +63,8 @@ def weighted_kappa(
     Raises:
         ConfigError: different lengths, no items, or a score that is not on the scale.
     """
+    from sklearn.metrics import confusion_matrix
+
     one, two = np.asarray(first), np.asarray(second)
     if one.shape != two.shape or one.ndim != 1 or not one.size:
         raise ConfigError(f"{one.size} and {two.size} scores; both raters must have rated the same items.")
@@ -71,11 +73,7 @@ def weighted_kappa(
         if strange:
             raise ConfigError(f"Score {strange[0]!r} is not on the scale {scale[0]} to {scale[-1]}.")
     n, levels = one.size, len(scale)
-    position = {value: index for index, value in enumerate(scale)}
-    rows = np.array([position[value] for value in one.tolist()])
-    columns = np.array([position[value] for value in two.tolist()])
-    table = np.zeros((levels, levels))
-    np.add.at(table, (rows, columns), 1 / n)
+    table = confusion_matrix(one, two, labels=scale, normalize="all")
     gap = np.abs(np.arange(levels)[:, None] - np.arange(levels)[None]) / (levels - 1)
     agreement = {"linear": 1 - gap, "quadratic": 1 - gap**2, "none": (gap == 0).astype(float)}[weights]
     left, right = table.sum(1), table.sum(0)

@@ -54,7 +54,8 @@ def mean_interval(values: ArrayLike) -> Interval:
 def patient_weights(patients: Sequence[Any] | NDArray[Any], samples: int, seed: int) -> Floats:
     """How often each row counts in every bootstrap sample of patients, ``(samples, N)``.
 
-    Patients are drawn with replacement, as many as there are; a drawn patient brings all pictures.
+    Patients are drawn with replacement, as many as there are; a drawn patient brings all pictures. Without
+    samples there are no rows, and :func:`bootstrap_of` says nothing.
     """
     _, member = np.unique(np.asarray(patients).astype(str), return_inverse=True)
     count = int(member.max()) + 1
@@ -73,6 +74,19 @@ def percentile_interval(samples: ArrayLike) -> tuple[float | None, float | None]
         return None, None
     low, high = np.quantile(numbers, (0.025, 0.975))
     return float(low), float(high)
+
+
+def bootstrap_of(samples: ArrayLike) -> dict[str, dict[str, float | None]]:
+    """The ``bootstrap`` of a figure, ``low`` and ``high``, for ``results.json``; empty without samples."""
+    if not np.size(samples):
+        return {}
+    low, high = percentile_interval(samples)
+    return {"bootstrap": {"low": low, "high": high}}
+
+
+def weighted_means(values: ArrayLike, weights: Floats) -> Floats:
+    """The mean of values ``(N,)`` in every bootstrap sample ``(samples, N)``."""
+    return np.asarray(weights @ np.asarray(values, np.float64) / weights.sum(1))
 
 
 def t_test(first: ArrayLike, second: ArrayLike) -> float | None:

@@ -5,7 +5,7 @@ A weight of a row is how often it counts, so that a bootstrap is one call with a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -140,20 +140,30 @@ def dice(prediction: ArrayLike, truth: ArrayLike, inside: ArrayLike | None = Non
     return 2 * int((first & second).sum()) / total if total else 1.0
 
 
-def roc_curve(truth: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    """False and true positive rates at every threshold, from (0, 0) to (1, 1)."""
-    positive, negative, groups = _cumulable(truth, scores, None)
-    true = np.cumsum(np.add.reduceat(positive, groups))
-    false = np.cumsum(np.add.reduceat(negative, groups))
-    return np.r_[0.0, false / max(false[-1], 1)], np.r_[0.0, true / max(true[-1], 1)]
+def best_threshold(
+    pictures: Sequence[tuple[ArrayLike, ArrayLike, ArrayLike | None]],
+    candidates: Sequence[float] | Floats,
+    *,
+    together: bool = False,
+) -> float:
+    """The threshold from which pixels are called so that the Dice is highest.
 
-
-def precision_recall_curve(truth: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    """Recall and precision at every threshold, by falling score."""
-    positive, negative, groups = _cumulable(truth, scores, None)
-    true = np.cumsum(np.add.reduceat(positive, groups))
-    called = true + np.cumsum(np.add.reduceat(negative, groups))
-    return true / max(true[-1], 1), true / called
+    Args:
+        pictures: scores, wanted pixels, and where to count (everywhere for None), each of one shape.
+        candidates: thresholds to try, ascending.
+        together: take the Dice over the pixels of all pictures, and of equally good thresholds the middle
+            one; otherwise the mean of the pictures' own, and the lowest.
+    """
+    flat = [
+        (np.asarray(scores)[keep], np.asarray(wanted, bool)[keep])
+        for scores, wanted, inside in pictures
+        for keep in [np.ones(np.shape(scores), bool) if inside is None else np.asarray(inside, bool)]
+    ]
+    if together:
+        flat = [(np.concatenate([one for one, _ in flat]), np.concatenate([two for _, two in flat]))]
+    found = np.array([np.mean([dice(s >= t, wanted) for s, wanted in flat]) for t in candidates])
+    best = np.flatnonzero(found >= found.max() - 1e-9) if together else [int(np.argmax(found))]
+    return float(candidates[best[len(best) // 2]])
 
 
 def _cumulable(

@@ -114,7 +114,7 @@ def test_the_demo_draws_encodes_and_shows(
     code, text, _ = run(capsys, "demo", "--out", str(tmp_path / "d"), "--model", "fundus2video-tiny")
     assert code == 0 and "4 photos" in text and "other eye" in text
     page = (tmp_path / "d" / "index.html").read_text()
-    assert page.count("<section>") == 4 and "http" not in page, "the page is self-contained"
+    assert page.count('<section class="row">') == 4 and "http" not in page, "the page is self-contained"
     assert len(list((tmp_path / "d" / "photos").glob("*.png"))) == 4
 
 

@@ -17,7 +17,7 @@ from conftest import disc_picture
 from retina_fm.cli.main import main
 from retina_fm.encoding.precision import choose_device, fastest_precision
 from retina_fm.errors import ConfigError, LeakError
-from retina_fm.evaluation import running
+from retina_fm.evaluation import jobs
 from retina_fm.evaluation.contenders import Table, make_contender
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import manifest_suite, read_suite
@@ -107,7 +107,7 @@ def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
     contenders = [Table("mine", [table]), make_contender("thumbnail")]
     evaluate(read_suite(suite_file), contenders, tmp_path / "whole")
     done = 0
-    run_cell = running.run_cell
+    run_cell = jobs.run_cell
 
     def dying(*arguments: Any) -> Any:
         nonlocal done
@@ -116,7 +116,7 @@ def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
             raise KeyboardInterrupt
         return run_cell(*arguments)
 
-    monkeypatch.setattr(running, "run_cell", dying)
+    monkeypatch.setattr(jobs, "run_cell", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(read_suite(suite_file), contenders, tmp_path / "killed")
     assert not (tmp_path / "killed" / "results.json").exists()
@@ -172,11 +172,17 @@ def test_wrong_suites_and_models_are_refused(suite_file: Path, tmp_path: Path) -
     with pytest.raises(ConfigError, match="give no features to fuse"):
         make_contender("thumbnail+frangi")
     for change, message in (
-        (("bootstrap = 50", "bootstraps = 50"), "Did you mean 'bootstrap'"),
-        (("[tasks.fellows]", "[task.fellows]"), "unknown \\['task'\\]"),
+        (("bootstrap = 50", "bootstraps = 50"), "settings has unknown fields .*Did you mean 'bootstrap'"),
+        (("[tasks.fellows]", "[task.fellows]"), r"unknown fields \['task'\]"),
         (("[sets.eyes]", "[sets.eye]"), "no set 'eyes'"),
         (('"retrieval"', '"retrieve"'), "Did you mean 'retrieval'"),
         (("name =", "name"), "cannot be read as a suite"),
+        (
+            ('table = "labels.csv"', 'tables = "labels.csv"'),
+            r"sets\.eyes has .*'tables'.*Did you mean 'table'",
+        ),
+        (("bootstrap = 50", 'bootstrap = "50"'), r"settings\.bootstrap is '50'; it must be a whole number"),
+        (('protocols = ["retrieval"]', 'cohort = "x"'), r"tasks\.fellows has unknown fields \['cohort'\]"),
     ):
         suite_file.write_text(SUITE.replace(*change))
         with pytest.raises(ConfigError, match=message):

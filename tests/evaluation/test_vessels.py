@@ -16,7 +16,7 @@ from retina_fm.evaluation.manifest import Manifest, folder_manifest
 from retina_fm.evaluation.protocols.vessels import read_labels, vessel_figures, vessel_runs
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import Settings, read_suite
-from retina_fm.evaluation.vessel_methods import Fitted, VesselMethod, call_vessels, vessel_method
+from retina_fm.evaluation.vessel_methods import Fitted, VesselMethod, call_vessels
 from retina_fm.metrics.scores import auroc
 
 
@@ -109,13 +109,13 @@ def test_a_network_from_scratch_repeats_to_the_bit(drawn: Manifest) -> None:
 def test_an_encoder_with_a_generator_reads_vessels_without_examples(
     drawn: Manifest, generator_folder: Path
 ) -> None:
-    method = vessel_method(make_contender(str(generator_folder)), Settings())
+    method = make_contender(str(generator_folder)).vessels(Settings())
     assert method is not None
     fitted = method.fit([], [], [], 0)
     assert isinstance(fitted, Fitted)
     assert fitted.threshold is None
     assert fitted.scores(drawn.rows[0].path).shape == (200, 200)
-    without = vessel_method(make_contender("fundus2video-tiny"), Settings())
+    without = make_contender("fundus2video-tiny").vessels(Settings())
     assert without is not None
     assert "without a generator" in str(without.fit([], [], [], 0))
 
@@ -153,8 +153,8 @@ def test_masks_that_cannot_be_judged_are_named(drawn: Manifest, tmp_path: Path) 
 
 
 def test_features_without_maps_have_no_vessel_method() -> None:
-    assert vessel_method(make_contender("thumbnail"), Settings()) is None
-    method = vessel_method(VesselsOnly("unet-scratch"), Settings())
+    assert make_contender("thumbnail").vessels(Settings()) is None
+    method = VesselsOnly("unet-scratch").vessels(Settings())
     assert method is not None
     assert "knows nothing without examples" in str(method.fit([], [], [], 0))
 

@@ -119,9 +119,9 @@ def test_the_sheet_is_blind_self_contained_and_has_a_key(tmp_path: Path) -> None
     text, known = page.read_text(), json.loads(key.read_text())
     assert len(known) == 6
     assert {k["method"] for k in known.values()} == {"ours", "other"}
-    assert "ours" not in re.sub(r"base64,[^']*", "", text).replace("yours", "")
-    assert "http" not in re.sub(r"base64,[^']*", "", text)
-    assert all(f"name='{code}'" in text for code in known)
+    assert "ours" not in re.sub(r'base64,[^"]*', "", text).replace("yours", "")
+    assert "http" not in re.sub(r'base64,[^"]*', "", text)
+    assert all(f'name="{code}"' in text for code in known)
     assert write_sheet(items(), tmp_path / "again")[0].read_bytes() == page.read_bytes()
     with pytest.raises(ManifestError, match="nothing to rate"):
         write_sheet({}, tmp_path)

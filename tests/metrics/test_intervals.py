@@ -11,12 +11,14 @@ from retina_fm.errors import ConfigError
 from retina_fm.metrics.agreement import weighted_kappa
 from retina_fm.metrics.intervals import (
     PairedRun,
+    bootstrap_of,
     mean_interval,
     patient_weights,
     percentile_interval,
     sign_flip_test,
     swap_test,
     t_test,
+    weighted_means,
 )
 from retina_fm.metrics.scores import auroc
 
@@ -148,3 +150,10 @@ def test_kappa_refuses_scores_that_are_not_on_the_scale() -> None:
         weighted_kappa([1, 6], [1, 2])
     with pytest.raises(ConfigError, match="same items"):
         weighted_kappa([1], [1, 2])
+
+
+def test_a_bootstrap_is_said_where_there_are_samples_and_not_otherwise() -> None:
+    weights = patient_weights(["a", "a", "b"], 200, 0)
+    said = bootstrap_of(weighted_means([0.0, 0.0, 1.0], weights))["bootstrap"]
+    assert said == {"low": 0.0, "high": 1.0}
+    assert bootstrap_of(weighted_means([0.0, 1.0], patient_weights(["a", "b"], 0, 0))) == {}

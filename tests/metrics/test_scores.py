@@ -5,18 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from sklearn.metrics import precision_recall_curve as sklearn_pr
-from sklearn.metrics import roc_curve as sklearn_roc
 
 from retina_fm.errors import ConfigError
 from retina_fm.metrics.scores import (
     auroc,
     average_precision,
+    best_threshold,
     dice,
     macro,
     macro_ranked,
-    precision_recall_curve,
-    roc_curve,
 )
 
 
@@ -112,18 +109,6 @@ def test_dice_is_the_f1_of_pixels() -> None:
         dice(np.zeros(4), np.zeros(5))
 
 
-def test_curves_are_those_of_scikit_learn() -> None:
-    truth, scores = made(4, levels=3)
-    false, true = roc_curve(truth, scores)
-    wanted_false, wanted_true, _ = sklearn_roc(truth, scores, drop_intermediate=False)
-    assert false == pytest.approx(wanted_false)
-    assert true == pytest.approx(wanted_true)
-    recall, precision = precision_recall_curve(truth, scores)
-    wanted_precision, wanted_recall, _ = sklearn_pr(truth, scores)
-    assert recall == pytest.approx(wanted_recall[:-1][::-1])
-    assert precision == pytest.approx(wanted_precision[:-1][::-1])
-
-
 def test_nan_scores_and_nothing_to_judge_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 scores are NaN"):
         auroc([True, False], [np.nan, 0.0])
@@ -133,3 +118,14 @@ def test_nan_scores_and_nothing_to_judge_are_refused() -> None:
         auroc([True], [0.0, 1.0])
     with pytest.raises(ConfigError, match="is needed"):
         macro(auroc, np.array([0, 1]), np.zeros((2, 1)))
+
+
+def test_the_best_threshold_is_of_each_picture_or_of_all_together() -> None:
+    wanted = np.array([0, 0, 1, 1], bool)
+    one, two = np.array([0.1, 0.2, 0.6, 0.9]), np.array([0.1, 0.4, 0.5, 0.9])
+    grid = [0.15, 0.3, 0.45, 0.5, 0.7]
+    assert best_threshold([(one, wanted, None), (two, wanted, None)], grid) == 0.45
+    assert best_threshold([(one, wanted, None)], grid) == 0.3
+    assert best_threshold([(one, wanted, None)], grid, together=True) == 0.45  # the middle of three
+    inside = np.array([1, 1, 0, 1], bool)
+    assert best_threshold([(two, wanted, inside)], [0.3, 0.45, 0.7]) == 0.45

@@ -14,6 +14,7 @@ from PIL import Image
 from retina_fm._io.files import write_bytes
 from retina_fm.cli.work.demo_page import Shown, demo_page
 from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
+from retina_fm.metrics.recall import nearest_others
 from retina_fm.models import resolve
 from retina_fm.pictures import expand
 
@@ -123,12 +124,7 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
 
 def neighbours(embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest others of each row by cosine of the centred embeddings: indices and similarities."""
-    centred = embeddings - embeddings.mean(axis=0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    similarity = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return order, np.take_along_axis(similarity, order, axis=1)
+    return nearest_others(embeddings - embeddings.mean(axis=0), np.arange(len(embeddings)), k)
 
 
 def fellow_eye_share(paths: list[Path], nearest: np.ndarray) -> float:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from retina_fm._io.pages import picture_url, render
 from retina_fm.pictures import Transform, read_picture
 
 _THUMB = 160
 _FRAMES = (1, 3, 5, 7, 11)
 _PHASES = ("arterial", "venous", "late")
+
+Figure = tuple[str, str, str, tuple[str, ...]]
+"""Address of the picture, heading, kind, and lines below it."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,17 @@ class Shown:
 
 def demo_page(shown: Shown) -> str:
     """The page as HTML."""
-    parts = [_style(), f"<h1>retina_fm demo</h1><p>{' '.join(_notes(shown))}</p>"]
-    if shown.videos:
-        parts.append(
-            "<h2>Synthetic angiograms</h2><p>Photo, vessels read off the generated frames, and five of the "
-            "twelve frames. Generated from the photo alone: no angiography was done.</p>"
-        )
-        parts += [_video(*one) for one in shown.videos]
-    parts.append(
-        "<h2>Similar eyes</h2><p>Left: photo with the field of view that was found. Right: its nearest "
-        "others, with similarity.</p>"
+    return render(
+        "demo.html",
+        title="retina_fm demo",
+        notes=_notes(shown),
+        videos=[_video(*one) for one in shown.videos],
+        neighbours=[_neighbours(shown, index) for index in range(min(shown.queries, len(shown.paths)))],
     )
-    parts += [_neighbours(shown, index) for index in range(min(shown.queries, len(shown.paths)))]
-    return "".join(parts) + "</html>"
 
 
 def _notes(shown: Shown) -> list[str]:
-    notes = [f"{len(shown.paths)} photos, model {html.escape(shown.model)}."]
+    notes = [f"{len(shown.paths)} photos, model {shown.model}."]
     if shown.model == "fundus2video-random":
         notes.append("Random weights: a baseline to try the plumbing with, not a trained model.")
     if shown.fellow_eyes is not None:
@@ -75,24 +70,29 @@ def _notes(shown: Shown) -> list[str]:
     return [*notes, "Research use; not a medical device."]
 
 
-def _neighbours(shown: Shown, index: int) -> str:
-    hits = "".join(
-        _figure(_thumbnail(shown.paths[j]), f"{shown.paths[j].name}\n{shown.similarity[index, rank]:.2f}")
-        for rank, j in enumerate(shown.nearest[index])
-    )
-    query = shown.paths[index]
-    return f"<section>{_figure(_thumbnail(query, outline=True), query.name, 'query')}{hits}</section>"
-
-
-def _video(path: Path, vessels: np.ndarray, frames: np.ndarray) -> str:
-    pictures = [
-        _figure(_thumbnail(path, outline=True), path.name, "query"),
-        _figure(Image.fromarray((vessels * 255).round().clip(0, 255).astype(np.uint8)), "vessels"),
+def _neighbours(shown: Shown, index: int) -> list[Figure]:
+    query, nearest = shown.paths[index], shown.nearest[index]
+    return [
+        _figure(_thumbnail(query, outline=True), query.name, "query"),
+        *(
+            _figure(
+                _thumbnail(shown.paths[j]), shown.paths[j].name, "", f"{shown.similarity[index, rank]:.2f}"
+            )
+            for rank, j in enumerate(nearest)
+        ),
     ]
-    for number in _FRAMES:
-        caption = f"frame {number + 1}, {_PHASES[number // 4]}, synthetic"
-        pictures.append(_figure(Image.fromarray(frames[number]), caption))
-    return f"<section>{''.join(pictures)}</section>"
+
+
+def _video(path: Path, vessels: np.ndarray, frames: np.ndarray) -> list[Figure]:
+    grey = (vessels * 255).round().clip(0, 255).astype(np.uint8)
+    return [
+        _figure(_thumbnail(path, outline=True), path.name, "query"),
+        _figure(Image.fromarray(grey), "vessels"),
+        *(
+            _figure(Image.fromarray(frames[t]), f"frame {t + 1}", "", f"{_PHASES[t // 4]}, synthetic")
+            for t in _FRAMES
+        ),
+    ]
 
 
 def _thumbnail(path: Path, outline: bool = False) -> Image.Image:
@@ -108,25 +108,5 @@ def _thumbnail(path: Path, outline: bool = False) -> Image.Image:
     return image
 
 
-def _figure(image: Image.Image, caption: str, kind: str = "") -> str:
-    small = image.copy()
-    small.thumbnail((2 * _THUMB, 2 * _THUMB))  # twice the shown size, for dense screens
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    text = html.escape(caption).replace("\n", "<br>")
-    return (
-        f'<figure class="{kind}"><img src="data:image/jpeg;base64,{data}" alt="">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _style() -> str:
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>retina_fm demo</title><style>'
-        "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:90rem;padding:0 1rem}"
-        "section{display:flex;gap:1rem;margin:0 0 1.2rem;flex-wrap:wrap}"
-        "figure{margin:0;width:160px}img{width:160px;border-radius:6px;background:#000}"
-        "figcaption{font-size:12px;color:#566;overflow-wrap:anywhere}"
-        ".query{border-right:1px solid #ccd;padding-right:1rem}</style>"
-    )
+def _figure(image: Image.Image, heading: str, kind: str = "", *lines: str) -> Figure:
+    return picture_url(image, 2 * _THUMB), heading, kind, lines  # twice the shown size, for dense screens

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from retina_fm._vision import import_vision
 from retina_fm.errors import MissingDependencyError, WeightsError, WeightsNotFoundError
+from retina_fm.evaluation.baselines.unet import THRESHOLDS
 from retina_fm.learning import cosine, entropy_and_dice
+from retina_fm.metrics.scores import best_threshold
 from retina_fm.pictures import Transform
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -43,8 +45,6 @@ class Sam2Vessels:
 
     def fit(self, photos: Sequence[Path], masks: Sequence[NDArray[np.bool_]]) -> Sam2Vessels:
         """Train the mask decoder on photos and their masks ``(H, W)``."""
-        from retina_fm.metrics.scores import dice
-
         examples = [self._example(path, mask) for path, mask in zip(photos, masks, strict=True)]
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
@@ -61,10 +61,8 @@ class Sam2Vessels:
             loss = entropy_and_dice(self._logits(features), target, inside.float())
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        found = [(torch.sigmoid(self._logits(f)).detach(), t, i) for f, t, i in examples]
-        candidates = np.linspace(0.1, 0.9, 17)
-        scores = [np.mean([dice(p >= c, t > 0.5, i) for p, t, i in found]) for c in candidates]
-        self.threshold_ = float(candidates[int(np.argmax(scores))])
+        found = [(torch.sigmoid(self._logits(f)).detach(), t > 0.5, i) for f, t, i in examples]
+        self.threshold_ = best_threshold(found, THRESHOLDS)
         return self
 
     @torch.no_grad()

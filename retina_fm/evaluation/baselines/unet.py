@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retina_fm._vision import import_vision
 from retina_fm.learning import cosine, entropy_and_dice, seeded
+from retina_fm.metrics.scores import best_threshold
 from retina_fm.pictures import Transform
 
 
@@ -68,9 +69,8 @@ class ScratchUNet:
             optimiser.step()
             schedule.step()
         self.module_.eval()
-        self.threshold_ = _threshold(
-            [(self._in_view(view), target, inside) for view, target, inside in examples]
-        )
+        found = [(self._in_view(view), target, inside) for view, target, inside in examples]
+        self.threshold_ = best_threshold(found, THRESHOLDS)
         return self
 
     def predict_proba(self, path: Path) -> NDArray[np.float32]:
@@ -85,6 +85,8 @@ class ScratchUNet:
         return torch.sigmoid(self.module_(view[None])[0, 0])
 
 
+THRESHOLDS = np.linspace(0.1, 0.9, 17)
+"""Probabilities that are tried as the least of a vessel."""
 _Example = tuple[Tensor, Tensor, Tensor]
 
 
@@ -128,11 +130,3 @@ def _crops(
         targets.append(turned(target[part]))
         insides.append(field)
     return torch.stack(views), torch.stack(targets), torch.stack(insides)
-
-
-def _threshold(examples: Sequence[_Example]) -> float:
-    from retina_fm.metrics.scores import dice
-
-    candidates = np.linspace(0.1, 0.9, 17)
-    scores = [np.mean([dice(p >= t, wanted, inside) for p, wanted, inside in examples]) for t in candidates]
-    return float(candidates[int(np.argmax(scores))])

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.metrics.intervals import finite, mean_interval, patient_weights, percentile_interval
+from retina_fm.evaluation.cells import Cell
+from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.intervals import (
+    bootstrap_of,
+    finite,
+    mean_interval,
+    patient_weights,
+    sign_flip_test,
+    weighted_means,
+)
+from retina_fm.metrics.recall import KS, RecallHits, recall_hits
 from retina_fm.metrics.scores import Floats
 
-KS = (1, 5, 10)
 
-
-class Retrieved(NamedTuple):
-    """What every query found.
-
-    Attributes:
-        queries: positions of pictures whose patient has another one.
-        hits: bool ``(Q, len(ks))``: a picture of the same patient is among the K nearest, the query left out.
-        found: ``(Q, len(ks))``: share of the patient's other pictures among them.
-        order: ``(Q, max(ks))`` positions of the nearest.
-    """
-
-    queries: NDArray[np.int64]
-    hits: NDArray[np.bool_]
-    found: Floats
-    order: NDArray[np.int64]
-
-
-def retrieve(features: Floats, patients: NDArray[np.str_], *, ks: Sequence[int] = KS) -> Retrieved:
-    """Rank all pictures by the cosine of their features, for every picture whose patient has another.
-
-    Equal likenesses are ranked by position, which favours nobody as long as the rows of a patient are not
-    sorted to the front.
-    """
-    unit = np.asarray(features, np.float64)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    _, member, counts = np.unique(patients, return_inverse=True, return_counts=True)
-    queries = np.flatnonzero(counts[member] > 1)
-    likeness = unit[queries] @ unit.T
-    likeness[np.arange(len(queries)), queries] = -np.inf
-    order = np.argsort(-likeness, axis=1, kind="stable")[:, : max(ks)]
-    same = member[order] == member[queries][:, None]
-    others = counts[member[queries]] - 1
-    hits = np.stack([same[:, :k].any(1) for k in ks], 1)
-    found = np.stack([same[:, :k].sum(1) / others for k in ks], 1)
-    return Retrieved(queries, hits, found, order)
+def retrieve(features: Floats, patients: NDArray[np.str_], *, ks: Sequence[int] = KS) -> RecallHits:
+    """Rank all pictures by the cosine of their features, for every picture whose patient has another."""
+    return recall_hits(features, patients, ks)
 
 
 def retrieval_figures(
-    retrieved: Retrieved,
+    retrieved: RecallHits,
     patients: NDArray[np.str_],
     *,
     ks: Sequence[int] = KS,
@@ -64,7 +41,7 @@ def retrieval_figures(
     means, and ``bootstrap`` resamples patients.
     """
     who = patients[retrieved.queries]
-    weights = patient_weights(who, samples, seed) if samples else None
+    weights = patient_weights(who, samples, seed)
     columns = {f"recall@{k}": retrieved.hits[:, i].astype(float) for i, k in enumerate(ks)}
     columns["recall_mean"] = retrieved.hits.mean(1)
     columns |= {f"found@{k}": retrieved.found[:, i] for i, k in enumerate(ks)}
@@ -76,11 +53,24 @@ def retrieval_figures(
         half = mean_interval(by_patient)
         mean = float(values.mean())
         spread = 0.0 if half.high is None else half.high - half.mean
-        figures[name] = {"mean": finite(mean), "low": mean - spread, "high": mean + spread}
-        if weights is not None:
-            low, high = percentile_interval(weights @ values / weights.sum(1))
-            figures[name]["bootstrap"] = {"low": low, "high": high}
+        figures[name] = {
+            "mean": finite(mean), "low": mean - spread, "high": mean + spread,
+            **bootstrap_of(weighted_means(values, weights)),
+        }  # fmt: skip
     return figures
+
+
+def compare_retrieval(first: Cell, second: Cell, task: Task, *, samples: int) -> dict[str, float | None]:
+    """Two models' hits of the same queries: difference of mean recall, signs flipped over patients."""
+    one, two = (np.mean(list(cell.extra["hits"].values()), axis=0) for cell in (first, second))
+    _, member, counts = np.unique(task.patients, return_inverse=True, return_counts=True)
+    _, who = np.unique(member[counts[member] > 1], return_inverse=True)
+    gap = np.bincount(who, weights=one - two)
+    return {
+        "difference": float((one - two).mean()),
+        "t_test_p": None,
+        "permutation_p": sign_flip_test(gap, samples=max(samples, 1)),
+    }
 
 
 def by_modality(
@@ -88,21 +78,13 @@ def by_modality(
 ) -> dict[str, dict[str, float]]:
     """Recall@K for each ordered pair of modalities: queries of one, only pictures of the other searched."""
     found: dict[str, dict[str, float]] = {}
-    unit = np.asarray(features, np.float64)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     for source in np.unique(modality).tolist():
         for target in np.unique(modality).tolist():
-            queries, pool = np.flatnonzero(modality == source), np.flatnonzero(modality == target)
-            likeness = unit[queries] @ unit[pool].T
-            likeness[queries[:, None] == pool[None]] = -np.inf
-            same = (patients[queries][:, None] == patients[pool][None]) & (queries[:, None] != pool[None])
-            asked = same.any(1)
-            if not asked.any():
-                continue
-            order = np.argsort(-likeness[asked], axis=1, kind="stable")
-            ranked = np.take_along_axis(same[asked], order, axis=1)
-            found[f"{source} -> {target}"] = {
-                "queries": int(asked.sum()),
-                **{f"recall@{k}": float(ranked[:, :k].any(1).mean()) for k in ks},
-            }
+            one = recall_hits(features, patients, ks, queries=modality == source, gallery=modality == target)
+            if len(one.queries):
+                shares = dict(zip(ks, one.hits.mean(0).tolist(), strict=True))
+                found[f"{source} -> {target}"] = {
+                    "queries": len(one.queries),
+                    **{f"recall@{k}": share for k, share in shares.items()},
+                }
     return found

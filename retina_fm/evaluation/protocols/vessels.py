@@ -9,9 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import ManifestError
+from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.manifest import Row
 from retina_fm.evaluation.vessel_methods import Fitted, Mask, VesselMethod, call_vessels
-from retina_fm.metrics.intervals import mean_interval, patient_weights, percentile_interval
+from retina_fm.metrics.intervals import (
+    bootstrap_of,
+    mean_interval,
+    patient_weights,
+    sign_flip_test,
+    t_test,
+    weighted_means,
+)
 from retina_fm.metrics.scores import auroc, average_precision, dice
 
 METRICS = ("auroc", "aupr", "dice")
@@ -99,13 +107,30 @@ def vessel_figures(runs: Sequence[VesselRun], *, samples: int, seed: int = 0) ->
                 by_name.setdefault(picture.name, []).append(picture.figures[metric])
                 patient[picture.name] = picture.patient
         values = np.array([np.mean(v) for v in by_name.values()])
-        weights = patient_weights([patient[name] for name in by_name], samples, seed) if samples else None
-        figure: dict[str, Any] = {**mean_interval(means).as_dict(), "values": means}
-        if weights is not None:
-            low, high = percentile_interval(weights @ values / weights.sum(1))
-            figure["bootstrap"] = {"low": low, "high": high}
-        figures[metric] = figure
+        weights = patient_weights([patient[name] for name in by_name], samples, seed)
+        bootstrap = bootstrap_of(weighted_means(values, weights))
+        figures[metric] = {**mean_interval(means).as_dict(), "values": means, **bootstrap}
     return figures
+
+
+def compare_vessels(first: Cell, second: Cell, *_: Any, **__: Any) -> dict[str, float | None]:
+    """Two models' runs: difference of Dice, a t-test over runs, signs flipped over pictures."""
+    one, two = (cell.figures["dice"]["values"] for cell in (first, second))
+    mine, others = (_dice_by_picture(cell.extra["runs"]) for cell in (first, second))
+    gaps = [mine[name] - others[name] for name in mine if name in others]
+    return {
+        "difference": float(np.mean(one) - np.mean(two)),
+        "t_test_p": t_test(one, two),
+        "permutation_p": sign_flip_test(gaps),
+    }
+
+
+def _dice_by_picture(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in runs:
+        for name, figures in one["pictures"].items():
+            values.setdefault(name, []).append(figures["dice"])
+    return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 def read_labels(row: Row) -> tuple[Mask, Mask]:

@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.video_sources import VideoSource, in_view
-from retina_fm.metrics.intervals import finite, mean_interval, patient_weights, percentile_interval
+from retina_fm.metrics.intervals import (
+    bootstrap_of,
+    finite,
+    mean_interval,
+    patient_weights,
+    sign_flip_test,
+    weighted_means,
+)
 
 SHOWN = (0, 3, 5, 7, 9, 11)
 
@@ -38,7 +46,7 @@ def score_videos(
     *,
     size: int = 256,
     lpips: str | Path | None = None,
-    fvd: tuple[str | Path, str] | None = None,
+    fvd: Sequence[str] = (),
     sheet: Path | None = None,
 ) -> VideoScores:
     """Score a source on real sequences; frames are compared in the photo's view, black outside the field.
@@ -49,7 +57,7 @@ def score_videos(
             training.
         size: of the view.
         lpips: file with torchvision's AlexNet; no LPIPS without it.
-        fvd: file of the I3D network and its SHA-256; no FVD without it.
+        fvd: file of the I3D network and its SHA-256; no FVD without them.
         sheet: a picture of the first sequences to write, real frames above generated ones.
     """
     import torch
@@ -57,7 +65,7 @@ def score_videos(
     from retina_fm.metrics import videos as metrics
     from retina_fm.training.pairs.opening import load_pair, open_pair
 
-    judge = metrics.load_lpips(lpips) if lpips else None
+    judge = metrics.FigureNetworks(metrics.load_lpips(lpips) if lpips else None)
     network = metrics.load_fvd(*fvd) if fvd else None
     names: list[str] = []
     patients: list[str] = []
@@ -70,10 +78,7 @@ def score_videos(
         photo, true, field = load_pair(sequence, size, known=known)
         frames = in_view(source.frames(Path(sequence.photo), sequence.name), known.geometry) * field
         one, two = (torch.from_numpy(f[None].astype(np.float32) / 127.5 - 1) for f in (frames, true))
-        found = {**metrics.psnr(one, two), "ssim": metrics.ssim(one, two)}
-        if judge is not None:
-            found["lpips"] = metrics.lpips(judge, one, two)
-        for metric, value in found.items():
+        for metric, value in metrics.video_scores(one, two, judge).items():
             columns.setdefault(metric, []).append(value)
         names.append(sequence.name)
         patients.append(sequence.patient_id or sequence.name)
@@ -93,16 +98,20 @@ def score_videos(
 
 def video_figures(scores: VideoScores, *, samples: int, seed: int = 0) -> dict[str, Any]:
     """Means over sequences with 1.96 standard errors and a bootstrap over patients."""
-    weights = patient_weights(scores.patients, samples, seed) if samples else None
-    figures: dict[str, Any] = {}
-    for metric, values in scores.columns.items():
-        numbers = np.asarray(values, np.float64)
-        figures[metric] = mean_interval(numbers).as_dict()
-        if weights is not None:
-            low, high = percentile_interval(weights @ numbers / weights.sum(1))
-            figures[metric]["bootstrap"] = {"low": low, "high": high}
+    weights = patient_weights(scores.patients, samples, seed)
+    figures: dict[str, Any] = {
+        metric: {**mean_interval(values).as_dict(), **bootstrap_of(weighted_means(values, weights))}
+        for metric, values in scores.columns.items()
+    }
     figures |= {m: {"mean": finite(v), "low": None, "high": None} for m, v in scores.together.items()}
     return figures
+
+
+def compare_videos(first: Cell, second: Cell, *_: Any, **__: Any) -> dict[str, float | None]:
+    """Two sources' videos of the same sequences: difference of SSIM, signs flipped over sequences."""
+    one, two = (np.array(cell.extra["columns"]["ssim"]) for cell in (first, second))
+    gaps = one - two
+    return {"difference": float(gaps.mean()), "t_test_p": None, "permutation_p": sign_flip_test(gaps)}
 
 
 def _line(photo: NDArray[np.uint8], frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

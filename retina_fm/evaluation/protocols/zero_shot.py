@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.evaluation.outcomes import Outcome
 from retina_fm.evaluation.tasks import Task
+from retina_fm.metrics.recall import unit_rows
 from retina_fm.metrics.scores import Floats
 
 READINGS = {
@@ -56,7 +57,7 @@ def standardised(features: Floats) -> Floats:
 def _untrained_head(z: Floats, task: Task, patients: NDArray[np.str_], seed: int) -> Floats:  # noqa: ARG001
     random = np.random.Generator(np.random.PCG64(seed))
     hidden = np.maximum(z @ random.normal(0, np.sqrt(2 / z.shape[1]), (z.shape[1], 256)), 0)
-    return softmax(hidden @ random.normal(0, np.sqrt(1 / 256), (256, len(task.classes))))
+    return _shares(hidden @ random.normal(0, np.sqrt(1 / 256), (256, len(task.classes))))
 
 
 def _clusters(z: Floats, task: Task, patients: NDArray[np.str_], seed: int) -> Floats:  # noqa: ARG001
@@ -71,20 +72,21 @@ def _clusters(z: Floats, task: Task, patients: NDArray[np.str_], seed: int) -> F
     squared = ((z[:, None] - found.cluster_centers_[None]) ** 2).sum(2)
     scores = np.empty_like(squared)
     scores[:, matched] = -squared[:, cluster] / np.maximum(squared.mean(), 1e-12)
-    return softmax(scores)
+    return _shares(scores)
 
 
 def _nearest_patient(z: Floats, task: Task, patients: NDArray[np.str_], seed: int) -> Floats:  # noqa: ARG001
-    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(z)
     likeness = unit @ unit.T
     if task.official is not None:
         likeness[:, task.official == "test"] = -np.inf
     likeness[patients[:, None] == patients[None]] = -np.inf
     best = np.stack([likeness[:, task.truth == c].max(1, initial=-1.0) for c in range(len(task.classes))], 1)
-    return softmax(best / 0.1)
+    return _shares(best / 0.1)
 
 
-def softmax(values: Floats) -> Floats:
+def _shares(values: Floats) -> Floats:
     """Rows to shares that sum to 1."""
-    shifted = np.exp(values - values.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))
+    from scipy.special import softmax
+
+    return np.asarray(softmax(values, axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from PIL import Image
 
 from retina_fm._io.files import write_json, written_beside
 from retina_fm.evaluation.cells import Cell
+from retina_fm.evaluation.names import file_name
+from retina_fm.evaluation.outcomes import Outcome
 from retina_fm.evaluation.run_state import Run
 from retina_fm.evaluation.tasks import Task
-from retina_fm.metrics.scores import precision_recall_curve, roc_curve
 
 _GRID = np.linspace(0, 1, 51)
 _SIDE = 120
@@ -24,8 +25,9 @@ def write_assets(run: Run, tasks: dict[str, Task]) -> dict[str, Any]:
     found: dict[str, Any] = {"curves": [], "overlays": [], "galleries": [], "videos": []}
     for (protocol, task, setting, model), cell in run.cells.items():
         where = {"protocol": protocol, "task": task, "setting": setting, "model": model}
-        if cell.outcomes and len(tasks[task].classes) == 2:
-            found["curves"].append({**where, **_curves(cell, tasks[task])})
+        judged = [o for o in cell.outcomes if np.ptp(tasks[task].truth[o.tested])]
+        if judged and len(tasks[task].classes) == 2:
+            found["curves"].append({**where, **_curves(judged, tasks[task])})
         for overlay in cell.extra.get("overlays", ()):
             found["overlays"].append({**where, **overlay})
         if cell.extra.get("examples"):
@@ -35,14 +37,17 @@ def write_assets(run: Run, tasks: dict[str, Task]) -> dict[str, Any]:
     return found
 
 
-def _curves(cell: Cell, task: Task) -> dict[str, list[float]]:
-    """Mean curves over runs on a common grid: true positive rate, and precision."""
+def _curves(outcomes: Sequence[Outcome], task: Task) -> dict[str, list[float]]:
+    """Mean curves over runs with both classes on a common grid: true positive rate, and precision."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
     true, precise = [], []
-    for outcome in cell.outcomes:
+    for outcome in outcomes:
         truth, scores = task.truth[outcome.tested] == 1, outcome.scores[:, 1]
-        x, y = roc_curve(truth, scores)
+        x, y, _ = roc_curve(truth, scores, drop_intermediate=False)
         true.append(np.interp(_GRID, x, np.maximum.accumulate(y)))
-        recall, precision = precision_recall_curve(truth, scores)
+        precision, recall, _ = precision_recall_curve(truth, scores)  # by rising score, then recall 0
+        precision, recall = precision[-2::-1], recall[-2::-1]
         best = np.maximum.accumulate(precision[::-1])[::-1]  # no threshold with more recall is more precise
         precise.append(np.interp(_GRID, recall, best))
     return {
@@ -71,7 +76,7 @@ def _gallery(out: Path, cell: Cell, task: Task) -> list[dict[str, Any]]:
 def _thumbnail(out: Path, data: str, name: str, path: Path) -> str:
     from retina_fm.pictures import read_picture
 
-    target = out / "gallery" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', f'{data}-{name}')}.jpg"
+    target = out / "gallery" / f"{file_name(f'{data}-{name}')}.jpg"
     if not target.is_file():
         image = Image.fromarray(read_picture(path))
         image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)

@@ -11,6 +11,8 @@ import numpy as np
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#5e3c99", "#b59a00")
 """Okabe and Ito's, which people with any colour vision tell apart, and three more."""
+_LETTER = 6.0
+"""Pixels of a letter, on average."""
 _FONT = "font-family='system-ui,sans-serif' font-size='11' fill='#333'"
 
 
@@ -103,7 +105,8 @@ def bars(
     """Groups of bars with whiskers; ``reference`` is a dashed line, for example chance."""
     names = list(dict.fromkeys(bar.series for _, group in groups for bar in group))
     step = max(14, min(34, 720 // max(1, len(groups) * (len(names) + 1))))
-    room = max(92, step * (len(names) + 1))
+    longest = max((len(line) for name, _ in groups for line in name.split("\n")), default=0)
+    room = max(92, step * (len(names) + 1), min(124, round(_LETTER * longest) + 8))
     frame = Frame(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
     frame.legend(names)
     for place, (name, group) in enumerate(groups):
@@ -199,5 +202,5 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _short(name: str, room: float) -> str:
-    most = max(5, int(room / 5.6))
+    most = max(5, int((room - 4) / _LETTER))
     return name if len(name) <= most else name[: most - 1] + "…"

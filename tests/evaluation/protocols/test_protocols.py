@@ -161,7 +161,7 @@ def test_every_reading_says_what_it_is_and_others_are_refused() -> None:
 
 def test_the_paper_s_head_runs_few_shot_and_supervised() -> None:
     features, task = features_task(patients=40, signal=5.0)
-    settings = replace(QUICK, head="mlp", seeds=(0,))
+    settings = QUICK.model_copy(update={"head": "mlp", "seeds": (0,)})
     assert (
         run_cell("few-shot", "2 shots", features, task, task.patients, settings, None).figures["auroc"][
             "mean"

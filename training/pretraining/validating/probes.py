@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError
+from retina_fm.metrics.recall import recall_hits
 from retina_fm.network import Generator, encoder_of
 from retina_fm.pictures import Transform
 
@@ -60,13 +61,7 @@ def probe(
 
 def recall_at_1(features: NDArray[Any], patients: Sequence[str]) -> float:
     """How often the nearest other picture is of the same patient, over pictures that have another."""
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    likeness = unit @ unit.T
-    np.fill_diagonal(likeness, -np.inf)
-    nearest = likeness.argmax(1)
-    names = np.asarray(patients)
-    paired = np.array([(names == name).sum() > 1 for name in names])
-    return float((names[nearest] == names)[paired].mean())
+    return float(recall_hits(features, patients, (1,)).hits.mean())
 
 
 @dataclass(frozen=True)

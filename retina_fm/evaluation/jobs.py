@@ -1,0 +1,197 @@
+"""The jobs of an evaluation: features judged by classification and retrieval, then vessels, then videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retina_fm._io.files import written_beside
+from retina_fm.evaluation.cells import Cell
+from retina_fm.evaluation.classifying import run_cell, settings_of
+from retina_fm.evaluation.contenders import Contender
+from retina_fm.evaluation.manifest import Manifest, Row
+from retina_fm.evaluation.names import file_name
+from retina_fm.evaluation.protocols.vessels import vessel_figures, vessel_runs
+from retina_fm.evaluation.protocols.video import score_videos, video_figures
+from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, Job, Run
+from retina_fm.evaluation.suite import Asked
+from retina_fm.evaluation.tasks import Task
+from retina_fm.evaluation.vessel_methods import VesselMethod
+from retina_fm.evaluation.video_sources import VideoSource
+from retina_fm.metrics.scores import Floats
+
+FRAMES_SETTING = "12 frames"
+_OVERLAY_WIDTH = 420
+
+
+def all_jobs(run: Run, asked: Sequence[Asked]) -> Iterator[Job]:
+    """Every job of what is asked, in the order of the results; a job is done before the next is asked for."""
+    yield from feature_jobs(run, asked)
+    yield from vessel_jobs(run, asked)
+    yield from video_jobs(run, asked)
+
+
+class _Embedded:
+    """A contender's features of one data set, computed when the first unfinished job needs them."""
+
+    def __init__(self, run: Run, contender: Contender, manifest: Manifest) -> None:
+        self.run, self.contender, self.manifest = run, contender, manifest
+
+    @cached_property
+    def features(self) -> Floats:
+        self.run.say(
+            f"{self.contender.name}: features of {self.manifest.name} ({len(self.manifest.rows)} pictures)"
+        )
+        return self.contender.features(self.manifest, self.run.cache)
+
+    def of(self, task: Task, setting: str) -> Floats:
+        """Of a task's rows; whitened where the setting says so."""
+        features = self.features[task.positions]
+        if setting != "whitened":
+            return features
+        whitened: Floats = self.contender.whitening.apply(features.astype(np.float32)).astype(np.float64)
+        return whitened
+
+
+def feature_jobs(run: Run, asked: Sequence[Asked]) -> Iterator[Job]:
+    """Classification and retrieval: a model's features of a set serve all tasks of that set."""
+    asked = [one for one in asked if set(one.protocols) & set(FEATURE_PROTOCOLS)]
+    for contender in [c for c in run.contenders if c.gives_features] if asked else []:
+        identity, whitening = contender.identity(), contender.whitening
+        for data in dict.fromkeys(one.task.data for one in asked):
+            embedded = _Embedded(run, contender, run.suite.manifest(data))
+            for one in [one for one in asked if one.task.data == data]:
+                for protocol in [p for p in one.protocols if p in FEATURE_PROTOCOLS]:
+                    for setting in settings_of(protocol, run.suite.settings):
+                        if setting != "whitened" or whitening is not None:
+                            yield _feature_job(run, embedded, identity, one.task, protocol, setting)
+
+
+def _feature_job(
+    run: Run, embedded: _Embedded, identity: dict[str, Any], task: Task, protocol: str, setting: str
+) -> Job:
+    patients, settings = run.patients_of(task), run.suite.settings
+    official = None if task.official is None else task.official.tolist()
+
+    def make() -> Cell | str:
+        given = embedded.of(task, setting)
+        return run_cell(protocol, setting, given, task, patients, settings, embedded.contender.widths)
+
+    return Job(
+        protocol, task, setting, embedded.contender.name,
+        (protocol, setting, identity, settings.as_dict(), task.sha256, task.names, task.truth.tolist(),
+         patients.tolist(), official),
+        make, lambda cell: _drawn_ids(task, cell),
+    )  # fmt: skip
+
+
+def _drawn_ids(task: Task, cell: Cell) -> dict[str, Any]:
+    names = np.array(task.names)
+    drawn = {}
+    for outcome in cell.outcomes:
+        parts = {part: names[rows].tolist() for part, rows in outcome.parts.items()}
+        if not any(part.startswith("fold") for part in parts):
+            parts["test"] = names[outcome.tested].tolist()
+        drawn[str(outcome.seed)] = parts
+    return drawn
+
+
+def vessel_jobs(run: Run, asked: Sequence[Asked]) -> Iterator[Job]:
+    """Vessels of each task, for every number of pictures to learn from."""
+    settings = run.suite.settings
+    for task in [one.task for one in asked if "vessels" in one.protocols]:
+        _describe(run, task, "drawn by patient")
+        methods = [m for c in run.contenders if (m := c.vessels(settings)) is not None]
+        for shots in settings.vessel_shots:
+            for method in methods:
+                yield _vessel_job(run, method, task, shots)
+
+
+def _vessel_job(run: Run, method: VesselMethod, task: Task, shots: int) -> Job:
+    settings, setting = run.suite.settings, f"{shots} shots"
+
+    def make() -> Cell | str:
+        run.say(f"{method.name}: vessels of {task.data}, {setting}")
+        overlays: list[dict[str, str]] = []
+
+        def look(row: Row, picture: NDArray[np.uint8]) -> None:
+            names = (task.name, str(shots), method.name, row.name)
+            name = f"overlays/{'-'.join(map(file_name, names))}.jpg"
+            image = Image.fromarray(picture)
+            size = (_OVERLAY_WIDTH, round(_OVERLAY_WIDTH * image.height / image.width))
+            with written_beside(run.out / name) as scratch:
+                image.resize(size, Image.Resampling.LANCZOS).save(scratch, "JPEG", quality=82)
+            overlays.append({"picture": row.name, "file": name})
+
+        found = vessel_runs(
+            method, task.rows, shots, settings.vessel_seeds, tests=settings.vessel_tests, look=look
+        )
+        if isinstance(found, str):
+            return found
+        runs = [
+            {"seed": one.seed, "drawn": one.drawn, "pictures": {p.name: p.figures for p in one.pictures}}
+            for one in found
+        ]
+        figures = vessel_figures(found, samples=settings.bootstrap)
+        return Cell(figures, [], {"runs": runs, "overlays": overlays})
+
+    determined_by = ("vessels", setting, method.identity, settings.as_dict(), task.sha256, task.names)
+    return Job("vessels", task, setting, method.name, determined_by, make, _drawn_pictures)
+
+
+def _drawn_pictures(cell: Cell) -> dict[str, Any]:
+    return {
+        str(one["seed"]): {"train": one["drawn"], "test": list(one["pictures"])} for one in cell.extra["runs"]
+    }
+
+
+def video_jobs(run: Run, asked: Sequence[Asked]) -> Iterator[Job]:
+    """Generated videos against the real ones of each task."""
+    for task in [one.task for one in asked if "video" in one.protocols]:
+        for contender in run.contenders:
+            source = contender.videos()
+            if isinstance(source, str):
+                run.skip("video", task.name, FRAMES_SETTING, contender.name, source)
+            elif source is not None:
+                _describe(run, task, "all")
+                yield _video_job(run, source, task)
+
+
+def _video_job(run: Run, source: VideoSource, task: Task) -> Job:
+    settings = run.suite.settings
+
+    def make() -> Cell:
+        from retina_fm.training.pairs.table import read_pairs
+
+        run.say(f"{source.name}: videos of {task.data}")
+        sheet = f"sheets/{task.name}-{source.name}.png"
+        wanted = {row.name for row in task.rows}
+        sequences = [s for s in read_pairs(run.suite.pairs_of(task.data)) if s.name in wanted]
+        scores = score_videos(
+            source,
+            sequences,
+            size=settings.video_size,
+            lpips=settings.lpips,
+            fvd=settings.fvd,
+            sheet=run.out / sheet,
+        )
+        extra = {"sequences": scores.names, "columns": scores.columns, "sheets": [{"file": sheet}]}
+        return Cell(video_figures(scores, samples=settings.bootstrap), [], extra)
+
+    determined_by = ("video", source.identity, settings.as_dict(), task.sha256, task.names)
+    return Job("video", task, FRAMES_SETTING, source.name, determined_by, make)
+
+
+def _describe(run: Run, task: Task, split: str) -> None:
+    run.tasks[task.name] = {
+        "set": task.data,
+        "pictures": len(task.rows),
+        "patients": len(set(task.patients.tolist())),
+        "split": split,
+        "manifest_sha256": task.sha256,
+    }

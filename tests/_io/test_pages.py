@@ -1,0 +1,49 @@
+"""Pages: text is escaped, what is missing is an error, pictures are inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jinja2 import UndefinedError
+from PIL import Image
+
+from retina_fm._io import pages
+
+
+def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere() -> None:
+    text = pages.render(
+        "demo.html", title="<b>", notes=["a & b"], videos=[], neighbours=[[("u", "<i>", "", ())]]
+    )
+    assert "<title>&lt;b&gt;</title>" in text
+    assert "a &amp; b" in text
+    assert "<b>&lt;i&gt;</b>" in text
+    assert "http" not in text
+    assert "<link" not in text
+
+
+def test_a_value_that_is_missing_is_no_gap_in_the_page() -> None:
+    with pytest.raises(UndefinedError, match="notes"):
+        pages.render("demo.html", title="t", videos=[], neighbours=[])
+
+
+def test_a_picture_is_shrunk_and_stands_in_its_address(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((40, 80, 3), 200, np.uint8))
+    head, data = pages.picture_url(image, 20).split(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+        assert shown.size == (20, 10)
+    assert image.size == (80, 40)
+    image.save(tmp_path / "a.png")
+    assert pages.file_url(tmp_path / "a.png").startswith("data:image/png;base64,")
+
+
+def test_every_page_has_the_one_stylesheet() -> None:
+    folder = Path(pages.__file__).with_name("templates")
+    for template in folder.glob("*.html"):
+        text = template.read_text(encoding="utf-8")
+        assert "style=" not in text
+        assert ("<style>" in text) == (template.name == "base.html")
