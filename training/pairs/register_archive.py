@@ -24,7 +24,7 @@ from retina_fm.training.pairs.opening import warp_frame
 from retina_fm.training.pairs.registration import (
     ACCEPT,
     Registration,
-    need_scikit_image,
+    need_simpleitk,
     register_frames,
 )
 from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, table_of, write_pairs
@@ -32,7 +32,7 @@ from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make
 from retina_fm.training.simulator.eyes.prepared import write_whole
 
 _JOURNAL = ".registration.jsonl"  # a line a sequence, as soon as it is known
-_VERSION = 2
+_VERSION = 3
 _TILES = 8  # of the checkerboard, a side
 _SIDE = 512  # of the checkerboard in pixels
 _DARK = 16  # of 255: beside the field of view
@@ -150,11 +150,11 @@ def register_archive(
     Raises:
         ConfigError: the table has problems, ``accept`` is no share, or ``out`` holds an archive.
         OutputError: ``out`` cannot be written.
-        MissingDependencyError: scikit-image (extra ``train``) is not installed.
+        MissingDependencyError: SimpleITK (extra ``train``) is not installed.
     """
     from tqdm.auto import tqdm
 
-    need_scikit_image()  # said once, not for every sequence
+    need_simpleitk()  # said once, not for every sequence
     check_workers(workers)
     if not 0 <= accept <= 1:
         raise ConfigError(f"accept is {accept:g}, but it is a correlation. Give 0 to 1.")

@@ -1,15 +1,16 @@
 """Registers real, slightly misaligned angiogram frames onto their photograph, with a quality figure.
 
 Vessels are dark in the photo. In frames they are bright, or, before the dye fills them, dark on the choroid's
-flush; so both are turned into line strength first, of either sign in frames. A coarse rotation, scale and
-shift from phase correlation in log-polar coordinates (Reddy and Chatterji 1996, IEEE TIP 5:1266;
-scikit-image) is refined until the lines correlate best over what both show.
+flush; so both are turned into line strength first, of either sign in frames. For a grid of turns and scales
+the shift that correlates best inside both fields is found (masked normalised correlation: Padfield 2012, IEEE
+TIP 21:2706), and the best few of these are refined by gradient descent, both with SimpleITK.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from retina_fm.errors import MissingDependencyError, PictureError
 from retina_fm.pictures import read_picture
@@ -31,6 +32,9 @@ ACCEPT = 0.3  # least correlation of line strengths for a frame to be used; see 
 _RIM = 0.04  # of the field's radius: lines along the edge are not vessels
 _UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _OVERLAP = 0.3  # of the photo's field: less in common says nothing
+_TURNS = np.deg2rad((-20, -10, 0, 10, 20))  # refining bridges half a step
+_SCALES = np.log((0.88, 1.0, 1.14))
+_STARTS = 3  # of the grid are refined
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,16 @@ def _lines(grey: NDArray[np.uint8], *, either_sign: bool) -> _Lines:
     return _Lines(np.asarray(smooth, np.float32), inside.astype(np.float32))
 
 
+def _linear(turn: float, grow: float) -> NDArray[np.float64]:
+    """Rotation and scale of (y, x), from where a pixel shall be to where it is."""
+    cos, sin = np.cos(turn) * np.exp(grow), np.sin(turn) * np.exp(grow)
+    return np.array([[cos, -sin], [sin, cos]])
+
+
 def _warp(image: Map, parameters: NDArray[np.float64]) -> Map:
     """Resamples ``image`` by rotation, log scale and shift (in pixels of WORK) about the middle."""
     turn, grow, down, right = parameters
-    cos, sin = np.cos(turn) * np.exp(grow), np.sin(turn) * np.exp(grow)
-    matrix = np.array([[cos, -sin], [sin, cos]])
+    matrix = _linear(turn, grow)
     middle = np.array([(len(image) - 1) / 2] * 2)
     offset = middle - matrix @ middle + np.array([down, right]) * len(image) / WORK
     return np.asarray(ndimage.affine_transform(image, matrix, offset, order=1), np.float32)
@@ -104,40 +113,43 @@ def _correlation(fixed: _Lines, moving: _Lines, parameters: NDArray[np.float64])
     return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
 
 
-def need_scikit_image() -> tuple[Any, Any]:
-    """scikit-image's phase correlation and log-polar warp.
+def need_simpleitk() -> Any:
+    """SimpleITK, which registers.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
     try:
-        registration: Any = importlib.import_module("skimage.registration")
-        transform: Any = importlib.import_module("skimage.transform")
+        return importlib.import_module("SimpleITK")
     except ImportError as error:
         raise MissingDependencyError(
-            "Registration needs scikit-image, which is not installed. "
+            "Registration needs SimpleITK, which is not installed. "
             "Install it with: pip install 'retina-fm[train]'"
         ) from error
-    return registration.phase_cross_correlation, transform.warp_polar
 
 
-def _coarse(fixed: Map, moving: Map) -> list[NDArray[np.float64]]:
-    correlate, warp_polar = need_scikit_image()
-    spectra = []
-    window = np.outer(np.hanning(WORK), np.hanning(WORK))
-    for image in (fixed, moving):
-        spectrum = np.abs(np.fft.fftshift(np.fft.fft2(image * window)))
-        spectra.append(warp_polar(spectrum, radius=WORK // 2, scaling="log", output_shape=(360, WORK)))
-    shift, _, _ = correlate(*(np.log1p(s[:180]) for s in spectra), upsample_factor=4, normalization=None)
-    turn, grow = np.deg2rad(shift[0]), np.log(WORK / 2) * shift[1] / WORK
-    starts = [np.zeros(4)]  # most cameras photograph both without moving
-    for angle, scale in ((0.0, 0.0), (float(turn), float(grow)), (-float(turn), -float(grow))):
-        if abs(angle) > 0.6 or abs(scale) > 0.4:
-            continue
-        turned = _warp(moving, np.array([angle, scale, 0.0, 0.0]))
-        move, _, _ = correlate(fixed, turned, normalization=None)
-        starts.append(np.array([angle, scale, -float(move[0]), -float(move[1])]))
-    return starts
+def _coarse(fixed: _Lines, moving: _Lines) -> list[NDArray[np.float64]]:
+    """Of each turn and scale the best shift, at half the resolution; the best few of all."""
+    sitk = need_simpleitk()
+    fixed, moving = fixed.half, moving.half
+    correlate = sitk.MaskedFFTNormalizedCorrelationImageFilter()
+    correlate.SetNumberOfThreads(1)  # archives are registered by a process a core
+    correlate.SetRequiredFractionOfOverlappingPixels(_OVERLAP)
+    image, mask = _image(fixed.strength), _image(fixed.inside > 0.5)
+    found = []
+    for turn, grow in itertools.product(_TURNS, _SCALES):
+        turned = np.array([turn, grow, 0.0, 0.0])
+        other = _image(_warp(moving.strength, turned)), _image(_warp(moving.inside, turned) > 0.5)
+        peaks = sitk.GetArrayFromImage(correlate.Execute(image, other[0], mask, other[1]))
+        best = np.unravel_index(peaks.argmax(), peaks.shape)
+        shift = (np.array(best) - (len(fixed.strength) - 1)) * WORK / len(fixed.strength)
+        start = np.array([turn, grow, *(-_linear(turn, grow) @ shift)])
+        found.append((float(peaks[best]), start))
+    return [start for _, start in sorted(found, key=lambda one: -one[0])[:_STARTS]]
+
+
+def _image(values: NDArray[Any]) -> Any:
+    return need_simpleitk().GetImageFromArray(np.asarray(values, np.float32))
 
 
 def register_frame(
@@ -154,33 +166,50 @@ def register_frame(
         accept: least quality.
 
     Raises:
-        MissingDependencyError: scikit-image (extra ``train``) is not installed.
+        MissingDependencyError: SimpleITK (extra ``train``) is not installed.
     """
     fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
     moving = _lines(frame, either_sign=True)
-    where, quality = _search(fixed, moving, _coarse(fixed.strength, moving.strength))
+    where, quality = _search(fixed, moving, _coarse(fixed, moving))
     return Registration(_as_affine(where, photo.shape[:2], frame.shape), quality, quality >= accept)
 
 
 def _search(
-    fixed: _Lines, moving: _Lines, starts: Iterable[NDArray[np.float64]]
+    fixed: _Lines, moving: _Lines, starts: Sequence[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], float]:
-    """The best of all starts at half the resolution, refined at the full one, and its correlation."""
-    rough = fixed.half, moving.half
-    first = max((_refine(*rough, start) for start in starts), key=lambda found: _correlation(*rough, found))
-    where = _refine(fixed, moving, first)
-    return where, max(0.0, _correlation(fixed, moving, where))
+    """The best of all starts once refined, and its correlation."""
+    refined = [_refine(fixed, moving, start) for start in starts]
+    qualities = [_correlation(fixed, moving, where) for where in refined]
+    best = int(np.argmax(qualities))
+    return refined[best], max(0.0, qualities[best])
 
 
 def _refine(fixed: _Lines, moving: _Lines, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit = np.array([0.03, 0.03, 4.0, 4.0])  # steps of like effect: radians, log scale, pixels
-
-    def cost(p: NDArray[np.float64]) -> float:
-        return -_correlation(fixed, moving, p * unit)
-
-    options = {"maxiter": 4, "xtol": 1e-2, "ftol": 1e-3}
-    found = optimize.minimize(cost, start / unit, method="Powell", options=options).x
-    return np.asarray(found * unit, np.float64)
+    """Climbs to the best correlation inside both fields; stays at ``start`` if it cannot."""
+    sitk = need_simpleitk()
+    turn, grow, down, right = (float(value) for value in start)
+    middle = (len(fixed.strength) - 1) / 2
+    # SimpleITK has (x, y), and so turns the other way.
+    transform = sitk.Similarity2DTransform(np.exp(grow), -turn, (right, down), (middle, middle))
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)
+    method.SetMetricAsCorrelation()
+    method.SetMetricFixedMask(sitk.Cast(_image(fixed.inside > 0.5), sitk.sitkUInt8))
+    method.SetMetricMovingMask(sitk.Cast(_image(moving.inside > 0.5), sitk.sitkUInt8))
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)  # pixels: first and last step
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([2.0, 0.0])
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(_image(fixed.strength), _image(moving.strength))
+    except RuntimeError:
+        return start  # nothing in common on the way
+    if transform.GetScale() <= 0:
+        return start
+    right, down = transform.GetTranslation()
+    return np.array([-transform.GetAngle(), np.log(transform.GetScale()), down, right])
 
 
 def _as_affine(
@@ -188,8 +217,7 @@ def _as_affine(
 ) -> tuple[float, ...]:
     """Frame to photo in full pixels: the inverse of the target-to-source warp at WORK pixels."""
     turn, grow, down, right = parameters
-    cos, sin = np.cos(turn) * np.exp(grow), np.sin(turn) * np.exp(grow)
-    linear = np.array([[cos, -sin], [sin, cos]])
+    linear = _linear(turn, grow)
     middle = np.array([WORK / 2] * 2)
     offset = middle - linear @ middle + np.array([down, right])
     to_work, from_work = WORK / max(frame), max(photo) / WORK
@@ -210,7 +238,7 @@ def register_sequence(
 
     Raises:
         PictureError: the photo cannot be read.
-        MissingDependencyError: scikit-image is not installed.
+        MissingDependencyError: SimpleITK is not installed.
     """
     kept, found = [], register_frames(sequence, accept=accept)
     rejected = []
@@ -231,7 +259,7 @@ def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[R
 
     Raises:
         PictureError: the photo cannot be read.
-        MissingDependencyError: scikit-image is not installed.
+        MissingDependencyError: SimpleITK is not installed.
     """
     photo = read_picture(sequence.photo)
     fixed = _lines(np.ascontiguousarray(photo[..., 1]), either_sign=False)
@@ -247,7 +275,7 @@ def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[R
             reasons[number] = grey
             continue
         lines[number], shapes[number] = _lines(grey, either_sign=True), grey.shape
-        found[number] = _search(fixed, lines[number], _coarse(fixed.strength, lines[number].strength))
+        found[number] = _search(fixed, lines[number], _coarse(fixed, lines[number]))
     best = max(found, key=lambda number: found[number][1], default=0)
     for number, (_, quality) in list(found.items()):
         if quality < accept <= found[best][1] and shapes[number] == shapes[best]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from retina_fm.errors import ConfigError, NoPicturesError, PictureError
+from retina_fm.errors import ConfigError, MissingDependencyError, NoPicturesError, PictureError
 from retina_fm.training import draw_retina
 from retina_fm.training.pairs import opening
 from retina_fm.training.pairs.opening import load_pair, warp_frame
@@ -312,12 +313,16 @@ def test_a_transform_puts_a_frame_onto_its_photo():
     assert abs(y + 0.5 - (2 * 20.5 - 3)) <= 1
 
 
-def test_registration_finds_the_known_shift_and_rotation(prepared_eyes, healthy_sequences):
+@pytest.mark.parametrize(
+    ("turn", "grow", "shift"),
+    [(0.05, 1.03, (5.0, -4.0)), (-0.25, 1.1, (30.0, -20.0))],
+    ids=["little", "far"],
+)
+def test_registration_finds_a_known_turn_scale_and_shift(prepared_eyes, healthy_sequences, turn, grow, shift):
     eye, frame = prepared_eyes[0], healthy_sequences.frames[0, 6].numpy() * 255
-    turn, grow = 0.05, 1.03
     matrix = grow * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     middle = np.array([127.5, 127.5])
-    offset = middle - matrix @ middle + np.array([5.0, -4.0])
+    offset = middle - matrix @ middle + np.array(shift)
     moved = ndimage.affine_transform(frame, matrix, offset, order=1)
     found = register_frame(eye.photo, moved.astype(np.uint8))
     assert found.accepted
@@ -328,6 +333,17 @@ def test_registration_finds_the_known_shift_and_rotation(prepared_eyes, healthy_
         [d * points[:, 1] + e * points[:, 0] + f, a * points[:, 1] + b * points[:, 0] + c], 1
     )
     assert np.abs(estimated - true).max() < 2.0
+
+
+def test_a_blank_frame_has_no_quality(prepared_eyes):
+    found = register_frame(prepared_eyes[0].photo, np.zeros((256, 256), np.uint8))
+    assert (found.quality, found.accepted) == (0.0, False)
+
+
+def test_registration_without_simpleitk_names_the_extra(prepared_eyes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(MissingDependencyError, match=r"retina-fm\[train\]"):
+        register_frame(prepared_eyes[0].photo, np.zeros((256, 256), np.uint8))
 
 
 def test_registration_rejects_another_eye(prepared_eyes, healthy_sequences):
