@@ -55,7 +55,7 @@ def hue_saturation_value(rgb: Tensor) -> Tensor:
 
 
 def uniform_patterns(grey: Tensor, radius: int, step: int = 1) -> Tensor:
-    """Rotation-invariant uniform pattern of each ``step``-th pixel, int64 ``(N, H / step, W / step)``, 0 to 9.
+    """Rotation-invariant uniform pattern of each ``step``-th pixel, ``(N, H / step, W / step)``, 0 to 9.
 
     The number of neighbours that are not darker, where they lie side by side; 9 where they do not.
     """
