@@ -135,7 +135,7 @@ def _fovea(probability: Map, radius: float, otherwise: tuple[float, float]) -> t
 
 
 def _shares(artery: Map, vein: Map, vessels: Map) -> Map:
-    """Centre, radius, coverage of the largest piece of a disc's size; the landmark found without one."""
+    """How much of each vessel is artery, 0 to 1: the mean along it, for a vessel does not change its kind."""
     weight = vessels + 1e-4
     along = [ndimage.gaussian_filter(part * weight, 2.0) for part in (artery, vein)]
     total = along[0] + along[1]
