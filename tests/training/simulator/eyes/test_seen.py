@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from retina_fm.errors import ConfigError
+from retina_fm.network import Architecture, Encoder
+from retina_fm.network.architecture import ANATOMY
+from retina_fm.training.simulator.anatomy.drawn import DrawnRetina, draw_retina
+from retina_fm.training.simulator.eyes.seen import see
+
+
+class Knowing(Encoder):
+    """An encoder that knows a drawn retina, whatever size and side it is shown at."""
+
+    def __init__(self, retina: DrawnRetina, noise: Tensor | None = None) -> None:
+        super().__init__(
+            Architecture(width=2, encoder_blocks=1, vessels=True, anatomy=ANATOMY, lesion_decoder=True)
+        )
+        size = retina.photo.shape[0]
+        y, x = np.mgrid[:size, :size] + 0.5
+        fovea = np.exp(-(np.hypot(y - retina.fovea_centre[0], x - retina.fovea_centre[1]) ** 2) / 200)
+        parts = (retina.vessels, retina.arteries, retina.veins, retina.disc, fovea)
+        self.truth = torch.from_numpy(np.stack(parts).astype(np.float32))[None]
+        self.photo = torch.from_numpy(retina.photo).float().mean(2)[None, None]
+        self.calls, self.noise = 0, noise
+
+    def maps(self, view: Tensor) -> tuple[Tensor, ...]:
+        side = (view.shape[2], view.shape[3])
+        truth = F.interpolate(self.truth, side, mode="bilinear", antialias=True, align_corners=False)
+        photo = F.interpolate(self.photo, side, mode="bilinear", antialias=True, align_corners=False)
+        shown = view.mean(1, keepdim=True)
+        mirrored = (shown * photo.flip(-1)).mean() > (shown * photo).mean()
+        self.calls += 1
+        if self.noise is not None and self.calls % 2:
+            truth = truth + F.interpolate(self.noise, side) * torch.tensor([1.0, 0, 0, 0, 0]).view(1, 5, 1, 1)
+        return (truth.flip(-1) if mirrored else truth,)
+
+    def vessels(self, maps: tuple[Tensor, ...]) -> Tensor:  # type: ignore[override]
+        return maps[0][:, :1]
+
+    def anatomy(self, maps: tuple[Tensor, ...]) -> Tensor:  # type: ignore[override]
+        return maps[0][:, 1:]
+
+
+@pytest.fixture(scope="module")
+def retina() -> DrawnRetina:
+    return draw_retina(4, 256, lesions={})
+
+
+def test_what_is_seen_becomes_targets(retina: DrawnRetina) -> None:
+    encoder = Knowing(retina)
+    found = see(encoder, retina.photo, retina.field_of_view, retina.field_radius)
+    assert encoder.calls == 4
+    trunk = retina.vessels > 0.9
+    assert ((found.arteries > found.veins) == (retina.arteries > retina.veins))[trunk].mean() > 0.9
+    assert np.hypot(*np.subtract(found.landmarks[0], retina.disc_centre)) < 4
+    assert np.hypot(*np.subtract(found.landmarks[2], retina.fovea_centre)) < 4
+    assert found.landmarks[1] == pytest.approx(np.sqrt(retina.disc.sum() / np.pi), rel=0.15)
+    assert found.disc is not None and found.trust > 0.2 and found.unsure[trunk].mean() < 0.05
+
+
+def test_what_views_do_not_agree_on_is_unsure(retina: DrawnRetina) -> None:
+    noise = torch.zeros(1, 1, 256, 256)
+    noise[..., 60:90, 60:90] = 1.0
+    found = see(Knowing(retina, noise), retina.photo, retina.field_of_view, retina.field_radius)
+    assert found.unsure[65:85, 65:85].mean() > 0.9
+    assert found.unsure.mean() < 0.1
+
+
+def test_encoders_without_anatomy_are_refused(retina: DrawnRetina) -> None:
+    plain = Encoder(Architecture(width=2, encoder_blocks=1))
+    with pytest.raises(ConfigError, match="seen-by"):
+        see(plain, retina.photo, retina.field_of_view, retina.field_radius)

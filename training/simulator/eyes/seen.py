@@ -1,0 +1,142 @@
+"""What a trained encoder sees of an eye's anatomy: better targets than a filter's, for the next training.
+
+Self-training (Xie 2020, "Noisy Student"): a network that learnt vessels, arteries and veins, disc and fovea
+where they are known maps them on photographs where they are not. Views of two sizes, each also mirrored, must
+agree; what they do not agree on, and pieces that no tree supports, no loss reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from retina_fm.errors import ConfigError
+from retina_fm.network import Encoder
+from retina_fm.network.architecture import ANATOMY
+from retina_fm.training.simulator.eyes.landmarks import find_landmarks
+from retina_fm.training.simulator.eyes.vessel_trust import believe
+
+Map = NDArray[np.float32]
+
+_SIZES = (1.0, 0.75)
+_DISAGREEMENT = 0.22  # standard deviation of a probability between views from which it is unsure
+_SURE_DISC, _SURE_FOVEA = 0.5, 0.35
+_DISC_SHARES = (0.08, 0.28)  # of the field's radius: a disc is neither smaller nor larger
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Anatomy of one view. All maps are in its own pixels.
+
+    Attributes:
+        arteries, veins: coverage in [0, 1], float32 (S, S).
+        disc: coverage of the optic disc, float32 (S, S), or None where it is not seen.
+        unsure: bool (S, S), where nothing can be said of vessels.
+        landmarks: disc centre (y, x), disc radius, fovea centre, pixels.
+        trust: 0 to 1, how far the vessels as a whole can be believed.
+    """
+
+    arteries: Map
+    veins: Map
+    disc: Map | None
+    unsure: NDArray[np.bool_]
+    landmarks: tuple[tuple[float, float], float, tuple[float, float]]
+    trust: float
+
+
+def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: float) -> Seen:
+    """Maps the anatomy of a view.
+
+    Args:
+        encoder: with a vessel map and all of the anatomy.
+        view: uint8 (S, S, 3), black outside the field of view; 16 divides S.
+        field_of_view: bool (S, S).
+        radius: of the field of view, pixels.
+
+    Raises:
+        ConfigError: the encoder maps no vessels or not all of the anatomy.
+    """
+    if not encoder.sees_vessels or encoder.architecture.anatomy != ANATOMY:
+        raise ConfigError(
+            "This encoder does not map vessels, arteries, veins, disc and fovea. Give one whose architecture "
+            f"has vessels and anatomy={ANATOMY}, or leave --seen-by out so that a filter estimates them."
+        )
+    mean, spread = _agreed(encoder, view, field_of_view)
+    vessels, artery, vein, disc, fovea = mean
+    first = find_landmarks(view, field_of_view, vessels)
+    disc_centre, disc_radius, disc_map = _disc(disc, radius, first.disc, first.disc_radius)
+    fovea_centre = _fovea(fovea, radius, first.fovea)
+    believed = believe(view, vessels, field_of_view, radius, disc_radius, fovea_centre)
+    share = _shares(artery, vein, believed.vessels)
+    unsure = believed.unsure | (ndimage.maximum_filter(spread[0], 3) > _DISAGREEMENT) & field_of_view
+    return Seen(
+        arteries=np.asarray(believed.vessels * share, np.float32),
+        veins=np.asarray(believed.vessels * (1 - share), np.float32),
+        disc=disc_map,
+        unsure=unsure,
+        landmarks=(disc_centre, disc_radius, fovea_centre),
+        trust=believed.trust,
+    )
+
+
+@torch.inference_mode()
+def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.bool_]) -> tuple[Map, Map]:
+    """Mean and standard deviation over views of vessels and anatomy, each float32 (5, S, S)."""
+    size = view.shape[0]
+    inside = torch.from_numpy(field_of_view)[None, None]
+    photo = torch.from_numpy(view).permute(2, 0, 1)[None].float() / 127.5 - 1
+    photo = torch.where(inside, photo, -1.0)
+    found: list[Tensor] = []
+    for factor in _SIZES:
+        side = max(16, round(size * factor / 16) * 16)
+        smaller = photo
+        if side != size:
+            smaller = F.interpolate(photo, (side, side), mode="bilinear", antialias=True, align_corners=False)
+            lit = F.interpolate(inside.float(), (side, side), mode="area") > 0.5
+            smaller = torch.where(lit, smaller, -1.0)
+        for mirrored in (False, True):
+            shown = smaller.flip(-1) if mirrored else smaller
+            maps = encoder.maps(shown)
+            logits = torch.cat([encoder.vessels(maps), encoder.anatomy(maps)], 1).float()
+            logits = logits.flip(-1) if mirrored else logits
+            found.append(F.interpolate(logits, (size, size), mode="bilinear", align_corners=False))
+    stacked = torch.cat(found) * inside
+    return stacked.mean(0).numpy(), stacked.std(0).numpy()
+
+
+def _disc(
+    probability: Map, radius: float, otherwise: tuple[float, float], usual: float
+) -> tuple[tuple[float, float], float, Map | None]:
+    """Centre, radius and coverage of the largest piece of a disc's size; the landmark found without one."""
+    labels, count = ndimage.label(probability > _SURE_DISC)
+    if count:
+        sizes = np.bincount(labels.ravel())[1:]
+        best = int(sizes.argmax()) + 1
+        found = float(np.sqrt(sizes[best - 1] / np.pi))
+        if _DISC_SHARES[0] * radius < found < _DISC_SHARES[1] * radius:
+            y, x = ndimage.center_of_mass(labels == best)
+            near = ndimage.binary_dilation(labels == best, iterations=max(1, int(0.03 * radius)))
+            return (y + 0.5, x + 0.5), found, np.asarray(probability * near, np.float32)
+    return otherwise, usual, None
+
+
+def _fovea(probability: Map, radius: float, otherwise: tuple[float, float]) -> tuple[float, float]:
+    smooth = ndimage.gaussian_filter(probability, 0.02 * radius)
+    if float(smooth.max()) < _SURE_FOVEA:
+        return otherwise
+    y, x = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    return float(y) + 0.5, float(x) + 0.5
+
+
+def _shares(artery: Map, vein: Map, vessels: Map) -> Map:
+    """How much of each vessel is artery, 0 to 1: the mean along it, for a vessel does not change its kind."""
+    weight = vessels + 1e-4
+    along = [ndimage.gaussian_filter(part * weight, 2.0) for part in (artery, vein)]
+    total = along[0] + along[1]
+    return np.asarray(np.where(total > 1e-5, along[0] / np.maximum(total, 1e-5), 0.5), np.float32)
