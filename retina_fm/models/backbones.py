@@ -12,15 +12,18 @@ from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
-from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
+from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.pictures import Transform
 
 KIND = "timm"
 
 
-class BackboneEncoder(TwoStepForward, nn.Module):
+class BackboneEncoder(nn.Module):
     """A timm backbone with a transform, a card and one named pooling.
+
+    timm's own methods (``forward_intermediates``, ``reset_classifier`` and so on) are the backbone's.
 
     Attributes:
         backbone: the timm model, without classifier.
@@ -40,7 +43,9 @@ class BackboneEncoder(TwoStepForward, nn.Module):
         self.num_features = int(backbone.num_features)
         info = backbone.feature_info
         self.feature_info = FeatureInfo(
-            [int(entry["num_chs"]) for entry in info], [int(entry["reduction"]) for entry in info]
+            [int(entry["num_chs"]) for entry in info],
+            [int(entry["reduction"]) for entry in info],
+            [f"backbone.{entry['module']}" for entry in info],
         )
 
     @property
@@ -70,6 +75,85 @@ class BackboneEncoder(TwoStepForward, nn.Module):
         last = self.backbone.forward_features(view.to(self.dtype))
         pooled: Tensor = self.backbone.forward_head(last, pre_logits=True)
         return pooled.float()
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the backbone's classifier, 0 without one."""
+        return int(self.backbone.num_classes)
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Length of what a classifier takes."""
+        return int(self.backbone.head_hidden_size)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm's data tools read off a model: the transform stated here, not the backbone's own."""
+        theirs = self.backbone.pretrained_cfg
+        return pretrained_cfg(
+            self.transform,
+            self.card,
+            architecture=self.name,
+            stride=None,
+            first_conv=f"backbone.{theirs['first_conv']}",
+            classifier=f"backbone.{theirs['classifier']}",
+            fixed_size=bool(theirs.get("fixed_input_size", False)),
+        )
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The same under timm's older name."""
+        return self.pretrained_cfg
+
+    def forward_features(self, view: Tensor) -> Tensor:
+        """First step of timm's forward: the backbone's last map or tokens."""
+        _check(view)
+        last: Tensor = self.backbone.forward_features(view.to(self.dtype))
+        return last
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Second step: logits, or embeddings ``(N, D)`` without a classifier or with ``pre_logits``."""
+        found: Tensor = self.backbone.forward_head(x, pre_logits=pre_logits)
+        return found.float()
+
+    def forward_intermediates(self, x: Tensor, indices: Any = None, **settings: Any) -> Any:
+        """The backbone's maps that were asked for; see timm's method of that name."""
+        _check(x)
+        return self.backbone.forward_intermediates(x.to(self.dtype), indices=indices, **settings)
+
+    def prune_intermediate_layers(self, indices: Any = 1, **settings: Any) -> list[int]:
+        """Take away what the maps asked for do not need."""
+        kept: list[int] = self.backbone.prune_intermediate_layers(indices, **settings)
+        return kept
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training."""
+        self.backbone.set_grad_checkpointing(enable)
+
+    def get_classifier(self, name_only: bool = False) -> nn.Module | str:
+        """The backbone's classifier, or the name of its module here."""
+        if name_only:
+            return f"backbone.{self.backbone.pretrained_cfg['classifier']}"
+        classifier: nn.Module = self.backbone.get_classifier()
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new classifier over the embedding; 0 classes take it away."""
+        self.backbone.reset_classifier(num_classes, global_pool)
+        place = next(self.backbone.parameters()).device
+        self.backbone.to(place)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """The backbone's patterns of parameter names, for timm's layer-wise learning rates."""
+        below = self.backbone.group_matcher(coarse)
+        return {key: _below(pattern) for key, pattern in below.items()}
+
+
+def _below(pattern: Any) -> Any:
+    """Patterns of a module's parameter names, for the module that holds it as ``backbone``."""
+    if isinstance(pattern, str):
+        return "|".join(rf"^backbone\.{part.lstrip('^')}" for part in pattern.split("|"))
+    return [(_below(one), *rest) for one, *rest in pattern]
 
 
 def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:

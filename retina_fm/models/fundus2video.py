@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +12,9 @@ from torch import Tensor
 from retina_fm.errors import ConfigError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
-from retina_fm.network import Architecture, Encoder, Generator, encoder_state, initialise
+from retina_fm.network import STRIDES, Architecture, Encoder, Generator, encoder_state, initialise
 from retina_fm.pictures import Transform
 
 KIND = "fundus2video"
@@ -33,6 +35,23 @@ class Fundus2VideoEncoder(Encoder):
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm's data tools and training scripts read off a model."""
+        return pretrained_cfg(
+            self.transform,
+            self.card,
+            architecture=self.name,
+            stride=STRIDES[-1],
+            first_conv="model.1",
+            classifier="head",
+        )
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The same under timm's older name."""
+        return self.pretrained_cfg
 
 
 def build_encoder(folder: Path, config: WeightsConfig) -> Fundus2VideoEncoder:
