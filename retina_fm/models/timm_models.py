@@ -5,9 +5,9 @@
 
     model = timm.create_model("fundus2video", pretrained=True, num_classes=5)
 
-Names are the registry's own. Earlier releases of timm also take ``retina_fm/fundus2video``; 1.0.31 refuses any
-name with a slash before it looks it up. Weights come from where ``retina_fm.load`` finds them. Where pip paired
-torch with a torchvision that does not load, import this module before timm.
+Names are the registry's own. Earlier releases of timm also take ``retina_fm/fundus2video``; 1.0.31 refuses
+any name with a slash before it looks it up. Weights come from where ``retina_fm.load`` finds them. Where pip
+paired torch with a torchvision that does not load, import this module before timm.
 """
 
 from __future__ import annotations
