@@ -67,7 +67,7 @@ class LesionHeads(nn.Module):
 
 def lesion_probabilities(at4: Tensor, at8: Tensor) -> Tensor:
     """The two heads' logits joined into one map of probabilities at stride 4."""
-    fine = F.interpolate(at8.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+    fine = F.interpolate(at8.float(), size=at4.shape[2:], mode="bilinear", align_corners=False)
     return ((at4.float() + fine) / 2).sigmoid()
 
 
