@@ -12,6 +12,7 @@ from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
 from retina_fm.network.feature_map import FeatureMap
@@ -49,6 +50,7 @@ class BackboneEncoder(nn.Module):
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
+        self.network = dict(config.network)
         self.pooling = str(config.network.get("pooling", BACKBONE))
         if self.pooling not in POOLINGS:
             raise ConfigError(f"pooling is {self.pooling!r}; this release knows {', '.join(POOLINGS)}.")
@@ -107,6 +109,18 @@ class BackboneEncoder(nn.Module):
     def _class_tokens(self, pairs: Any) -> Tensor:
         tokens = [self.backbone.norm(pair[1][:, :1])[:, 0] for pair in pairs[-CLASS_TOKENS:]]
         return torch.cat(tokens, dim=-1).float()
+
+    def save_pretrained(self, folder: str | Path, **about: Any) -> WeightsConfig:
+        """Write the encoder as it is now, classifier included, as a weights folder with a card.
+
+        Args:
+            folder: to write; :func:`retina_fm.load` reads it.
+            about: ``name``, ``licence`` and ``training_data``, see :func:`retina_fm.models.save_encoder`.
+        """
+        network = {**self.network, "num_classes": self.num_classes}
+        head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        tensors = {**self.backbone.state_dict(), **head}
+        return save_encoder(folder, self, KIND, network, tensors, **about)
 
     @property
     def head_hidden_size(self) -> int:
@@ -197,10 +211,18 @@ def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:
         WeightsError: tensors are missing, superfluous, of another shape or not finite.
     """
     tensors = read_tensors(folder, config)
-    backbone = create_backbone(dict(config.network))
-    check_tensors(tensors, dict(backbone.state_dict()), str(folder))
-    backbone.load_state_dict(tensors, strict=True)
-    return BackboneEncoder(backbone, config).eval()
+    encoder = BackboneEncoder(create_backbone(dict(config.network)), config)
+    classes = int(config.network.get("num_classes", 0))
+    expected = dict(encoder.backbone.state_dict())
+    if classes:
+        encoder.reset_classifier(classes)
+        expected.update({f"head.{key}": value for key, value in encoder.head.state_dict().items()})
+    check_tensors(tensors, expected, str(folder))
+    mine = [f"head.{key}" for key in encoder.head.state_dict()]  # the backbone itself has no classifier
+    head = {key.removeprefix("head."): tensors.pop(key) for key in mine}
+    encoder.head.load_state_dict(head, strict=True)
+    encoder.backbone.load_state_dict(tensors, strict=True)
+    return encoder.eval()
 
 
 def create_backbone(network: dict[str, Any]) -> nn.Module:

@@ -169,11 +169,13 @@ def resolve(name: str, *, weights: str | Path | None = None, revision: str | Non
 def _builder(config: WeightsConfig, folder: Path) -> Fundus2VideoEncoder | BackboneEncoder:
     if config.kind == fundus2video.KIND:
         return fundus2video.build_encoder(folder, config)
+    if config.kind == fundus2video.ENCODER_KIND:
+        return fundus2video.build_encoder_alone(folder, config)
     if config.kind == backbones.KIND:
         return backbones.build_backbone(folder, config)
     raise ConfigError(
         f"{folder / CONFIG}: kind {config.kind!r} is unknown; this release reads "
-        f"{fundus2video.KIND!r} and {backbones.KIND!r}."
+        f"{fundus2video.KIND!r}, {fundus2video.ENCODER_KIND!r} and {backbones.KIND!r}."
     )
 
 
