@@ -131,9 +131,9 @@ def export_adapter(estimator: Any, out: str | Path) -> OnnxReport:
     A classifier's or regressor's inputs are ``view`` (``view0``, ``view1`` and so on where encoders are
     fused), its outputs ``prediction`` (probabilities ``(N, C)`` or measurements ``(N, T)``) and
     ``embedding``. A segmenter's inputs are ``view`` and ``lines`` ``(N, 1, S, S)``, the strength of dark
-    lines as ``retina_fm.adapters.line_maps.line_maps`` gives it (a filter in NumPy, no part of a graph), its output
-    ``probabilities`` of one view: tiles, flips, the field of view and the threshold are the caller's. The
-    batch is free. The file's metadata hold classes, threshold, encoders, transforms and licences.
+    lines as ``retina_fm.adapters.line_maps.line_maps`` gives it (a filter in NumPy, no part of a graph), its
+    output ``probabilities`` of one view: tiles, flips, the field of view and the threshold are the caller's.
+    The batch is free. The file's metadata hold classes, threshold, encoders, transforms and licences.
 
     Args:
         estimator: fitted, as ``adapt(...).fit`` or :func:`retina_fm.adapters.load` gives it.

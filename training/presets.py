@@ -17,8 +17,9 @@ from retina_fm.network import Architecture
 class LossWeights:
     """Weight of each term; 0 switches it off and saves its cost.
 
-    The paper's are ``patch_nce`` 1, ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's
-    ``feature_matching`` 10. ``reconstruction``, ``correlation``, ``lesions`` and ``vessels`` are ours.
+    The paper's are a contrast of patches of 1 (in the public code half ``patch_nce``, half
+    ``patch_identity``), ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's ``feature_matching`` 10.
+    ``reconstruction``, ``correlation``, ``lesions`` and ``vessels`` are ours.
 
     Attributes:
         reconstruction: L1 that counts fine structure more.
@@ -26,8 +27,9 @@ class LossWeights:
         lesions: dense maps of the lesion types.
         vessels: dense map of the vessels; needs ``architecture.vessels``.
         adversarial: least-squares GAN.
-        feature_matching: L1 of the discriminators' inner maps.
-        patch_nce: mask-enhanced contrast of patches.
+        feature_matching: L1 of the discriminators' inner maps, summed over layers.
+        patch_nce: mask-enhanced contrast of patches, generated frames against the photo.
+        patch_identity: the same against the true frames.
         attention: attention map against the knowledge mask.
         gradient_variance: against smeared frames (Fundus2FA).
         perceptual: VGG-19 features; needs a file with its weights.
@@ -47,6 +49,7 @@ class LossWeights:
     perceptual: float = 0.0
     agreement: float = 0.0
     lesion_load: float = 0.0
+    patch_identity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class Preset:
             raise ConfigError(f"The preset cannot be read ({error}); another release wrote it.") from None
 
 
-_PAPER = LossWeights(patch_nce=1.0, attention=4.0, adversarial=2.0, feature_matching=10.0)
+_PAPER = LossWeights(patch_nce=0.5, patch_identity=0.5, attention=4.0, adversarial=2.0, feature_matching=10.0)
 _PAPER_OPTIMISER = Optimiser(
     kind="adam", rate=2e-4, betas=(0.5, 0.999), weight_decay=0.0, warm_up=0, schedule="decay", clip=0.0,
     average=0.0,
@@ -210,7 +213,7 @@ PRESETS: Mapping[str, Preset] = {
             about="seconds on a CPU: for tests and rehearsals",
             architecture=Architecture(width=8, encoder_blocks=1, embedding=32, skips=True),
             weights=dataclasses.replace(
-                _OURS, adversarial=0.5, feature_matching=1.0, patch_nce=0.2, attention=1.0
+                _OURS, adversarial=0.5, feature_matching=0.25, patch_nce=0.2, attention=1.0
             ),
             optimiser=Optimiser(rate=3e-3, warm_up=10, average=0.98),
             curriculum=Curriculum(adversarial_from=0.75, lesions_from=0.25, crops=(64,)),
@@ -224,7 +227,7 @@ PRESETS: Mapping[str, Preset] = {
             about="the paper's width: reconstruction and lesion maps, then the paper's adversarial terms",
             architecture=_LIGHT,
             weights=dataclasses.replace(
-                _OURS, adversarial=0.2, feature_matching=1.0, patch_nce=0.1, attention=1.0
+                _OURS, adversarial=0.2, feature_matching=0.25, patch_nce=0.1, attention=1.0
             ),
             curriculum=dataclasses.replace(_TOLD, adversarial_from=0.85),
             video_steps=_MORE_FIRST_STEPS,
@@ -282,7 +285,12 @@ def preset_named(name: str) -> Preset:
 CHANGEABLE = ("optimiser.rate", "optimiser.discriminator_rate", "batch", "accumulation")
 """What may differ when a run is continued; batch and accumulation only where a step has as many samples."""
 
-_ADVERSARIAL = ("adversarial", "feature_matching", "patch_nce")  # they wait for ``adversarial_from``
+_ADVERSARIAL = (
+    "adversarial",
+    "feature_matching",
+    "patch_nce",
+    "patch_identity",
+)  # they wait for ``adversarial_from``
 _COUNTS = ("batch", "accumulation", "steps")
 _STRIDE = 16  # of the coarsest maps, which the decoder doubles back to the window's size
 

@@ -268,7 +268,8 @@ class _Run:
         """Weights of the loss terms at this step: adversarial ones wait for the warm start."""
         weights = self.preset.weights
         if self._progress(self.step) < self.preset.curriculum.adversarial_from:
-            weights = dataclasses.replace(weights, adversarial=0.0, feature_matching=0.0, patch_nce=0.0)
+            waiting = ("adversarial", "feature_matching", "patch_nce", "patch_identity")
+            weights = dataclasses.replace(weights, **dict.fromkeys(waiting, 0.0))
         return weights
 
     def _autocast(self) -> Any:

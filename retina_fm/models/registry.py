@@ -36,6 +36,10 @@ _OURS = {
         "the same layout at a sixteenth of the width, random weights: for tests and trials",
         "The installation is incomplete; install retina_fm again.",
     ),
+    "pix2pixhd": (
+        "the paper's comparison model: plain pix2pixHD, one venous frame",
+        f"Trained weights are not part of this release. Pass weights=FOLDER. {_TRY}",
+    ),
     "fundus2fa": (
         "the paper's comparison model: one venous frame instead of a video",
         f"Trained weights are not part of this release. Pass weights=FOLDER. {_TRY}",
