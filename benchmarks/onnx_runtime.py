@@ -4,13 +4,13 @@
 
 CPU seconds of one thread are taken, not seconds on the wall, so that a machine that others use gives the same
 ratios; every round measures each variant once, and the median of the rounds counts. int8 is a static
-quantisation of the convolutions (QDQ, per channel), calibrated on the first photographs and judged on the others.
+quantisation of the convolutions (QDQ, per channel), calibrated on the first photographs and judged on the
+others.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import tempfile
