@@ -23,6 +23,7 @@ _HOMES = {
     "adapt": "retina_fm.adapters.factory",
     "draw_examples": "retina_fm.adapters.examples.few_shot",
     "draw_pictures": "retina_fm.adapters.examples.few_shot",
+    "export_adapter": "retina_fm.adapters.onnx_export",
     "lesion_maps": "retina_fm.adapters.zero_shot",
     "lesion_readings": "retina_fm.adapters.zero_shot",
     "load": "retina_fm.adapters.saving",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters.heads.neighbours import NeighboursRegressor as NeighboursRegressor
     from retina_fm.adapters.hub import pull as pull
     from retina_fm.adapters.hub import push as push
+    from retina_fm.adapters.onnx_export import export_adapter as export_adapter
     from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
     from retina_fm.adapters.saving import load as load
     from retina_fm.adapters.saving import read_manifest as read_manifest

@@ -18,6 +18,7 @@ if __name__ == "retina_fm":
         __path__.append(str(_beside))
 
 _HOMES = {
+    "Embedder": "retina_fm.encoding.photo_embedder",
     "Encoder": "retina_fm.network",
     "Features": "retina_fm.network",
     "Geometry": "retina_fm.pictures",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters import adapt as adapt
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
+    from retina_fm.encoding.photo_embedder import Embedder as Embedder
     from retina_fm.indexes import index as index
     from retina_fm.models import list_models as list_models
     from retina_fm.models import load as load

@@ -25,6 +25,7 @@ COMMANDS = (
     "register",
     "pretrain",
     "export",
+    "export_onnx",
     "generate",
     "index",
     "search",

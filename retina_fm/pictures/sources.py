@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from retina_fm.errors import NoPicturesError, PictureError
-from retina_fm.pictures import dicom
+from retina_fm.pictures import dicom, tables
 from retina_fm.pictures.arrays import is_tensor
 from retina_fm.pictures.reading import describe
 
@@ -31,6 +31,8 @@ def is_single(photos: Any) -> bool:
     Raises:
         PictureError: it is neither, or an array of a rank that means nothing.
     """
+    if tables.is_table(photos):
+        return False
     if isinstance(photos, str | os.PathLike):
         return not _exists(photos, os.path.isdir) and (
             _exists(photos, os.path.exists) or not _is_pattern(photos)
@@ -61,6 +63,8 @@ def expand(photos: Any) -> Iterator[Any]:
         yield photos
     elif isinstance(photos, str | os.PathLike):
         yield from _listed(photos)
+    elif tables.is_table(photos):
+        yield from tables.photos_of(photos)
     else:
         yield from photos
 
@@ -75,8 +79,8 @@ def count(photos: Any) -> int | None:
         return 1
     if isinstance(photos, str | os.PathLike):
         return len(_listed(photos))
-    if isinstance(photos, Sequence | np.ndarray) or is_tensor(photos):
-        return len(photos)
+    if isinstance(photos, Sequence | np.ndarray) or is_tensor(photos) or tables.is_table(photos):
+        return len(photos) if hasattr(photos, "__len__") else None
     return None
 
 
