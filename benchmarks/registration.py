@@ -22,7 +22,8 @@ from scipy import ndimage
 
 from retina_fm.pictures import read_picture
 from retina_fm.training.pairs.registration import ACCEPT, register_frame
-from retina_fm.training.pairs.table import PHASES, choose_frames, read_pairs
+from retina_fm.training.pairs.table import choose_frames, read_pairs
+from retina_fm.vocabulary import PHASES
 
 NUMBERS = (2, 6, 10)  # of the twelve frames, one a phase
 

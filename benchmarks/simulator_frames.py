@@ -20,9 +20,9 @@ from retina_fm.models import load_generator
 from retina_fm.models.generation import generate_frames, step_in
 from retina_fm.network.masks import OUTSIDE
 from retina_fm.training import load_eye, render_batch
+from retina_fm.vocabulary import PHASES
 
 Grey = NDArray[np.uint8]
-PHASES = ("arterial", "venous", "late")
 WHITE = 250  # grey levels from here count as saturated
 BINS = np.arange(257) - 0.5
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 
 from retina_fm.errors import ConfigError
-from retina_fm.network import LESIONS
 from retina_fm.training.pretraining.data.samples import Samples, sample_steps, seed_of
-
-FRAMES = 12
+from retina_fm.vocabulary import FRAMES_A_VIDEO, LESION_TYPES
 
 
 def crude_sequence(number: int, side: int):
@@ -21,13 +19,13 @@ def crude_sequence(number: int, side: int):
         a, b, c, d = (torch.rand(4, generator=random) * 2 - 1).tolist()
         distance = (x * torch.cos(torch.tensor(3 * a)) + y * torch.sin(torch.tensor(3 * a)) + 0.6 * b).abs()
         vessels = torch.maximum(vessels, torch.exp(-(((distance + 0.1 * c * d * x) / 0.05) ** 2)))
-    lesions = torch.zeros(len(LESIONS), side, side)
+    lesions = torch.zeros(len(LESION_TYPES), side, side)
     for kind in (0, 1, 2):
         row, column = (torch.rand(2, generator=random) * side * 0.5 + side * 0.25).long().tolist()
         lesions[kind, row : row + 4, column : column + 4] = 1
     photo = torch.stack([0.7 - 0.2 * vessels, 0.45 - 0.3 * vessels, 0.25 - 0.1 * vessels])
     photo = (photo + 0.3 * lesions[2] - 0.2 * lesions[1]).clamp(0, 1)
-    time = torch.linspace(0, 1, FRAMES).view(-1, 1, 1)
+    time = torch.linspace(0, 1, FRAMES_A_VIDEO).view(-1, 1, 1)
     frames = (
         0.1 + 0.8 * vessels * (1 - (time - 0.4).abs() * 1.2) + 0.5 * time * lesions[0] - 0.08 * lesions[1]
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "DrawnRetina": "retina_fm.training.simulator.anatomy.drawn",
     "EyeBatch": "retina_fm.training.simulator.rendering.eye_batch",
-    "LESION_TYPES": "retina_fm.training.simulator.anatomy.lesion_shapes",
+    "LESION_TYPES": "retina_fm.vocabulary",
     "Limits": "retina_fm.training.pretraining.run_settings",
     "Machine": "retina_fm.training.pretraining.run_settings",
     "PRESETS": "retina_fm.training.pretraining.presets",
@@ -115,7 +115,6 @@ if TYPE_CHECKING:
     from retina_fm.training.simulator.anatomy.drawn import DrawnRetina as DrawnRetina
     from retina_fm.training.simulator.anatomy.drawn import draw_patient as draw_patient
     from retina_fm.training.simulator.anatomy.drawn import draw_retina as draw_retina
-    from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES as LESION_TYPES
     from retina_fm.training.simulator.eyes.prepare import prepare_drawn as prepare_drawn
     from retina_fm.training.simulator.eyes.prepare import prepare_eye as prepare_eye
     from retina_fm.training.simulator.eyes.prepare import prepare_view as prepare_view
@@ -129,6 +128,7 @@ if TYPE_CHECKING:
     from retina_fm.training.simulator.rendering.render import Rendered as Rendered
     from retina_fm.training.simulator.rendering.render import render_batch as render_batch
     from retina_fm.training.simulator.rendering.render import render_parameters as render_parameters
+    from retina_fm.vocabulary import LESION_TYPES as LESION_TYPES
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ManifestError, ManifestWarning
+from retina_fm.vocabulary import EYES, SPLITS
 
 COLUMNS = ("path", "label", "mask", "patient_id", "eye", "split", "modality")
 """Columns with a meaning; paths are relative to the table. Others are kept and may serve as labels."""
-SPLITS = ("train", "val", "test")
-EYES = ("left", "right")
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from retina_fm.errors import ConfigError, MissingDependencyError
+from retina_fm.vocabulary import FRAMES_A_VIDEO
 
-FRAMES = 12
 OTHERS = ("seg2vid", "med-ddpm", "consisti2v")
 """The paper's comparison methods; write ``seg2vid=FOLDER`` among the models."""
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".bmp"})
@@ -120,7 +120,7 @@ def twelve(frames: Any) -> NDArray[np.uint8]:
         if not np.isfinite(array).all() or array.min() < -0.01 or array.max() > 1.01:
             raise ConfigError("Frames in floating point must be in [0, 1]; scale them, or save 8 bits.")
         array = np.rint(array.clip(0, 1) * 255)
-    chosen = np.rint(np.linspace(0, len(array) - 1, FRAMES)).astype(int)
+    chosen = np.rint(np.linspace(0, len(array) - 1, FRAMES_A_VIDEO)).astype(int)
     return np.asarray(array[chosen], np.uint8)
 
 

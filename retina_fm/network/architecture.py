@@ -6,17 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from retina_fm.errors import ConfigError
-
-LESIONS = ("microaneurysm", "haemorrhage", "hard_exudate", "cotton_wool_spot", "drusen", "scar")
-"""Lesion types in the order of the channels of every lesion map."""
+from retina_fm.vocabulary import FRAMES_A_PASS, LESION_TYPES
 
 ANATOMY = ("artery", "vein", "disc", "fovea")
 """Parts of the eye that a decoder may map beside lesions and vessels, in the order of their channels."""
 
 DOWNSAMPLINGS = 4
 STRIDES = (1, 2, 4, 8, 16)
-FRAMES = 3
-"""Consecutive frames that one pass of the generator predicts."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Architecture:
     attention: bool = True
     skips: bool = False
     memory: int = 0
-    lesions: tuple[str, ...] = LESIONS
+    lesions: tuple[str, ...] = LESION_TYPES
     decoder_width: int = 0
     coarse_maps: bool = False
     vessels: bool = False
@@ -113,7 +109,7 @@ class Architecture:
     @property
     def outputs(self) -> int:
         """Channels of the generator's last convolution: frames and all other maps."""
-        return FRAMES + self.dense_maps
+        return FRAMES_A_PASS + self.dense_maps
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -130,7 +126,7 @@ class Architecture:
         if unknown:
             raise ConfigError(f"architecture has unknown fields {unknown}; a newer retina_fm may know them.")
         named = {
-            "lesions": tuple(values.get("lesions", LESIONS)),
+            "lesions": tuple(values.get("lesions", LESION_TYPES)),
             "anatomy": tuple(values.get("anatomy", ())),
         }
         return cls(**{**values, **named})

@@ -23,11 +23,9 @@ from numpy.typing import NDArray
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError, PictureError, nearest
 from retina_fm.training.simulator.eyes.prepared import write_whole
+from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS
 
-PHASES = ("arterial", "venous", "late")
-SPLITS = ("train", "val", "test")
 COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
-A_PHASE = 4  # frames chosen of each phase
 FAINT = 16  # of 255: 4095 of 65535, the most that 12 bits reach in a file of 16
 
 
@@ -99,7 +97,7 @@ def choose_frames(sequence: PairSequence) -> tuple[Frame, ...]:
     chosen: list[Frame] = []
     for phase in PHASES:
         frames = [frame for frame in sequence.frames if frame.phase == phase]
-        places = np.rint(np.linspace(0, len(frames) - 1, A_PHASE)).astype(int)
+        places = np.rint(np.linspace(0, len(frames) - 1, FRAMES_A_PHASE)).astype(int)
         chosen.extend(frames[i] for i in places)
     return tuple(chosen)
 
@@ -210,7 +208,7 @@ def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
         if phase not in PHASES:
             problems.append(Problem(row, f"phase {phase!r} is not a phase. {nearest(phase, PHASES)}"))
             continue
-        if cells.get("eye", "") not in ("", "left", "right"):
+        if cells.get("eye", "") not in ("", *EYES):
             problems.append(Problem(row, f"eye is {cells['eye']!r}. Write left, right, or leave it empty."))
         if cells.get("split", "") not in ("", *SPLITS):
             problems.append(Problem(row, f"split is {cells['split']!r}. {nearest(cells['split'], SPLITS)}"))

@@ -17,10 +17,10 @@ from PIL import Image, PngImagePlugin
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError, OutputError, RetinaError
 from retina_fm.pictures.sources import natural_key
-from retina_fm.training.pairs.table import A_PHASE, PHASES, Frame, PairSequence, write_pairs
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
+from retina_fm.training.pairs.table import Frame, PairSequence, write_pairs
 from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make_folder, parallel
 from retina_fm.training.simulator.eyes.prepared import PreparedEye, eye_size, load_eye, write_whole
+from retina_fm.vocabulary import EYES, FRAMES_A_VIDEO, LESION_TYPES, phase_of
 
 if TYPE_CHECKING:
     from retina_fm.training.simulator.rendering.render import Rendered
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 NOTES = {"Synthetic": "simulated angiogram, not a patient's"}
 """What every picture says about itself."""
 RECORD = "sequence.json"
-FRAMES = A_PHASE * len(PHASES)
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def laterality(eye: PreparedEye) -> str:
     noticed.
     """
     known = str(eye.metadata.get("eye", ""))
-    if known in ("left", "right"):
+    if known in EYES:
         return known
     return "right" if eye.disc_centre[1] > eye.fovea_centre[1] else "left"
 
@@ -153,7 +152,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         complete = all((folder / name).is_file() for name in record["files"])
-        return dict(record) if complete and len(record["times"]) == FRAMES else None
+        return dict(record) if complete and len(record["times"]) == FRAMES_A_VIDEO else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -259,7 +258,7 @@ def _row(folder: Path, out: Path) -> PairSequence | None:
     if record is None:
         return None
     frames = tuple(
-        Frame(folder / f"frame{k:02d}.png", PHASES[k // A_PHASE], float(time))
+        Frame(folder / f"frame{k:02d}.png", phase_of(k), float(time))
         for k, time in enumerate(record["times"])
     )
     name = folder.relative_to(out).as_posix()

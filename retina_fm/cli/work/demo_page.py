@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from retina_fm.pictures import Transform, read_picture
+from retina_fm.vocabulary import phase_of
 
 _THUMB = 160
 _FRAMES = (1, 3, 5, 7, 11)
-_PHASES = ("arterial", "venous", "late")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _video(path: Path, vessels: np.ndarray, frames: np.ndarray) -> str:
         _figure(Image.fromarray((vessels * 255).round().clip(0, 255).astype(np.uint8)), "vessels"),
     ]
     for number in _FRAMES:
-        caption = f"frame {number + 1}, {_PHASES[number // 4]}, synthetic"
+        caption = f"frame {number + 1}, {phase_of(number)}, synthetic"
         pictures.append(_figure(Image.fromarray(frames[number]), caption))
     return f"<section>{''.join(pictures)}</section>"
 

@@ -31,7 +31,8 @@ from retina_fm.training.pretraining.data.samples import (
 from retina_fm.training.simulator.rendering.camera import degrade_photo
 from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.eye_batch import Window
-from retina_fm.training.simulator.rendering.parameters import FRAMES, draw_parameters
+from retina_fm.training.simulator.rendering.parameters import draw_parameters
+from retina_fm.vocabulary import FRAMES_A_VIDEO
 
 
 def warp_frame(
@@ -127,7 +128,7 @@ def load_pair(
     photo = Image.fromarray(read_picture(sequence.photo))
     view = np.asarray(crop_and_resize(photo, known.geometry, Transform(size=size).resample))
     chosen = choose_frames(sequence)
-    numbers = list(range(FRAMES)) if frames is None else list(frames)
+    numbers = list(range(FRAMES_A_VIDEO)) if frames is None else list(frames)
     done = {number: _frame_view(chosen[number], known.geometry) for number in sorted(set(numbers))}
     stacked = np.stack([done[n] for n in numbers]) * field
     return view * field[..., None].astype(np.uint8), stacked.astype(np.uint8), field

@@ -15,10 +15,9 @@ from torch import Tensor
 from retina_fm.errors import ConfigError, NoPicturesError
 from retina_fm.training.simulator.eyes.prepared import PreparedEye, load_eye
 from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, stack_eyes
-from retina_fm.training.simulator.rendering.parameters import FRAMES
 from retina_fm.training.simulator.rendering.render import MASK_THRESHOLD, Rendered, render_batch
+from retina_fm.vocabulary import FRAMES_A_VIDEO, STEPS_A_VIDEO
 
-STEPS = FRAMES - 2  # ten windows of three frames
 _FOVEA = 0.7  # of the map of the macula, whose peak is 1
 
 
@@ -69,7 +68,7 @@ class Samples:
 
 def draw_steps(generator: torch.Generator, batch: int, steps: Sequence[int] | None = None) -> Tensor:
     """Steps, int64 (B,): uniform over 0 to 9, or over ``steps``."""
-    allowed = torch.tensor(list(range(STEPS) if steps is None else steps))
+    allowed = torch.tensor(list(range(STEPS_A_VIDEO) if steps is None else steps))
     return allowed[torch.randint(0, len(allowed), (batch,), generator=generator)]
 
 
@@ -133,9 +132,9 @@ def sample_steps(
     Raises:
         ConfigError: not 12 frames.
     """
-    if frames.ndim != 4 or frames.shape[1] != FRAMES:
+    if frames.ndim != 4 or frames.shape[1] != FRAMES_A_VIDEO:
         raise ConfigError(
-            f"A sequence has {FRAMES} frames, these are {tuple(frames.shape)}. Give (B, 12, H, W)."
+            f"A sequence has {FRAMES_A_VIDEO} frames, these are {tuple(frames.shape)}. Give (B, 12, H, W)."
         )
     step = draw_steps(generator, len(frames), steps).to(frames.device)
     field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
@@ -216,7 +215,7 @@ def view_samples(
 def needed_frames(step: Tensor) -> Tensor:
     """Frames that samples at ``step`` (B,) need, int64 (B, 6): 0, t - 1 to t + 2, 11."""
     middle = (step.unsqueeze(1) + torch.arange(-1, 3)).clamp(min=0)
-    ends = torch.tensor([0, FRAMES - 1]).expand(len(step), 2)
+    ends = torch.tensor([0, FRAMES_A_VIDEO - 1]).expand(len(step), 2)
     return torch.cat([ends[:, :1], middle, ends[:, 1:]], 1)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from retina_fm.errors import ConfigError, NoPicturesError, RetinaError
 from retina_fm.metrics.videos import FigureNetworks, import_torchmetrics, video_scores
-from retina_fm.models.generation import STEPS_A_VIDEO, generate_frames
+from retina_fm.models.generation import generate_frames
 from retina_fm.network import Generator
 from retina_fm.pictures import Transform, expand
 from retina_fm.training.pretraining.presets import Preset
@@ -28,6 +28,7 @@ from retina_fm.training.pretraining.validating.probes import (
     probe_rows,
 )
 from retina_fm.vessels.reading import read_vessels
+from retina_fm.vocabulary import STEPS_A_VIDEO
 
 if TYPE_CHECKING:
     from retina_fm.training.pairs.table import PairSequence

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from retina_fm._io.files import sha256_of
 from retina_fm._io.processes import start_workers
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError, RetinaError, nearest
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
 from retina_fm.training.simulator.eyes.masks import find_mask as find_mask
 from retina_fm.training.simulator.eyes.masks import ignored_folders, listed_masks, masks_of, read_mask
 from retina_fm.training.simulator.eyes.masks import lesion_folders as lesion_folders
 from retina_fm.training.simulator.eyes.prepared import VERSION, eye_metadata
+from retina_fm.vocabulary import LESION_TYPES
 
 SUFFIX = ".eye.safetensors"
 _DRAWN = 2  # version of how retinas are drawn and prepared

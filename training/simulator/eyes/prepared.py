@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import OutputError, PictureError
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
+from retina_fm.vocabulary import LESION_TYPES
 
 Map = NDArray[np.float32]
 VERSION = 3
