@@ -15,6 +15,7 @@ from torch import Tensor
 from retina_fm._io.files import write_bytes, write_json, written_beside
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network import Generated, Generator
+from retina_fm.network.levels import to_levels
 from retina_fm.network.masks import OUTSIDE, field_of_view
 from retina_fm.vocabulary import FRAMES_A_VIDEO, STEPS_A_VIDEO, phase_of
 
@@ -160,7 +161,7 @@ def generate(
     generator = load_generator(model, weights=weights).to(device or "cpu")
     view, geometry = config.transform.view(photo)
     tensor = torch.from_numpy(config.transform.normalise(view))[None].to(device or "cpu")
-    grey = ((generate_frames(generator, tensor)[0].float().cpu() + 1) * 127.5).numpy()
+    grey = to_levels(generate_frames(generator, tensor)[0])
     frames = np.stack(
         [np.rint(geometry.picture_of(frame, "bilinear")).clip(0, 255).astype(np.uint8) for frame in grey]
     )

@@ -21,6 +21,7 @@ from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import KIND
 from retina_fm.models.whitening import fit_whitening, save_whitening
 from retina_fm.network import Encoder, Generator, encoder_of
+from retina_fm.network.levels import from_levels
 from retina_fm.network.pooling import Pooling
 from retina_fm.pictures import Transform
 from retina_fm.training.pretraining import checkpoints
@@ -154,7 +155,7 @@ def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterato
 
 
 def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) -> Tensor:
-    view = torch.from_numpy(photo.astype(np.float32))[None] / 127.5 - 1
+    view = from_levels(photo)[None]
     field = torch.from_numpy(inside.astype(np.float32))[None, None]
     if view.shape[-1] != size:
         view = torch.nn.functional.interpolate(

@@ -66,7 +66,9 @@ def _png(array: np.ndarray[Any, Any]) -> bytes:
 
 def contact_sheet(rendered: Rendered, item: int = 0, tile: int = 256) -> Image.Image:
     """Photo, twelve frames, mask and lesions of one sequence on one picture."""
-    photo = ((rendered.photo[item].permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+    from retina_fm.network.levels import to_uint8
+
+    photo = to_uint8(rendered.photo[item].permute(1, 2, 0))
     frames = (rendered.frames[item].cpu().numpy() * 255).round().astype(np.uint8)
     lesions = rendered.lesions[item].cpu().numpy()
     colours = np.stack([lesions[0:2].max(0), lesions[2:4].max(0), lesions[4:6].max(0)], -1)
@@ -120,8 +122,10 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
 
 def _pictures(rendered: Rendered, animate: bool) -> dict[str, bytes]:
     """The files of a sequence by name."""
+    from retina_fm.network.levels import to_uint8
+
     frames = (rendered.frames[0].cpu().numpy() * 255).round().astype(np.uint8)
-    photo = ((rendered.photo[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+    photo = to_uint8(rendered.photo[0].permute(1, 2, 0))
     files = {"photo.png": _png(photo)}
     files |= {f"frame{number:02d}.png": _png(frame) for number, frame in enumerate(frames)}
     files["mask.png"] = _png((rendered.mask[0, 0].cpu().numpy() * 255).astype(np.uint8))

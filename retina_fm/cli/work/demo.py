@@ -147,6 +147,7 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
     from retina_fm.encoding.precision import fastest_precision
     from retina_fm.models import load_generator, read_config
     from retina_fm.models.generation import generate_frames, step_in
+    from retina_fm.network.levels import to_uint8
     from retina_fm.vessels.reading import read_vessels
 
     try:
@@ -159,6 +160,6 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
         view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
         frames = generate_frames(step_in(generator, generator.dtype), view)
         vessels = read_vessels(generator, view, frames)[0].numpy()
-        grey = ((frames[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        grey = to_uint8(frames[0])
         found.append((path, vessels, grey))
     return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from retina_fm.errors import ConfigError, NoPicturesError, RetinaError
 from retina_fm.metrics.videos import FigureNetworks, import_torchmetrics, video_scores
 from retina_fm.models.generation import generate_frames
 from retina_fm.network import Generator
+from retina_fm.network.levels import from_levels, to_uint8
 from retina_fm.pictures import Transform, expand
 from retina_fm.training.pretraining.presets import Preset
 from retina_fm.training.pretraining.run_log import logger
@@ -139,9 +139,9 @@ def read_held_back(data: str | Path, size: int, limit: int = 8) -> HeldBack:
     if table.suffix == ".csv" and table.is_file():
         for sequence in _left_out(read_pairs(table), table)[:limit]:
             photo, video, field = load_pair(sequence, size)
-            view = torch.from_numpy(photo).permute(2, 0, 1).float() / 127.5 - 1
+            view = from_levels(photo.transpose(2, 0, 1))
             photos.append(torch.where(torch.from_numpy(field), view, -1.0))
-            frames.append(torch.from_numpy(video).float() / 127.5 - 1)
+            frames.append(from_levels(video))
     else:
         for number, path in enumerate(list_eyes(place)[:limit]):
             random = torch.Generator().manual_seed(number)
@@ -231,21 +231,16 @@ def sheet(photos: Tensor, rows: Sequence[Tensor]) -> Image.Image:
     """A picture of videos: each photo with six frames of each of ``rows`` (true above generated, say)."""
     lines = []
     for index, photo in enumerate(photos):
-        colour = _grey_levels(photo).transpose(1, 2, 0)
+        colour = to_uint8(photo).transpose(1, 2, 0)
         for number, videos in enumerate(rows):
             first = colour if number == 0 else np.zeros_like(colour)
             frames = [
-                np.repeat(_grey_levels(videos[index, t])[..., None], 3, 2)
+                np.repeat(to_uint8(videos[index, t])[..., None], 3, 2)
                 for t in _SHEET_FRAMES
                 if t < videos.shape[1]
             ]
             lines.append(np.concatenate([first, *frames], 1))
     return Image.fromarray(np.concatenate(lines, 0))
-
-
-def _grey_levels(values: Tensor) -> NDArray[np.uint8]:
-    levels = ((values.float().cpu() + 1) * 127.5).round().clamp(0, 255)
-    return np.asarray(levels.to(torch.uint8).numpy())
 
 
 def make_validation(
