@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from filelock import FileLock, Timeout
 
 import retina_fm
 from retina_fm._io.files import canonical_json, written_beside
+from retina_fm._io.locks import locked
 from retina_fm._io.progress import progress_bar
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
@@ -162,21 +162,10 @@ class _Store:
         self.positions: dict[str, int] = {}
         self._keep_old = self._compatible(overwrite)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One writer a table; the lock is the operating system's, so a kill releases it."""
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.table.parent / f".{self.table.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(
-                f"{self.table} is being written by another process; wait for it or name another file."
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """One writer a table."""
+        busy = f"{self.table} is being written by another process; wait for it or name another file."
+        return locked(self.table.parent / f".{self.table.name}.lock", busy)
 
     def collect_finished(self) -> None:
         """Learn which rows an earlier table or an interrupted run holds."""

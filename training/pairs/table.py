@@ -7,9 +7,7 @@ the file.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -20,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of
+from retina_fm._io.files import sha256_of, write_output
+from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, PictureError, nearest
-from retina_fm.training.simulator.eyes.prepared import write_whole
 from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS
 
 COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
@@ -110,8 +108,6 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
     """
     target = Path(path)
     home = target.parent.resolve()  # ".." of a linked folder is that of the folder itself
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     rows, with_transform = [], False
     for s in sequences:
         for f in s.frames:
@@ -120,9 +116,8 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
             with_transform |= bool(affine)
             names = (_relative(path, home) for path in (s.photo, f.path))
             rows.append([s.name, *names, f.phase, time, s.patient_id, s.eye, s.source, s.split, affine])
-    writer.writerow([*COLUMNS, "transform"] if with_transform else COLUMNS)
-    writer.writerows(row if with_transform else row[:-1] for row in rows)
-    write_whole(target, text.getvalue().encode())
+    columns = (*COLUMNS, "transform") if with_transform else COLUMNS
+    write_output(target, csv_bytes(columns, (row[: len(columns)] for row in rows)))
 
 
 def _relative(path: Path, home: Path) -> str:
@@ -168,18 +163,18 @@ def _affine(cell: str, row: int, problems: list[Problem]) -> tuple[float, ...] |
 def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line of the file and cells of each row."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        columns, rows, lines = read_csv(path)
+    except (OSError, ValueError) as error:
         raise PictureError(f"{path} cannot be read ({error}). Give a pairs.csv in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [
-        name for name in ("sequence", "photo", "frame", "phase") if name not in (reader.fieldnames or [])
-    ]
+    missing = [name for name in ("sequence", "photo", "frame", "phase") if name not in columns]
     if missing:
         raise ConfigError(
             f"{path} has no column {', '.join(missing)}. Its header must be: {','.join(COLUMNS)}"
         )
-    return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    return [
+        (line, {column: cell.strip() for column, cell in row.items() if column})
+        for line, row in zip(lines, rows, strict=True)
+    ]
 
 
 def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:

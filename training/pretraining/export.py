@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor
 
 import retina_fm
 from retina_fm._io.files import sha256_of, write_bytes
+from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
 from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import KIND
@@ -151,7 +150,7 @@ def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterato
             yield torch.from_numpy(transform.normalise(transform.view(source)[0]))
         else:
             eye = load_eye(source)
-            yield _eye_view(eye.maps[:3], eye.maps[3] > 127, size)
+            yield _eye_view(eye.maps[:3], eye.field_of_view, size)
 
 
 def _eye_view(photo: NDArray[np.uint8], inside: NDArray[np.bool_], size: int) -> Tensor:
@@ -211,10 +210,7 @@ def sources_table(data: Iterable[str | Path]) -> bytes:
         for photo, digest in _pair_photos(table) if paired else _eye_photos(place):
             # a run may name its data twice, or a part of them by another name
             rows.setdefault((photo, digest), (_set_name(place), photo, digest))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
-    return text.getvalue().encode()
+    return csv_bytes(("set", "photo", "sha256"), sorted(rows.values()))
 
 
 def _eye_photos(folder: Path) -> Iterator[tuple[str, str]]:

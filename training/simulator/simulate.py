@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from retina_fm._io.files import sha256_of
+from retina_fm._io.files import make_folder, sha256_of, write_output
+from retina_fm._io.jobs import check_workers, work_through
 from retina_fm.errors import ConfigError, OutputError, RetinaError
 from retina_fm.pictures.sources import natural_key
 from retina_fm.training.pairs.table import Frame, PairSequence, write_pairs
-from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make_folder, parallel
-from retina_fm.training.simulator.eyes.prepared import PreparedEye, eye_size, load_eye, write_whole
+from retina_fm.training.simulator.eyes.prepared import PreparedEye, eye_size, load_eye
 from retina_fm.vocabulary import EYES, FRAMES_A_VIDEO, LESION_TYPES, phase_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
         raise OutputError(f"{folder} cannot be written ({error}). Check that it is writable.") from error
     files = _pictures(rendered, animate)
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_output(folder / name, content)
     record = {
         **notes,
         "synthetic": True,
@@ -117,7 +117,7 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
         "painted": bool(rendered.painted[0]),
         "parameters": rendered.parameters.as_lists(),
     }
-    write_whole(folder / RECORD, json.dumps(record).encode())
+    write_output(folder / RECORD, json.dumps(record).encode())
 
 
 def _pictures(rendered: Rendered, animate: bool) -> dict[str, bytes]:
@@ -334,8 +334,6 @@ def simulate(
         ConfigError: nothing to render, a number out of its range, or two eyes of one name.
         OutputError: ``out`` or ``pairs.csv`` cannot be written.
     """
-    from tqdm.auto import tqdm
-
     check_settings(drawn=drawn, sequences=sequences, painting=painting, workers=workers)
     if not eyes and drawn < 1:
         raise ConfigError("There is nothing to simulate. Give photos, or --drawn N with N of 1 or more.")
@@ -344,15 +342,11 @@ def simulate(
     jobs = list(_jobs(chosen, drawn, target, sequences, size, seed, painting, animate))
     made, reused = 0, 0
     failed: list[tuple[str, str]] = []
-    bar = tqdm(
-        total=len(jobs), unit="sequence", desc="simulate", disable=None if progress is None else not progress
-    )
-    with bar:
-        for job, (fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
-            bar.update()
-            if reason:
-                failed.append((job.name, reason))
-                continue
-            made, reused = made + fresh, reused + (not fresh)
+    done = work_through(_run, jobs, workers=workers, note="simulate", unit="sequence", progress=progress)
+    for job, (fresh, reason) in done:
+        if reason:
+            failed.append((job.name, reason))
+            continue
+        made, reused = made + fresh, reused + (not fresh)
     failed += _write_table(target, {job.folder for job in jobs})
     return SimulateReport(target / "pairs.csv", made, reused, failed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from retina_fm._io.sheets import sheet_rows
+from retina_fm._io.tables import sheet_rows
 from retina_fm.errors import LayoutError
 from retina_fm.evaluation.datasets.layout import (
     Raw,

@@ -94,7 +94,7 @@ def read_labelled(
         ConfigError: a photograph has no mask.
     """
     from retina_fm.pictures import read_picture
-    from retina_fm.training.simulator.eyes.prepare_folder import find_mask
+    from retina_fm.pictures.masks import find_mask
 
     transform = Transform(size=size)
     views, vessels, insides = [], [], []
