@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from retina_fm.errors import ConfigError
-from retina_fm.training.pretraining.data.samples import Samples, sample_steps, seed_of
+from retina_fm.training.pretraining.data.samples import (
+    MASK_THRESHOLD,
+    Samples,
+    _assemble,
+    draw_steps,
+    seed_of,
+)
 from retina_fm.vocabulary import FRAMES_A_VIDEO, LESION_TYPES
+
+
+def sample_steps(
+    frames: Tensor,
+    photo: Tensor,
+    generator: torch.Generator,
+    *,
+    field_of_view: Tensor | None = None,
+    lesions: Tensor | None = None,
+    lesion_known: Tensor | None = None,
+    steps: Sequence[int] | None = None,
+) -> Samples:
+    """Cuts one sample out of each whole sequence.
+
+    Step 0 predicts frames 0 to 2 from the photo, given twice; step t predicts t to t + 2 from the three
+    frames t - 1 to t + 1.
+    """
+    step = draw_steps(generator, len(frames), steps).to(frames.device)
+    field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
+    mask = ((frames[:, :1] - frames[:, -1:]).abs() > MASK_THRESHOLD).float() * field
+    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
+    triple = torch.arange(3, device=frames.device)
+    last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
+    target = frames[rows, step.unsqueeze(1) + triple]
+    return _assemble(photo, last, target, step, field, mask, lesions, lesion_known)
 
 
 def crude_sequence(number: int, side: int):

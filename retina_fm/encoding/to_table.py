@@ -26,7 +26,7 @@ from retina_fm._io.progress import progress_bar
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import batches, split_failures
-from retina_fm.encoding.rows import ROW_GROUP, Key, Row, RowReader, key_of, keys_in, schema, write_part
+from retina_fm.encoding.rows import ROW_GROUP, Encoded, Key, RowReader, key_of, keys_in, schema, write_part
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError, SkippedPictures
 from retina_fm.models import RetinalEncoder
@@ -181,7 +181,7 @@ class _Store:
                 raise OutputError(f"{path} cannot be read ({error}); remove it and run again.") from None
             self.where.update({key: (path, index) for index, key in enumerate(keys)})
 
-    def write(self, first: int, rows: list[Row]) -> None:
+    def write(self, first: int, rows: list[Encoded]) -> None:
         """Make finished rows durable."""
         path = self.parts / f"{first:012d}.parquet"
         try:
@@ -244,7 +244,7 @@ def _encode_missing(
 
     ahead = 2 * embedder.batch_size + 2 * workers
     stream = decoded(missing(), embedder.encoder.transform, workers=workers, ahead=ahead)
-    waiting: list[Row] = []
+    waiting: list[Encoded] = []
     first = 0
     written = time.monotonic()
     failures: list[Decoded] = []
@@ -255,7 +255,7 @@ def _encode_missing(
                 vectors = embedder(np.stack([item.view for item in good if item.view is not None]))
                 first = first if waiting else good[0].position
                 waiting += [
-                    Row(keys.pop(item.position), vector, item.geometry)
+                    Encoded(keys.pop(item.position), vector, item.geometry)
                     for item, vector in zip(good, vectors, strict=True)
                     if item.geometry is not None
                 ]

@@ -37,20 +37,6 @@ class VideoSource(NamedTuple):
     frames: Callable[[Path, str], NDArray[np.uint8]]
 
 
-def from_function(name: str, function: Callable[[Path], Any], version: str = "") -> VideoSource:
-    """A source from any function of a photo's path.
-
-    Args:
-        name: in the results.
-        function: to frames ``(T, H, W)`` or ``(T, H, W, 3)``, uint8 or float in [0, 1]; T frames are brought
-            to twelve by taking the nearest in time.
-        version: changes when the function does, so that finished cells are not used again.
-    """
-    return VideoSource(
-        name, {"kind": "function", "version": version}, lambda photo, _: twelve(function(photo))
-    )
-
-
 def from_model(name: str, source: str) -> VideoSource:
     """A source from a model with a generator.
 

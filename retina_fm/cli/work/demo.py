@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes
-from retina_fm.cli.work.demo_page import Shown, demo_page
+from retina_fm.cli.work.demo_page import Results, demo_page
 from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
 from retina_fm.models import resolve
 from retina_fm.pictures import expand
@@ -106,7 +106,7 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
     shown = [(out / path).resolve() for path in columns["path"]]
     nearest, similarity = neighbours(embeddings, k=min(3, len(shown) - 1))
     fellow = fellow_eye_share(shown, nearest) if drawn else None
-    shown_now = Shown(
+    results = Results(
         model=name,
         paths=shown,
         queries=_SHOWN,
@@ -117,7 +117,7 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
         videos=videos_of(name, shown[:VIDEOS]),
     )
     page = out / "index.html"
-    write_bytes(page, demo_page(shown_now).encode())
+    write_bytes(page, demo_page(results).encode())
     return DemoReport(page, report.path, report.rows, name, fellow, report.seconds)
 
 

@@ -19,7 +19,7 @@ _FRAMES = (1, 3, 5, 7, 11)
 
 
 @dataclass(frozen=True)
-class Shown:
+class Results:
     """What the page shows.
 
     Attributes:
@@ -43,44 +43,46 @@ class Shown:
     videos: list[tuple[Path, np.ndarray, np.ndarray]]
 
 
-def demo_page(shown: Shown) -> str:
+def demo_page(results: Results) -> str:
     """The page as HTML."""
-    parts = [_style(), f"<h1>retina_fm demo</h1><p>{' '.join(_notes(shown))}</p>"]
-    if shown.videos:
+    parts = [_style(), f"<h1>retina_fm demo</h1><p>{' '.join(_notes(results))}</p>"]
+    if results.videos:
         parts.append(
             "<h2>Synthetic angiograms</h2><p>Photo, vessels read off the generated frames, and five of the "
             "twelve frames. Generated from the photo alone: no angiography was done.</p>"
         )
-        parts += [_video(*one) for one in shown.videos]
+        parts += [_video(*one) for one in results.videos]
     parts.append(
         "<h2>Similar eyes</h2><p>Left: photo with the field of view that was found. Right: its nearest "
         "others, with similarity.</p>"
     )
-    parts += [_neighbours(shown, index) for index in range(min(shown.queries, len(shown.paths)))]
+    parts += [_neighbours(results, index) for index in range(min(results.queries, len(results.paths)))]
     return "".join(parts) + "</html>"
 
 
-def _notes(shown: Shown) -> list[str]:
-    notes = [f"{len(shown.paths)} photos, model {html.escape(shown.model)}."]
-    if shown.model == "fundus2video-random":
+def _notes(results: Results) -> list[str]:
+    notes = [f"{len(results.paths)} photos, model {html.escape(results.model)}."]
+    if results.model == "fundus2video-random":
         notes.append("Random weights: a baseline to try the plumbing with, not a trained model.")
-    if shown.fellow_eyes is not None:
+    if results.fellow_eyes is not None:
         notes.append(
-            f"Nearest photo is the same patient's other eye for {shown.fellow_eyes:.0%} of the drawn eyes."
+            f"Nearest photo is the same patient's other eye for {results.fellow_eyes:.0%} of the drawn eyes."
         )
-    if shown.skipped:
-        notes.append(f"{shown.skipped} photos could not be read and were left out.")
-    if len(shown.paths) > shown.queries:
-        notes.append(f"The first {shown.queries} are shown.")
+    if results.skipped:
+        notes.append(f"{results.skipped} photos could not be read and were left out.")
+    if len(results.paths) > results.queries:
+        notes.append(f"The first {results.queries} are shown.")
     return [*notes, "Research use; not a medical device."]
 
 
-def _neighbours(shown: Shown, index: int) -> str:
+def _neighbours(results: Results, index: int) -> str:
     hits = "".join(
-        _figure(_thumbnail(shown.paths[j]), f"{shown.paths[j].name}\n{shown.similarity[index, rank]:.2f}")
-        for rank, j in enumerate(shown.nearest[index])
+        _figure(
+            _thumbnail(results.paths[j]), f"{results.paths[j].name}\n{results.similarity[index, rank]:.2f}"
+        )
+        for rank, j in enumerate(results.nearest[index])
     )
-    query = shown.paths[index]
+    query = results.paths[index]
     return f"<section>{_figure(_thumbnail(query, outline=True), query.name, 'query')}{hits}</section>"
 
 

@@ -105,47 +105,6 @@ def _assemble(
     )
 
 
-def sample_steps(
-    frames: Tensor,
-    photo: Tensor,
-    generator: torch.Generator,
-    *,
-    field_of_view: Tensor | None = None,
-    lesions: Tensor | None = None,
-    lesion_known: Tensor | None = None,
-    steps: Sequence[int] | None = None,
-) -> Samples:
-    """Cuts one sample out of each whole sequence.
-
-    Step 0 predicts frames 0 to 2 from the photo, given twice; step t predicts t to t + 2 from the three
-    frames t - 1 to t + 1.
-
-    Args:
-        frames: float32 (B, 12, H, W) in [0, 1].
-        photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
-        generator: on the CPU; draws the steps.
-        field_of_view: float32 (B, 1, H, W); where the photo is not -1 in all channels when None.
-        lesions: float32 (B, L, H, W).
-        lesion_known: bool (B,).
-        steps: which steps to draw from; all ten when None.
-
-    Raises:
-        ConfigError: not 12 frames.
-    """
-    if frames.ndim != 4 or frames.shape[1] != FRAMES_A_VIDEO:
-        raise ConfigError(
-            f"A sequence has {FRAMES_A_VIDEO} frames, these are {tuple(frames.shape)}. Give (B, 12, H, W)."
-        )
-    step = draw_steps(generator, len(frames), steps).to(frames.device)
-    field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
-    mask = ((frames[:, :1] - frames[:, -1:]).abs() > MASK_THRESHOLD).float() * field
-    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
-    triple = torch.arange(3, device=frames.device)
-    last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
-    target = frames[rows, step.unsqueeze(1) + triple]
-    return _assemble(photo, last, target, step, field, mask, lesions, lesion_known)
-
-
 def samples_of(rendered: Rendered, step: Tensor) -> Samples:
     """Samples from frames rendered at ``needed_frames(step)``."""
     return view_samples(

@@ -6,7 +6,6 @@ Rendering itself draws nothing, so the same parameters give the same frames on a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,17 +27,6 @@ class Parameters(dict[str, Tensor]):
     def as_lists(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return {name: value.tolist() for name, value in self.items()}
-
-
-def parameters_from_lists(values: Mapping[str, Any]) -> Parameters:
-    """Reads what ``Parameters.as_lists`` wrote."""
-    whole = {"noise_seed", "flip", "painted", "spot_batch", "spot_anchor", "spot_kind"}
-    return Parameters(
-        {
-            name: torch.tensor(value, dtype=torch.int64 if name in whole else torch.float32)
-            for name, value in values.items()
-        }
-    )
 
 
 class _Drawer:
