@@ -28,7 +28,7 @@ _HOMES = {
     "lesion_readings": "retina_fm.adapters.zero_shot",
     "load": "retina_fm.adapters.saving",
     "save": "retina_fm.adapters.saving",
-    "overlay": "retina_fm.pictures.overlays",
+    "overlay": "retina_fm.pictures.sheets",
     "pair_by_name": "retina_fm.pictures.masks",
     "pull": "retina_fm.adapters.hub",
     "push": "retina_fm.adapters.hub",
@@ -64,4 +64,4 @@ if TYPE_CHECKING:
     from retina_fm.adapters.zero_shot import vessel_maps as vessel_maps
     from retina_fm.adapters.zero_shot import vessel_reader as vessel_reader
     from retina_fm.pictures.masks import pair_by_name as pair_by_name
-    from retina_fm.pictures.overlays import overlay as overlay
+    from retina_fm.pictures.sheets import overlay as overlay

@@ -15,7 +15,7 @@ from retina_fm._io.files import write_bytes, write_json, written_beside
 from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
-from retina_fm.pictures.overlays import overlay
+from retina_fm.pictures.sheets import overlay
 
 
 class Written(NamedTuple):

@@ -22,7 +22,7 @@ from adapters_common import SCRATCH_UNET, files, grey, interval, segmenter, shee
 from retina_fm.adapters import draw_pictures
 from retina_fm.adapters.zero_shot import threshold_of
 from retina_fm.errors import ConfigError
-from retina_fm.pictures.overlays import comparison
+from retina_fm.pictures.sheets import comparison
 
 
 def main() -> None:

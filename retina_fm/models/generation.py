@@ -17,6 +17,7 @@ from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network import Generated, Generator
 from retina_fm.network.levels import to_levels
 from retina_fm.network.masks import OUTSIDE, field_of_view
+from retina_fm.pictures.sheets import grid
 from retina_fm.vocabulary import FRAMES_A_VIDEO, STEPS_A_VIDEO, phase_of
 
 if TYPE_CHECKING:
@@ -219,8 +220,7 @@ def _save_gif(video: SyntheticAngiogram, path: Path) -> None:
 def _save_sheet(video: SyntheticAngiogram, path: Path) -> None:
     from PIL import Image
 
-    rows = [video.frames[start : start + _COLUMNS] for start in range(0, len(video.frames), _COLUMNS)]
-    sheet = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
+    sheet = grid(list(video.frames), _COLUMNS)
     with written_beside(path) as scratch:
         Image.fromarray(sheet).save(scratch, format="PNG", pnginfo=_png_text(video))
 

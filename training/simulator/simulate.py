@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 from retina_fm._io.files import make_folder, sha256_of, write_output
 from retina_fm._io.jobs import check_workers, work_through
 from retina_fm.errors import ConfigError, OutputError, RetinaError
+from retina_fm.pictures.sheets import grid
 from retina_fm.pictures.sources import natural_key
 from retina_fm.training.pairs.table import Frame, PairSequence, write_pairs
 from retina_fm.training.simulator.eyes.prepared import PreparedEye, eye_size, load_eye
@@ -75,11 +76,8 @@ def contact_sheet(rendered: Rendered, item: int = 0, tile: int = 256) -> Image.I
     mask = (rendered.mask[item, 0].cpu().numpy() * 255).astype(np.uint8)
     tiles = [Image.fromarray(photo), *(Image.fromarray(f) for f in frames), Image.fromarray(mask)]
     tiles.append(Image.fromarray((colours * 255).astype(np.uint8)))
-    sheet = Image.new("RGB", (5 * tile, 3 * tile))
-    for place, picture in enumerate(tiles):
-        small = picture.convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR)
-        sheet.paste(small, ((place % 5) * tile, (place // 5) * tile))
-    return sheet
+    small = [picture.convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR) for picture in tiles]
+    return Image.fromarray(grid([np.asarray(picture) for picture in small], 5))
 
 
 def animation(rendered: Rendered, item: int = 0, side: int = 256) -> bytes:
