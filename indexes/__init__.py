@@ -5,8 +5,9 @@ Names are loaded on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retina_fm._doors import lazy_names
 
 _HOMES = {
     "Duplicate": "retina_fm.indexes.duplicates",
@@ -26,7 +27,7 @@ _HOMES = {
     "verify": "retina_fm.indexes.repair",
 }
 
-__all__ = sorted(_HOMES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.indexes.duplicates import Duplicate as Duplicate
@@ -44,9 +45,3 @@ if TYPE_CHECKING:
     from retina_fm.indexes.repair import rebuild as rebuild
     from retina_fm.indexes.repair import verify as verify
     from retina_fm.indexes.space import Space as Space
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retina_fm.indexes' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,7 +1,8 @@
-"""Masks drawn over their photos, to be looked at."""
+"""Pictures to be looked at: masks drawn over their photos, many pictures on one sheet."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ from retina_fm.pictures import read_picture
 COLOURS = np.array(
     [(0, 0, 0), (64, 224, 96), (255, 96, 64), (64, 160, 255), (255, 208, 64), (208, 96, 255)], np.float32
 )
+
+
+def grid(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures of one size and type, row by row on one sheet; places that are left at its end stay black."""
+    left = -len(pictures) % columns
+    tiles = [*pictures, *[np.zeros_like(pictures[0])] * left]
+    rows = [np.concatenate(tiles[start : start + columns], 1) for start in range(0, len(tiles), columns)]
+    return np.concatenate(rows, 0)
 
 
 def overlay(photo: Any, label: np.ndarray, *, opacity: float = 0.55) -> np.ndarray:

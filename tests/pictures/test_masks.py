@@ -1,4 +1,4 @@
-"""Masks find their own photo, and what they show does not depend on how it is coloured."""
+"""Masks find the photo that they are named after, and what they show does not depend on their colour."""
 
 from __future__ import annotations
 
@@ -9,18 +9,48 @@ import pytest
 from PIL import Image
 
 from retina_fm.errors import ConfigError, PictureError
-from retina_fm.training.simulator.eyes.masks import (
+from retina_fm.pictures.masks import (
     coverage,
     find_mask,
-    ignored_folders,
-    lesion_folders,
     listed_masks,
+    masks_by_photo,
     masks_of,
+    owner,
+    read_coverage,
     read_mask,
 )
 
 SQUARE = np.zeros((8, 8), np.uint8)
 SQUARE[2:6, 2:6] = 1
+PHOTOS = {"p1", "p1_2", "p10", "left", "img.v2"}
+
+
+@pytest.mark.parametrize(
+    ("mask", "photo"),
+    [
+        ("p1", "p1"),
+        ("p1_2", "p1_2"),  # not a second mask of p1
+        ("p1_manual", "p1"),
+        ("p1_2_manual", "p1_2"),
+        ("p1-vessels", "p1"),
+        ("p1.jpg", "p1"),
+        ("p10_manual", "p10"),
+        ("p100", None),
+        ("mask_p1", "p1"),
+        ("mask_p1_2", "p1_2"),
+        ("p1_left", "p1"),  # what a name begins with comes first
+        ("img.v2_vessels", "img.v2"),
+        ("_", None),
+        ("other", None),
+    ],
+)
+def test_a_mask_belongs_to_one_photo(mask, photo):
+    assert owner(mask, PHOTOS) == photo
+
+
+def test_the_photos_own_name_comes_before_all_others():
+    found = masks_by_photo(PHOTOS, ["p1_manual", "p1", "p10_b", "p10_a", "p7"])
+    assert found == {"p1": ["p1"], "p10": ["p10_a", "p10_b"]}
 
 
 def files(folder: Path, *names: str) -> Path:
@@ -50,16 +80,6 @@ def test_names_are_not_patterns_and_texts_are_not_masks(tmp_path):
 def test_a_photo_is_not_its_own_mask(tmp_path):
     files(tmp_path, "im1.jpg", "im1_1stHO.png")
     assert find_mask(tmp_path, tmp_path / "im1.jpg") == tmp_path / "im1_1stHO.png"
-
-
-def test_lesion_folders_go_by_any_case_spaces_and_numbers(tmp_path):
-    for name in ("1. Soft Exudates", "2_HAEMORRHAGES", "5. Optic Disc", ".git", "__MACOSX"):
-        (tmp_path / name).mkdir()
-    assert set(lesion_folders(tmp_path)) == {"haemorrhage", "cotton_wool_spot"}
-    assert [path.name for path in ignored_folders(tmp_path)] == ["5. Optic Disc"]
-    (tmp_path / "he").mkdir()
-    with pytest.raises(ConfigError, match="Merge them"):
-        lesion_folders(tmp_path)
 
 
 def painted(mode: str, *colour: int) -> Image.Image:
@@ -101,14 +121,14 @@ def palette() -> Image.Image:
 )
 def test_a_mask_of_any_colour_is_the_same_mask(picture, tmp_path):
     picture.save(tmp_path / "mask.png")
-    assert (read_mask(tmp_path / "mask.png") == SQUARE).all()
+    assert (read_coverage(tmp_path / "mask.png") == SQUARE).all()
 
 
 def test_what_is_transparent_is_black(tmp_path):
     picture = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
     picture.paste((255, 255, 255, 255), (2, 2, 6, 6))
     picture.save(tmp_path / "mask.png")
-    assert (read_mask(tmp_path / "mask.png") == SQUARE).all()
+    assert (read_coverage(tmp_path / "mask.png") == SQUARE).all()
 
 
 def test_shares_stay_shares_and_labels_are_refused(tmp_path):
@@ -116,4 +136,21 @@ def test_shares_stay_shares_and_labels_are_refused(tmp_path):
     assert coverage(soft) == pytest.approx(soft / 255.0)
     Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(tmp_path / "labels.png")
     with pytest.raises(PictureError, match=r"labels\.png.*a mask for each label"):
-        read_mask(tmp_path / "labels.png")
+        read_coverage(tmp_path / "labels.png")
+
+
+def test_where_values_are_classes_a_coloured_mask_is_refused(tmp_path):
+    painted("RGB", 255, 0, 0).save(tmp_path / "mask.png")
+    with pytest.raises(ConfigError, match="is coloured"):
+        read_mask(tmp_path / "mask.png", (8, 8), "photo")
+    painted("RGB", 7, 7, 7).save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png", (8, 8), "photo") == 7 * SQUARE).all()
+
+
+@pytest.mark.parametrize("read", [read_coverage, lambda path: read_mask(path, (8, 8), "photo")])
+def test_masks_that_are_none_say_so(read, tmp_path):
+    with pytest.raises(PictureError, match=r"none\.png.*no such file"):
+        read(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(PictureError, match=r"text\.png.*cannot be read"):
+        read(tmp_path / "text.png")
