@@ -1,4 +1,4 @@
-"""Count the promises kept, over every registered model: ``python tests/contracts/count.py timm smp``."""
+"""Count the promises kept, over every registered model: ``python tests/models/count_contracts.py timm smp``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import retina_fm  # noqa: E402
 
 
 def count(library: str, names: list[str], only: str | None) -> None:
-    module = importlib.import_module(f"contracts.{library}_checks")
+    module = importlib.import_module(f"models.{library}_checks")
     for name in names:
         kept, failed = 0, []
         for key, check in module.CHECKS.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contracts.timm_checks import BY_DESIGN, CHECKS, Model, kept_for_backward
+from models.timm_checks import BY_DESIGN, CHECKS, Model, kept_for_backward
 
 import retina_fm
 import retina_fm.models.timm_models as timm_models

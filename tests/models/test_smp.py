@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.smp_checks import BY_DESIGN, CHECKS, Model
+from models.smp_checks import BY_DESIGN, CHECKS, Model
 
 from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError
