@@ -109,7 +109,8 @@ def test_metadata_stays_with_its_photo_and_can_be_given_later(eyes: Path, tmp_pa
     rows = dict(zip([Path(p).name for p in index.paths], index.metadata.to_pylist(), strict=True))
     assert rows["p0_left.png"]["note"] == "x" and rows["p1_left.png"]["note"] is None
     assert rows["p1_left.png"]["patient_id"] == "001"
-    assert len(index.search(eyes / "p0_left.png", where="note=x")) == 1
+    assert len(index.search(eyes / "p0_left.png", where="note=x", include_query=True)) == 1
+    assert index.search(eyes / "p0_left.png", where="note=x") == [], "a file is left out of its own answer"
     report = retina_fm.index(eyes, TINY, metadata=tmp_path / "labels.csv").evaluate(k=(1, 7))
     assert report.any_hit[7].mean == 1 and report.queries == 8
     pairs = retina_fm.index(eyes, TINY).evaluate_pairs(modality="eye", k=(1,))
@@ -150,7 +151,7 @@ def test_folders_without_pictures_with_one_and_with_bad_ones(tmp_path: Path) -> 
         retina_fm.index(folder, TINY)
     (folder / "itself.png").unlink()
     index = retina_fm.index(folder, TINY)
-    assert len(index) == 1 and len(index.search(folder / "only one \u00e9.png", 10)) == 1
+    assert len(index) == 1 and len(index.search(folder / "only one \u00e9.png", 10, include_query=True)) == 1
     (folder / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(PictureError, match=r"broken\.png"):
         retina_fm.index(folder, TINY)
@@ -170,9 +171,9 @@ def test_whitening_is_applied_where_it_ships_and_can_be_switched(eyes: Path, tmp
     shutil.copytree(resolve(TINY), folder)
     save_whitening(folder, fit_whitening(made(100, 64) * np.linspace(1, 9, 64, dtype=np.float32)))
     index = retina_fm.index(eyes, str(folder), dtype="float32")
-    whitened = index.search(eyes / "p0_left.png", 8)
+    whitened = index.search(eyes / "p0_left.png", 8, include_query=True)
     plain = ImageIndex.open(eyes / ".retina-fm-index", whiten=False)
-    raw = plain.search(eyes / "p0_left.png", 8)
+    raw = plain.search(eyes / "p0_left.png", 8, include_query=True)
     assert [hit.score for hit in whitened] != [hit.score for hit in raw]
     assert np.array_equal(index.embeddings, plain.embeddings), "embeddings stay as the model gave them"
     unit = plain.embeddings / np.linalg.norm(plain.embeddings, axis=1, keepdims=True)

@@ -1,0 +1,449 @@
+"""Changes to an index: vectors are appended and flushed first, then one transaction makes them its state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from retina_fm._files import sync_folder
+from retina_fm.errors import ConfigError, IndexNotFoundError, OutputError
+from retina_fm.indexes import database
+from retina_fm.indexes.state import (
+    EMBEDDING,
+    Manifest,
+    State,
+    Vectors,
+    checksums,
+    open_state,
+    read_manifest,
+    state_name,
+    stored_checksums,
+    write_manifest,
+)
+from retina_fm.models.whitening import Whitening
+
+LOCK = ".lock"
+DEAD_SHARE = 0.25
+_WRITTEN = 16_384
+_MOST_COLUMNS = 1900
+
+
+@contextmanager
+def writing(folder: Path | None, wait: float = 0.0, memory: State | None = None) -> Iterator[Writer]:
+    """The only writer of an index, for the length of a block; the system frees the lock of a killed one.
+
+    What was not committed when the block ends is forgotten.
+
+    Args:
+        folder: of the index; made if need be. None for an index in memory.
+        wait: seconds to wait for another writer.
+        memory: state of an index in memory.
+
+    Raises:
+        OutputError: another process writes, or the folder cannot be written.
+        IndexDamagedError: the state that is there must not be built upon.
+    """
+    if folder is None:
+        writer = Writer(memory.db if memory is not None else database.connect_memory(), None, memory)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        return
+    lock = locked(folder, wait)
+    try:
+        state = None
+        with contextlib.suppress(IndexNotFoundError):
+            state = open_state(folder)
+        with reporting(folder):
+            db = database.connect_file(folder)
+        with contextlib.closing(db):
+            writer = Writer(db, folder, state)
+            try:
+                writer.tidy()
+                yield writer
+            finally:
+                writer.close()
+    finally:
+        lock.release()
+
+
+@contextmanager
+def reporting(folder: Path | None) -> Iterator[None]:
+    """Turn a full or read-only disk into an error that says what is kept."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise OutputError(
+            f"The index {folder} cannot be written ({getattr(error, 'strerror', None) or error}); its last "
+            "state is kept. Make room and run the same again."
+        ) from error
+
+
+def locked(folder: Path, wait: float) -> FileLock:
+    """The lock that one writer holds, made with the folder if need be; to be released by the caller."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / LOCK).is_symlink():
+            raise OutputError(f"{folder / LOCK} is a link; remove it, an index never writes through one.")
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise OutputError(
+            f"The index {folder} is being changed by another process; wait for it, or pass wait=SECONDS "
+            "(--wait)."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(
+            f"The index {folder} cannot be written ({error}); search works, changes do not."
+        ) from None
+    return lock
+
+
+class Writer:
+    """Gathers changes in a transaction and commits them at once.
+
+    Attributes:
+        folder: of the index, or None in memory.
+        state: what was there when it began, or None.
+        manifest: of the last commit, with the changes since.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, folder: Path | None, state: State | None, name: str = database.FILE
+    ) -> None:
+        self.db = db
+        self.folder = folder
+        self.state = state
+        self._path = None if folder is None else folder / name
+        self._stream: BinaryIO | None = None
+        self._chunks = list(state.vectors.chunks) if state is not None and folder is None else []
+        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'settings'").fetchone()[0]:
+            self.manifest, self.whitening = Manifest(), None
+            self.begin()
+            for statement in database.SCHEMA:
+                db.execute(statement)
+            self.commit(publish=False)
+        elif state is not None:
+            self.manifest, self.whitening = state.manifest, state.whitening
+        else:  # a first build that was not finished
+            self.manifest, self.whitening = read_manifest(db)
+        self._appended = 0  # by this writer, at the end of the file
+        found = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
+        self.file = str(found[0]) if found else ""
+        self.total = stored_checksums(db, self.file)[1]
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether the state lies in files of the format before this one."""
+        return self.state is not None and self.folder is not None and not self.file and len(self.state) > 0
+
+    def start(self, manifest: Manifest, whitening: Whitening | None) -> None:
+        """Begin a new index; what an unfinished build with other settings left is dropped."""
+        same = ("metric", "dtype", "model", "whiten")
+        if any(getattr(self.manifest, name) != getattr(manifest, name) for name in same):
+            self.begin()
+            for table in ("pending", "hidden", "checksum", "space", "settings"):
+                self.db.execute(f"DELETE FROM {table}")
+            self.db.execute("UPDATE file SET state = 'old' WHERE state = 'used'")
+            self.file, self.total = "", 0
+            self.manifest = replace(manifest, generation=0, count=0)
+        self.whitening = whitening
+
+    def begin(self) -> None:
+        """Open a transaction, if none is."""
+        database.begin(self.db)
+
+    def append(self, vectors: NDArray[np.floating]) -> int:
+        """Add vectors at the end of their file.
+
+        Returns:
+            The place of the first one.
+        """
+        self.begin()
+        data = np.ascontiguousarray(vectors, dtype=np.dtype(self.manifest.dtype).newbyteorder("<"))
+        if not self.file:
+            self._new_file(data.shape[1])
+        first = self.total
+        if self.folder is None:
+            self._chunks.append((data, None))
+            crcs = np.zeros(len(data), np.uint32)
+        else:
+            if self._stream is None:
+                self._stream = self._opened(data.shape[1] * data.itemsize)
+            with reporting(self.folder):
+                self._stream.write(data.tobytes())
+            crcs = checksums(data)
+        self.begin()
+        self.db.execute(
+            "INSERT INTO checksum VALUES (?, ?, ?, ?)",
+            (self.file, first, len(data), crcs.astype("<u4").tobytes()),
+        )
+        self.total += len(data)
+        self._appended += len(data)
+        return first
+
+    def add(self, rows: Iterable[database.Row], table: str = "picture") -> None:
+        """Insert rows whose vectors were appended, or give pictures another path, size or time."""
+        self.begin()
+        rows = ((place, state_name(path), *rest) for place, path, *rest in rows)
+        self.db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?,?,?,?,?,?)", database.stamped(rows))
+
+    def rows(self, table: str = "picture") -> list[database.Row]:
+        """Rows that are there now, in the order of their places."""
+        sql = f"SELECT place, path, size, mtime_ns, sha256 FROM {table} ORDER BY place"
+        found: list[Any] = self.db.execute(sql).fetchall()
+        return found
+
+    def hide(self, places: Iterable[int]) -> None:
+        """Let pictures be found no more, and forget what is known about them."""
+        keys = [(int(place),) for place in places]
+        if keys:
+            self.begin()
+            self.db.executemany("INSERT OR IGNORE INTO hidden VALUES (?)", keys)
+            self.db.executemany("DELETE FROM picture WHERE place = ?", keys)
+            self.db.executemany("DELETE FROM metadata WHERE _place = ?", keys)
+
+    def stage(self, rows: Sequence[database.Row]) -> None:
+        """Keep rows whose vectors were appended, without letting them be found."""
+        self.add(rows, "pending")
+        self.db.executemany("INSERT INTO hidden VALUES (?)", [(row[0],) for row in rows])
+
+    def unstage(self, places: Iterable[int] | None = None) -> None:
+        """Let staged places be found; without any, forget all that are staged."""
+        if places is None:
+            if self.db.execute("SELECT 1 FROM pending").fetchone():
+                self.begin()
+                self.db.execute("DELETE FROM pending")
+            return
+        keys = [(place,) for place in places]
+        self.begin()
+        self.db.executemany("DELETE FROM pending WHERE place = ?", keys)
+        self.db.executemany("DELETE FROM hidden WHERE place = ?", keys)
+
+    def describe(self, kinds: Mapping[str, str], rows: Mapping[int, Sequence[Any]]) -> None:
+        """Replace the metadata of some places.
+
+        Args:
+            kinds: type of each column that is given.
+            rows: values in the order of these columns, by place.
+        """
+        self.begin()
+        have = database.metadata_columns(self.db)
+        _check_names([*have, *(name for name in kinds if name not in have)])
+        merged = {**have, **{name: _wider(have.get(name), kind) for name, kind in kinds.items()}}
+        if {name: merged[name] for name in have} != have:
+            self._retype(merged)
+        else:
+            for name in [name for name in merged if name not in have]:
+                self.db.execute(f"ALTER TABLE metadata ADD COLUMN {database.quoted(name)} {merged[name]}")
+        self._write_metadata(list(kinds), rows)
+
+    def move_metadata(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Let new places have what is known about old ones."""
+        names = list(database.metadata_columns(self.db))
+        found = {}
+        for old, new in pairs:
+            row = self.db.execute("SELECT * FROM metadata WHERE _place = ?", (old,)).fetchone()
+            if row is not None:
+                found[new] = row[2:]
+        self._write_metadata(names, found)
+
+    def index_column(self, column: str) -> None:
+        """Let filters on a metadata column be answered by an index in the database."""
+        self.begin()
+        name = database.quoted(f"metadata by {column}")
+        self.db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON metadata ({database.quoted(column)})")
+
+    def commit(self, publish: bool = True) -> None:
+        """Make the changes the state of the index.
+
+        Args:
+            publish: whether what can be found changed; False for work that is only kept.
+
+        Raises:
+            OSError, sqlite3.Error: the disk is full or cannot be written; the old state stays.
+        """
+        self.begin()
+        with reporting(self.folder):
+            if self._stream is not None:
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
+            if publish:
+                count = self.db.execute("SELECT count(*) FROM picture").fetchone()[0]
+                generation = self.manifest.generation + 1
+                self.manifest = replace(self.manifest, count=count, generation=generation)
+            write_manifest(self.db, self.manifest, self.whitening)
+            database.commit(self.db, self._path)
+
+    def committed(self) -> State:
+        """The state after a commit."""
+        if self.folder is None:
+            self.state = State(self.db, Vectors(self._chunks, self.manifest.dimension, "memory"), None)
+        else:
+            self.state = open_state(self.folder)
+            self.state.vectors.trusted(self._appended)
+        return self.state
+
+    def rewrite(self, state: State, rename: Callable[[str], str] | None = None) -> None:
+        """Put a new vectors file with the live rows of a state in the place of everything.
+
+        Args:
+            state: of this index, or of another.
+            rename: from a stored path of that state to one of this index.
+        """
+        old, places = self.file, state.live_positions
+        kinds = database.metadata_columns(state.db)
+        rows, metadata = state.rows(), state.query("SELECT * FROM metadata")
+        self._new_file(state.dimension)
+        for table in ("picture", "pending", "hidden", "metadata"):
+            self.db.execute(f"DELETE FROM {table}")
+        if old:
+            self.db.execute("DELETE FROM checksum WHERE file = ?", (old,))
+            self.name_file(old, "old")
+        for start in range(0, len(places), _WRITTEN):
+            self.append(state.vectors.take(places[start : start + _WRITTEN]))
+        paths = [rename(str(row[1])) if rename else row[1] for row in rows]
+        self.add((place, path, *row[2:]) for place, (path, row) in enumerate(zip(paths, rows, strict=True)))
+        new = dict(zip(places.tolist(), range(len(places)), strict=True))
+        self.describe(kinds, {new[place]: values for place, _, *values in metadata if place in new})
+
+    def tidy(self) -> None:
+        """Remove files that an earlier commit replaced or a killed writer began; only what is named here."""
+        if self.folder is None:
+            return
+        names = [name for (name,) in self.db.execute("SELECT name FROM file WHERE state IN ('new', 'old')")]
+        gone = [name for name in names if database.remove_file(self.folder, name)]
+        if any(name.startswith("vectors/") for name in gone):  # the folder of the format before this one
+            with contextlib.suppress(OSError):
+                (self.folder / "vectors").rmdir()
+        if gone:
+            self.begin()
+            self.db.executemany("DELETE FROM file WHERE name = ?", [(name,) for name in gone])
+            self.commit(publish=False)
+
+    def name_file(self, name: str, state: str) -> None:
+        """Note a file of the index, or that it is to be removed."""
+        self.begin()
+        self.db.execute("INSERT OR REPLACE INTO file VALUES (?, ?)", (name, state))
+
+    def names(self, name: str) -> bool:
+        """Whether a file is one of the index."""
+        return bool(self.db.execute("SELECT 1 FROM file WHERE name = ?", (name,)).fetchone())
+
+    def close(self) -> None:
+        """Forget what was not committed."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError):
+                self._stream.close()
+            self._stream = None
+        if self.db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+
+    def _new_file(self, dimension: int) -> None:
+        """Begin an empty vectors file; its name is committed before it is there, so that it is known as ours."""
+        self.manifest = replace(self.manifest, dimension=dimension)
+        suffix = "f16" if self.manifest.dtype == "float16" else "f32"
+        number = 0
+        while self.names(name := f"vectors-{number}.{suffix}") or (
+            self.folder is not None and os.path.lexists(self.folder / name)
+        ):
+            number += 1
+        if self._stream is not None:
+            self._stream.close()
+        self._chunks, self._appended = [], 0
+        if self.folder is not None:
+            self.name_file(name, "new")
+            self.commit(publish=False)
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
+            with reporting(self.folder):
+                self._stream = os.fdopen(os.open(self.folder / name, flags, 0o666), "r+b")
+                sync_folder(self.folder)
+        self.name_file(name, "used")
+        self.db.execute(
+            "INSERT OR REPLACE INTO space VALUES (?, ?, ?, ?)",
+            (EMBEDDING, name, dimension, self.manifest.dtype),
+        )
+        self.file, self.total = name, 0
+
+    def _opened(self, row_bytes: int) -> BinaryIO:
+        """The vectors file at its named end; what a killed writer left behind it is cut off."""
+        assert self.folder is not None
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with reporting(self.folder):
+            stream = os.fdopen(os.open(self.folder / database.own_name(self.file), flags), "r+b")
+            stream.truncate(self.total * row_bytes)
+        stream.seek(self.total * row_bytes)
+        return stream
+
+    def _retype(self, kinds: Mapping[str, str]) -> None:
+        """Metadata with wider columns; SQLite converts what is there."""
+        have = ["_place", "_crc", *database.metadata_columns(self.db)]
+        indexes = self.db.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'metadata' AND sql NOT NULL"
+        ).fetchall()
+        columns = "".join(f", {database.quoted(name)} {kind}" for name, kind in kinds.items())
+        names = ", ".join(map(database.quoted, have))
+        self.db.execute(f"CREATE TABLE retyped (_place INTEGER PRIMARY KEY, _crc INTEGER{columns})")
+        self.db.execute(f"INSERT INTO retyped ({names}) SELECT {names} FROM metadata")
+        self.db.execute("DROP TABLE metadata")
+        self.db.execute("ALTER TABLE retyped RENAME TO metadata")
+        for (sql,) in indexes:
+            self.db.execute(sql)
+        rows = self.db.execute("SELECT * FROM metadata").fetchall()
+        crcs = [(database.metadata_crc(kinds, place, values), place) for place, _, *values in rows]
+        self.db.executemany("UPDATE metadata SET _crc = ? WHERE _place = ?", crcs)
+
+    def _write_metadata(self, given: Sequence[str], rows: Mapping[int, Sequence[Any]]) -> None:
+        kinds = database.metadata_columns(self.db)
+        if not kinds or not rows:
+            return
+        order = [given.index(name) if name in given else None for name in kinds]
+        convert = [_CONVERT[kind] for kind in kinds.values()]
+
+        def stored() -> Iterator[tuple[Any, ...]]:
+            for place, row in rows.items():
+                values = [None if at is None or row[at] is None else as_kind(row[at])
+                          for at, as_kind in zip(order, convert, strict=True)]  # fmt: skip
+                yield (place, database.metadata_crc(kinds, place, values), *values)
+
+        marks = ", ".join("?" * (len(kinds) + 2))
+        self.db.executemany(f"INSERT OR REPLACE INTO metadata VALUES ({marks})", stored())
+
+
+_CONVERT: dict[str, Any] = {
+    "INTEGER": int, "REAL": float, "TEXT": str, "BOOLEAN": int, "DATE": str, "TIMESTAMP": str,
+}  # fmt: skip
+
+
+def _wider(old: str | None, new: str) -> str:
+    if old is None or old == new:
+        return new
+    return "REAL" if {old, new} == {"INTEGER", "REAL"} else "TEXT"
+
+
+def _check_names(names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.casefold() in ("_place", "_crc") or "\x00" in name:
+            raise ConfigError(
+                f"The metadata column {name!r} has a name that an index keeps for itself; rename it."
+            )
+        first = seen.setdefault(name.lower(), name)
+        if first != name:
+            raise ConfigError(
+                f"The metadata columns {first!r} and {name!r} differ in case alone; rename one."
+            )
+    if len(names) > _MOST_COLUMNS:
+        raise ConfigError(f"The metadata has {len(names)} columns; an index holds at most {_MOST_COLUMNS}.")
