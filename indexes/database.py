@@ -5,7 +5,7 @@ settings of one generation, whatever a writer does later, also from a folder tha
 
 SQLite has no checksums of its own. So each commit is sealed: the header's ``user_version`` is the CRC-32 of
 all other bytes, and its ``application_id`` says that it is. A writer that was killed between commit and seal
-leaves a file that is open, whose rows are then checked one by one.
+leaves a file that is open; its pages are then checked by SQLite.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import stat
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,16 @@ _HEADER = 100
 _SEALED, _OPEN = 0x52464D49, 0x52464D96  # seven bits apart: no flipped bit turns one into the other
 _PATIENCE = 10.0
 _PAUSE = 0.2
+_FACTORS, _MODULUS = (2654435761, 2246822519), 4294967291
 
-_ROW = "(place INTEGER PRIMARY KEY, path NOT NULL, size INTEGER, mtime_ns INTEGER, sha256 TEXT, crc INTEGER)"
 SCHEMA = (
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value)",
     "CREATE TABLE file (name TEXT PRIMARY KEY, state TEXT NOT NULL)",
     "CREATE TABLE space (name TEXT PRIMARY KEY, file TEXT NOT NULL, dimension INTEGER NOT NULL, dtype TEXT)",
     "CREATE TABLE checksum (file TEXT, first INTEGER, rows INTEGER, crc BLOB, PRIMARY KEY (file, first))",
-    f"CREATE TABLE picture {_ROW}",
-    f"CREATE TABLE pending {_ROW}",
-    "CREATE TABLE hidden (place INTEGER PRIMARY KEY)",
-    "CREATE TABLE metadata (_place INTEGER PRIMARY KEY, _crc INTEGER)",
+    "CREATE TABLE picture (_place INTEGER PRIMARY KEY, _path NOT NULL, _size INTEGER, _mtime_ns INTEGER, "
+    "_sha256 TEXT, _crc INTEGER)",
+    "CREATE TABLE removed (place INTEGER PRIMARY KEY)",
 )
 """What each table holds.
 
@@ -49,13 +48,13 @@ SCHEMA = (
 * ``file``: every file beside this one, ``used``, ``new`` (being written) or ``old`` (to be removed).
 * ``space``: a column of vectors and the file it lies in.
 * ``checksum``: CRC-32 of each vector's bytes, four bytes a row, by stretches of the file.
-* ``picture``: a row a picture; ``place`` counts vectors in their file, ``path`` is relative to the folder, or
-  a number where embeddings were given without names.
-* ``pending``: rows of a build that is not finished; ``hidden``: places that are not to be found.
-* ``metadata``: a row a picture, a column each with its own name and type.
-
-``crc`` is that of the row's other values, so that rows of a damaged file can be told.
+* ``picture``: a row a picture. ``_place`` counts vectors in their file; ``_path`` is relative to the folder,
+  or a number where embeddings were given without names; ``_size``, ``_mtime_ns`` and ``_sha256`` are the
+  file's; ``_crc`` is that of the row's other values, so that rows of a damaged file can be told. Metadata
+  follow, a column each with its own name and type.
+* ``removed``: places whose picture is not to be found any more.
 """
+OWN = ("_place", "_path", "_size", "_mtime_ns", "_sha256", "_crc")
 
 _OURS = re.compile(
     r"vectors-\d+\.f(32|16)|index\.faiss(\.new)?"
@@ -67,15 +66,24 @@ Row = tuple[int, str | int, int, int, str | None]
 """Place, path, size, mtime in nanoseconds, SHA-256 of the file."""
 
 
-def stamped(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
-    """Rows with their checksum."""
-    return ((*row, zlib.crc32(repr(tuple(row)).encode())) for row in rows)
+def row_crc(names: Sequence[str], row: Row, values: Sequence[Any] = ()) -> int:
+    """Checksum of a row and its metadata; what has no value does not count, so that columns can be added."""
+    known = [pair for pair in zip(names, values, strict=True) if pair[1] is not None] if values else []
+    place, path, size, mtime, digest = row
+    if type(path) is int and not (size or mtime or digest or known):
+        return (place * _FACTORS[0] + path * _FACTORS[1]) % _MODULUS  # SQLite itself can fill these in
+    return zlib.crc32(repr((*row, known)).encode())
 
 
-def metadata_crc(names: Iterable[str], place: int, values: Iterable[Any]) -> int:
-    """Checksum of a row of metadata; columns without a value do not count, so that columns can be added."""
-    known = [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
-    return zlib.crc32(repr((place, known)).encode())
+def add_numbers(db: sqlite3.Connection, place: int, number: int, count: int) -> None:
+    """Rows of embeddings that are called by their numbers."""
+    crc = f"((?1 + n) * {_FACTORS[0]} + (?2 + n) * {_FACTORS[1]}) % {_MODULUS}"
+    db.execute(
+        "WITH RECURSIVE i (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n + 1 < ?3) "
+        "INSERT INTO picture (_place, _path, _size, _mtime_ns, _crc) "
+        f"SELECT ?1 + n, ?2 + n, 0, 0, {crc} FROM i",
+        (place, number, count),
+    )
 
 
 def quoted(name: str) -> str:
@@ -187,22 +195,10 @@ def in_memory(data: bytes, native: bool = hasattr(sqlite3.Connection, "deseriali
     return db
 
 
-def row_faults(db: sqlite3.Connection) -> list[str]:
-    """What is wrong with pages, rows and metadata by their own checksums, in words."""
-    faults = [text for (text,) in db.execute("PRAGMA integrity_check(5)") if text != "ok"]
-    for table in ("picture", "pending"):
-        bad = sum(row != again for row, again in _with_crc(db, table))
-        faults += [f"{bad} rows of {table} were changed"] if bad else []
-    names = metadata_columns(db)
-    bad = sum(crc != metadata_crc(names, place, values)
-              for place, crc, *values in db.execute("SELECT * FROM metadata"))  # fmt: skip
-    return faults + ([f"{bad} rows of metadata were changed"] if bad else [])
-
-
 def metadata_columns(db: sqlite3.Connection) -> dict[str, str]:
     """Names and types of the metadata's columns."""
-    return {name: kind for _, name, kind, *_ in db.execute("PRAGMA table_info(metadata)")
-            if name not in ("_place", "_crc")}  # fmt: skip
+    columns = db.execute("PRAGMA table_info(picture)").fetchall()
+    return {name: kind for _, name, kind, *_ in columns if name not in OWN}
 
 
 def own_name(name: str) -> str:
@@ -235,11 +231,6 @@ def remove_file(folder: Path, name: str) -> bool:
     return True
 
 
-def _with_crc(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, Any]]:
-    rows = db.execute(f"SELECT * FROM {table}").fetchall()
-    return zip(rows, stamped(row[:-1] for row in rows), strict=True)
-
-
 def _unsealed(header: bytes | bytearray) -> bytes:
     return bytes(header[:60]) + bytes(4) + bytes(header[64:])
 
@@ -260,7 +251,7 @@ def _left_behind(path: Path, journal: Path, data: bytes) -> sqlite3.Connection |
             return in_memory(data)
         if data[:16] == _MAGIC and int.from_bytes(data[68:72], "big") == _OPEN:
             db = in_memory(data)
-            if not row_faults(db):
+            if db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
                 return db
     except (OSError, sqlite3.Error):
         pass

@@ -128,20 +128,18 @@ def incoming(
 
 def describe(state: State, places: Positions) -> list[tuple[str, dict[str, Any]]]:
     """Path and metadata of pictures at some places."""
-    asked = sorted(set(places.tolist()))
     kinds = metadata_columns(state.db)
-    paths = dict(state.among("place, path", "picture", "place", asked))
-    found = dict.fromkeys(asked, (None,) * len(kinds))
-    if kinds:
-        columns = ", ".join(["_place", *map(quoted, kinds)])
-        found.update({place: row for place, *row in state.among(columns, "metadata", "_place", asked)})  # type: ignore[misc]
     back = [(name, _BACK.get(kind)) for name, kind in kinds.items()]
-    rows = {
-        place: {name: value if convert is None or value is None else convert(value)
-                for (name, convert), value in zip(back, row, strict=True)}
-        for place, row in found.items()
+    columns = ", ".join(["_place", "_path", *map(quoted, kinds)])
+    found = {
+        place: (
+            state.usable(str(path)),
+            {name: value if convert is None or value is None else convert(value)
+             for (name, convert), value in zip(back, values, strict=True)},
+        )
+        for place, path, *values in state.among(columns, "_place", sorted(set(places.tolist())))
     }  # fmt: skip
-    return [(state.usable(str(paths[place])), dict(rows[place])) for place in places.tolist()]
+    return [found[place] for place in places.tolist()]
 
 
 def column_kind(state: State, name: str) -> str:
@@ -166,17 +164,19 @@ def column_of(state: State, name: str) -> list[Any]:
         ConfigError: it is not there.
     """
     kind = column_kind(state, name)
-    values = state.query(
-        f"SELECT metadata.{quoted(name)} FROM picture LEFT JOIN metadata ON _place = place ORDER BY place"
-    )
+    values = state.query(f"SELECT {quoted(name)} FROM picture ORDER BY _place")
     convert = _BACK.get(kind)
     return [value if convert is None or value is None else convert(value) for (value,) in values]
 
 
 def table_of(state: State) -> pa.Table:
     """All metadata in the order of the live places, nulls where a picture has none."""
-    kinds = metadata_columns(state.db)
-    return pa.table({name: pa.array(column_of(state, name), _TYPES[kind]) for name, kind in kinds.items()})
+    columns = {}
+    for name, kind in metadata_columns(state.db).items():
+        values = column_of(state, name)
+        broken = kind == "INTEGER" and any(isinstance(value, float) for value in values)
+        columns[name] = pa.array(values, _TYPES["REAL" if broken else kind])
+    return pa.table(columns)
 
 
 def _tell_unknown(unknown: list[str], total: int) -> None:
@@ -200,6 +200,8 @@ def _plain(column: pa.ChunkedArray) -> tuple[str, list[Any]]:
     if pa.types.is_dictionary(kind):
         column = pc.cast(column, kind.value_type)
         kind = kind.value_type
+    if pa.types.is_null(kind):
+        return "", column.to_pylist()
     if pa.types.is_boolean(kind):
         return "BOOLEAN", column.to_pylist()
     if pa.types.is_integer(kind) and kind != pa.uint64():

@@ -110,7 +110,7 @@ def _fill(db: Any, folder: Path, values: dict[str, Any], rows: pa.Table) -> None
     if values["removed"]:
         removed = np.load(BytesIO((folder / values["removed"]).read_bytes()), allow_pickle=False)
     dead = np.isin(rows.column("id").to_numpy(), removed)
-    db.executemany("INSERT INTO hidden VALUES (?)", [(place,) for place in np.flatnonzero(dead).tolist()])
+    db.executemany("INSERT INTO removed VALUES (?)", [(place,) for place in np.flatnonzero(dead).tolist()])
     columns = [rows.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "sha256")]
     live = [row for row in zip(range(len(dead)), *columns, strict=True) if not dead[row[0]]]
     writer = Writer(db, None, None)

@@ -96,7 +96,7 @@ def _stored(photo: Any, folder: Path) -> str:
 
 def _unchanged(photos: list[Any], places: NDArray[np.int64], state: State) -> NDArray[np.bool_]:
     """Files whose size and time are those of their row: nothing needs to be encoded."""
-    rows = state.among("place, size, mtime_ns", "picture", "place", places[places >= 0].tolist())
+    rows = state.among("_place, _size, _mtime_ns", "_place", places[places >= 0].tolist())
     known = {place: (size, mtime) for place, size, mtime in rows}
     same = [place >= 0 and known[place] == _size_and_time(photo)
             for photo, place in zip(photos, places.tolist(), strict=True)]  # fmt: skip

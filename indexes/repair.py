@@ -57,7 +57,7 @@ def verify(folder: Path) -> list[str]:
         raise
     except RetinaError as error:
         return [str(error)]
-    faults = database.row_faults(state.db)
+    faults = []
     bad = int((~state.vectors.whole()).sum())
     if bad:
         faults.append(f"{state.vectors.name}: {bad} of {state.total} rows were changed")
@@ -145,11 +145,9 @@ def _salvaged(folder: Path) -> tuple[State, int, list[str]]:
         assert db is not None
         manifest, whitening = read_manifest(db, checked=bool(dropped))
         (name,) = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone() or ("",)
-        crcs, total = stored_checksums(db, name)
-        rows = [row[:-1] for row, again in zip(*_pair(_readable(db, "picture")), strict=True) if row == again]
+        crcs, _ = stored_checksums(db, name)
         kinds = database.metadata_columns(db)
-        described = [row for row in _readable(db, "metadata")
-                     if row[1] == database.metadata_crc(kinds, row[0], row[2:])]  # fmt: skip
+        rows = [row for row in _readable(db) if row[5] == database.row_crc(list(kinds), row[:5], row[6:])]
     except (sqlite3.Error, ValueError, TypeError, KeyError, AssertionError) as error:
         raise IndexDamagedError(
             f"{path} cannot be mended: not even its settings can be read ({error}). Build the index again."
@@ -160,14 +158,11 @@ def _salvaged(folder: Path) -> tuple[State, int, list[str]]:
     lost = manifest.count - len(rows)
     fresh = empty_state(replace(manifest, count=len(rows)), whitening).db
     writer = Writer(fresh, None, None)
-    writer.add(rows)
+    writer.add(row[:5] for row in rows)
+    writer.describe(kinds, {row[0]: row[6:] for row in rows})
     there = {row[0] for row in rows}
-    writer.describe(kinds, {row[0]: row[2:] for row in described if row[0] in there})
-    hidden = [(place,) for place in range(len(vectors)) if place not in there]
-    fresh.executemany("INSERT INTO hidden VALUES (?)", hidden)
+    writer.remove(place for place in range(len(vectors)) if place not in there)
     fresh.execute("COMMIT")
-    if dropped and kinds and len(described) < len(rows):
-        dropped.append("metadata of some pictures")
     return State(fresh, vectors, folder), lost, dropped
 
 
@@ -181,15 +176,11 @@ def _what_is_there(folder: Path, name: str, width: int, dtype: str, crcs: Any) -
     return Vectors([(np.memmap(path, kind, "r", shape=(there, width)), crcs[:there])], width, str(path))
 
 
-def _readable(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
-    """Rows of a table up to a page that cannot be read, from both ends."""
+def _readable(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Rows up to a page that cannot be read, from both ends."""
     found: dict[int, tuple[Any, ...]] = {}
     for way in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.Error, OverflowError):
-            for row in db.execute(f"SELECT * FROM {table} ORDER BY rowid {way}"):
+            for row in db.execute(f"SELECT * FROM picture ORDER BY _place {way}"):
                 found.setdefault(row[0], row)
     return [found[place] for place in sorted(found)]
-
-
-def _pair(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    return rows, list(database.stamped(row[:-1] for row in rows))  # type: ignore[misc]

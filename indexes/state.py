@@ -230,7 +230,7 @@ class State:
         self.folder = folder
         self.manifest, self.whitening = read_manifest(db)
         self.live = np.ones(len(vectors), np.bool_)
-        self.live[[place for (place,) in db.execute("SELECT place FROM hidden")]] = False
+        self.live[[place for (place,) in db.execute("SELECT place FROM removed")]] = False
         self.lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -256,32 +256,30 @@ class State:
         with self.lock:
             return self.db.execute(sql, parameters).fetchall()
 
-    def among(self, columns: str, table: str, key: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
-        """``columns`` of the rows of a table whose key is one of many values."""
-        sql = f"SELECT {columns} FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))"
+    def among(self, columns: str, key: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
+        """``columns`` of the pictures whose key is one of many values."""
+        sql = f"SELECT {columns} FROM picture WHERE {key} IN (SELECT value FROM json_each(?))"
         return self.query(sql, (json.dumps(list(values)),))
 
     def find(self, paths: Sequence[str]) -> Positions:
         """Places of stored paths among the rows that can be found, -1 where there is none."""
         if paths and not self._has_path_index:
-            self.query("CREATE INDEX by_path ON picture (path)")
+            self.query("CREATE INDEX by_path ON picture (_path)")
             self._has_path_index = True
         keys = {state_name(path) for path in paths if path}
-        known = {str(path): place for path, place in self.among("path, place", "picture", "path", keys)}
+        known = {str(path): place for path, place in self.among("_path, _place", "_path", keys)}
         return np.array([known.get(path, -1) for path in paths], np.int64)
 
     _has_path_index = False
 
     def rows(self) -> list[database.Row]:
         """All rows that can be found, in the order of their places."""
-        found: list[Any] = self.query(
-            "SELECT place, path, size, mtime_ns, sha256 FROM picture ORDER BY place"
-        )
+        found: list[Any] = self.query(f"SELECT {', '.join(database.OWN[:5])} FROM picture ORDER BY _place")
         return found
 
     def stored_paths(self) -> list[str]:
         """In the order of :attr:`live_positions`."""
-        return [str(path) for (path,) in self.query("SELECT path FROM picture ORDER BY place")]
+        return [str(path) for (path,) in self.query("SELECT _path FROM picture ORDER BY _place")]
 
     @cached_property
     def base(self) -> str:

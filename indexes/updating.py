@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("retina_fm")
 
-CHUNK = 10_000
-"""Photos between two commits that can be seen; a commit in between keeps what was encoded."""
+COMMIT_EVERY = 1.0
+"""Seconds of encoding that a kill may cost; more where the commit itself takes long."""
 BLOCK = 250_000
 """Embeddings that are read at once."""
-_KEEP_EVERY = 1.0  # seconds of work that a kill may cost; more where the commit itself takes long
 
 
 @dataclass
@@ -94,7 +93,7 @@ def update(
 
     Raises:
         OutputError: another process writes, or the disk is full; what was committed stays.
-        PictureError: a photo cannot be read (``on_error="raise"``); what was encoded is kept for the next call.
+        PictureError: a photo cannot be read (``on_error="raise"``); what was encoded is kept.
     """
     report = UpdateReport()
     with writing(index.folder, wait, memory=index.state) as writer:
@@ -173,7 +172,7 @@ def remove(index: ImageIndex, choose: Any, wait: float) -> int:
     with writing(index.folder, wait, memory=index.state) as writer:
         prepared(index, writer)
         places: Positions = choose()
-        writer.hide(places.tolist())
+        writer.remove(places.tolist())
         finished(index, writer, build=False)
     index.report = UpdateReport(len(index), removed=len(places))
     return len(places)
@@ -192,13 +191,13 @@ class _Update:
         self.source = source
         self.folder = index.folder or Path()
         self.metadata = Metadata({}, {})
-        self._later: list[Row] = []  # staged, not yet to be found
         self._done: set[str] = set()
 
     @cached_property
     def known(self) -> dict[str, Row]:
         """Rows by stored path, kept up with what this update does."""
-        return {str(row[1]): row for row in self.writer.rows()}
+        state = self.writer.state
+        return {} if state is None else {str(row[1]): row for row in state.rows()}
 
     # Embeddings
 
@@ -223,8 +222,11 @@ class _Update:
                 keep = self._differing(matrix, [self.known.get(str(name)) for name in some])
             report.unchanged += len(some) - len(keep)
             if len(keep):
-                at = writer.append(matrix if len(keep) == len(matrix) else matrix[keep])
-                self._put([(at + i, some[k], *files[k]) for i, k in enumerate(keep.tolist())], look)
+                if table.names is None and not look and metadata is None:
+                    writer.add_numbers(writer.append(matrix), first + start, len(matrix))
+                else:
+                    kept = matrix if len(keep) == len(matrix) else matrix[keep]
+                    self._put([(-1, some[k], *files[k]) for k in keep.tolist()], [kept])
                 report.encoded += len(keep)
                 added += len(keep)
         if self.drop_missing and look:
@@ -250,65 +252,56 @@ class _Update:
     ) -> None:
         """Photos compared by size and time, then by content; what is new is encoded."""
         embedder = self.index.embedder()
-        if embedder is None and photos is not None and not (isinstance(photos, list) and not photos):
-            raise ConfigError(
-                "This index holds plain embeddings; add embeddings of the same kind, not photos."
-            )
-        staged = {row[1:4]: row for row in self.writer.rows("pending")}
         given: dict[str, None] = {}
         missing: list[tuple[Any, Row]] = []  # photo, and its row but for the place
         moved: list[Row] = []  # content that is known already
-        by_hash: dict[str, list[Row]] = {}
+        by_hash: dict[str | None, list[Row]] = {}
         for row in self.known.values():
-            if row[4]:
-                by_hash.setdefault(row[4], []).append(row)
+            by_hash.setdefault(row[4], []).append(row)
         seen: dict[str, str] = {}
         for number, photo in enumerate(expand(photos)):
+            if embedder is None:
+                raise ConfigError(
+                    "This index holds plain embeddings; add embeddings of the same kind, not photos."
+                )
             if isinstance(photo, dict) and not photo.get("bytes"):
-                photo = photo.get("path")
-            if isinstance(photo, str | Path):
-                name = stored_path(photo, self.folder, seen)
-                row = self._looked_at(photo, name, by_hash) if name not in given else None
-            else:
+                photo = photo.get("path")  # noqa: PLW2901
+            key = None
+            if not isinstance(photo, str | Path):
                 key = key_of(photo, self.folder, number)
-                name, row = key.path, (-1, key.path, key.size, 0, None)
-                if name in self.known and name not in given:
-                    self.report.unchanged += 1
-                    row = None
-            given.setdefault(name)
-            if row is None:
+            name = stored_path(photo, self.folder, seen) if key is None else key.path
+            if name in given:
                 continue
-            if row[4] in by_hash:
+            given[name] = None
+            row = self._looked_at(photo, name) if key is None else (-1, name, key.size, 0, None)
+            if row[1:4] == self.known.get(name, ())[1:4]:
+                self.report.unchanged += 1
+            elif row[4] and row[4] in by_hash:
                 moved.append(row)
-            elif row[1:4] in staged:
-                self._later.append(staged[row[1:4]])
             else:
                 missing.append((photo, row))
-        self._read_metadata(metadata, list(given))
-        if missing:
-            assert embedder is not None
+        if metadata is not None:
+            self._read_metadata(metadata, list(given))
+        if missing and embedder is not None:
             self._encode(missing, embedder, on_error, settings)
-        self._publish(last=True)
-        self._move(moved, by_hash, set(given))
-        for _, row in missing:  # a file that changed into something that cannot be read
-            old = self.known.get(str(row[1]))
-            if old is not None and str(row[1]) not in self._done:
-                self._forget([old])
+        self._move(moved, by_hash, given)
+        # a file that changed into something that cannot be read
+        self._forget([self.known[str(row[1])] for _, row in missing
+                      if str(row[1]) in self.known and str(row[1]) not in self._done])  # fmt: skip
         if self.drop_missing:
-            self._drop(set(given), files=True)
+            self._drop(given, files=True)
         self._describe()
 
-    def _looked_at(self, photo: str | Path, name: str, by_hash: dict[str, list[Row]]) -> Row | None:
-        """The row that a file should have, or None where it has it."""
-        old = self.known.get(name)
+    def _looked_at(self, photo: str | Path, name: str) -> Row:
+        """The row that a file should have; its content is read only where size or time are new."""
         try:
             status = os.stat(photo)  # noqa: PTH116
-            if old is not None and old[2:4] == (status.st_size, status.st_mtime_ns):
-                self.report.unchanged += 1
-                return None
+            known = self.known.get(name)
+            if known is not None and known[2:4] == (status.st_size, status.st_mtime_ns):
+                return known
             return -1, name, status.st_size, status.st_mtime_ns, sha256_of(Path(photo))
         except (OSError, ValueError):  # encoding says what is wrong with it
-            return -1, name, 0, 0, None
+            return -1, name, -1, -1, None
 
     def _encode(
         self,
@@ -317,93 +310,78 @@ class _Update:
         on_error: Literal["raise", "skip"],
         settings: dict[str, Any],
     ) -> None:
-        """Encode, and keep what is finished every second, so that a kill loses no more."""
+        """Encode, and commit what is finished every second, so that a kill loses no more."""
         waiting: list[Row] = []
         vectors: list[NDArray[np.float32]] = []
-        pause, since = _KEEP_EVERY, time.monotonic()
-
-        def keep() -> None:
-            nonlocal pause, since
-            if waiting:
-                started = time.monotonic()
-                at = self.writer.append(np.concatenate(vectors))
-                rows: list[Row] = [(at + i, *row[1:]) for i, row in enumerate(waiting)]
-                self.writer.stage(rows)
-                self._later += rows
-                if self.index.folder is not None:
-                    self.writer.commit(publish=False)
-                self.report.encoded += len(waiting)
-                waiting.clear()
-                vectors.clear()
-                pause = max(_KEEP_EVERY, 10 * (time.monotonic() - started))
-                if len(self._later) >= CHUNK:
-                    self._publish()
-            since = time.monotonic()
-
+        pause, since = COMMIT_EVERY, time.monotonic()
         try:
             photos = [photo for photo, _ in missing]
             for numbers, batch in encoded(photos, embedder, on_error, self.report.skipped, settings):
                 waiting += [missing[number][1] for number in numbers]
                 vectors.append(batch)
                 if time.monotonic() - since > pause:
-                    keep()
-        finally:
-            keep()
+                    started = time.monotonic()
+                    self._commit(waiting, vectors)
+                    since = time.monotonic()
+                    pause = max(COMMIT_EVERY, 10 * (since - started))
+        except BaseException:
+            self._commit(waiting, vectors)
+            raise
+        self._put(waiting, vectors)
+        self.report.encoded += len(waiting)
 
-    def _publish(self, last: bool = False) -> None:
-        """Let staged pictures be found, in one commit with what is known about them."""
-        rows, self._later = self._later, []
-        if rows:
-            self.writer.unstage(row[0] for row in rows)
-            self._put(rows, replaced=True)
-            if not last:
-                self._describe()
-                self.writer.commit()
-        if last:
-            self.writer.unstage()  # what an earlier run left and nobody asks for any more
+    def _commit(self, waiting: list[Row], vectors: list[NDArray[np.float32]]) -> None:
+        if waiting and self.index.folder is not None:
+            self._put(waiting, vectors)
+            self.report.encoded += len(waiting)
+            self._describe({str(row[1]) for row in waiting})
+            self.writer.commit()
+            waiting.clear()
+            vectors.clear()
 
-    def _move(self, moved: list[Row], by_hash: dict[str, list[Row]], given: set[str]) -> None:
+    def _move(self, moved: list[Row], by_hash: dict[str | None, list[Row]], given: Container[str]) -> None:
         """Rows for files whose content is known: touched, renamed, or copied ones."""
-        state, taken = self.index.state, set()
+        taken: set[int] = set()
         for row in moved:
-            name, sources = str(row[1]), by_hash[str(row[4])]
-            old = self.known.get(name)
+            name, sources = str(row[1]), by_hash[row[4]]
             own = next((source for source in sources if str(source[1]) == name), None)
             lost = next((s for s in sources if s[0] not in taken and self._is_gone(s, given)), None)
             self.report.copied += 1
             if own is not None:  # only its time is another
-                self.writer.add([(own[0], *row[1:])])
+                self.writer.change([(own[0], (own[0], *row[1:]))])
                 self.report.replaced += 1
-            elif lost is not None and old is None:  # renamed: its row and what is known about it stay
+            elif lost is not None and name not in self.known:  # renamed: what is known about it stays
                 taken.add(lost[0])
-                self.writer.add([(lost[0], *row[1:])])
                 self.known.pop(str(lost[1]), None)
                 self.known[name] = (lost[0], *row[1:])
+                self.writer.change([(lost[0], self.known[name])])
                 self.report.removed += 1
             else:
-                at = self.writer.append(state.vectors.take(np.array([sources[0][0]])))
-                self._put([(at, *row[1:])], replaced=True)
+                self._put([row], [self.index.state.vectors.take(np.array([sources[0][0]]))])
 
-    def _is_gone(self, row: Row, given: set[str]) -> bool:
+    def _is_gone(self, row: Row, given: Container[str]) -> bool:
         path = str(row[1])
         is_file = row[2] > 0 or row[3] > 0
         return is_file and path not in given and not os.path.lexists(self.index.state.usable(path))
 
     # Both
 
-    def _put(self, rows: list[Row], replaced: bool) -> None:
-        """New rows in the place of those of the same name."""
-        self.writer.add(rows)
-        if replaced:
-            old = [(self.known[str(row[1])][0], row[0]) for row in rows if str(row[1]) in self.known]
-            self.writer.move_metadata(old)
-            self.writer.hide(place for place, _ in old)
-            self.report.replaced += len(old)
-        if replaced or self.metadata.rows:
-            self.known.update({str(row[1]): row for row in rows})
-            self._done.update(str(row[1]) for row in rows)
+    def _put(self, rows: list[Row], vectors: list[NDArray[np.float32]]) -> None:
+        """New rows, in the place of those of the same name."""
+        if not rows:
+            return
+        first = self.writer.append(np.concatenate(vectors) if len(vectors) > 1 else vectors[0])
+        placed: list[Row] = [(first + i, *row[1:]) for i, row in enumerate(rows)]
+        old = [self.known.get(str(row[1])) for row in placed] if self.known else [None] * len(placed)
+        self.writer.add(row for row, before in zip(placed, old, strict=True) if before is None)
+        changed = [(before[0], row) for row, before in zip(placed, old, strict=True) if before is not None]
+        self.writer.change(changed)
+        self.report.replaced += len(changed)
+        names = [str(row[1]) for row in placed]
+        self.known.update(zip(names, placed, strict=True))
+        self._done.update(names)
 
-    def _drop(self, given: set[str], files: bool) -> None:
+    def _drop(self, given: Container[str], files: bool) -> None:
         """Rows that are not given any more; of files only those that are gone."""
         lost = [row for name, row in self.known.items()
                 if name not in given and (not files or self._is_gone(row, given))]  # fmt: skip
@@ -411,7 +389,7 @@ class _Update:
 
     def _forget(self, rows: list[Row]) -> None:
         if rows:
-            self.writer.hide(row[0] for row in rows)
+            self.writer.remove(row[0] for row in rows)
             self.report.removed += len(rows)
             for row in rows:
                 self.known.pop(str(row[1]), None)
@@ -436,13 +414,14 @@ class _Update:
 
         self.metadata = incoming(metadata, given, {*given, *self.known}, spellings)
 
-    def _describe(self) -> None:
-        """Write the metadata of pictures that are there; what belongs to others stays for a later commit."""
-        kinds, rows = self.metadata
-        if not rows:
-            return
-        there = {self.known[name][0]: row for name, row in rows.items() if name in self.known}
-        self.writer.describe(kinds, there)
+    def _describe(self, names: Container[str] | None = None) -> None:
+        """Write the metadata of pictures that are there, of all or of some."""
+        rows = {
+            self.known[name][0]: row
+            for name, row in self.metadata.rows.items()
+            if name in self.known and (names is None or name in names)
+        } if self.metadata.rows else {}  # fmt: skip
+        self.writer.describe(self.metadata.kinds, rows)
 
 
 def encoded(

@@ -63,9 +63,7 @@ def places_where(state: State, where: Where) -> NDArray[np.bool_]:
     build = _Builder(state)
     terms, functions = build.terms(where)
     mask = np.zeros(state.total, np.bool_)
-    sql = ("SELECT _found FROM (SELECT place AS _found, path AS _path FROM picture) "
-           "LEFT JOIN metadata ON _place = _found WHERE "
-           + " AND ".join([*terms, "1"]))  # fmt: skip
+    sql = f"SELECT _place FROM picture WHERE {' AND '.join([*terms, '1'])}"
     mask[[place for (place,) in _guarded(state, sql, build)]] = True
     for column, wanted in functions:
         places = np.flatnonzero(mask)
@@ -85,7 +83,9 @@ def _guarded(state: State, sql: str, build: _Builder) -> list[tuple[Any, ...]]:
     with state.lock:
         state.db.create_function("number", 1, _number, deterministic=True)
         state.db.create_function("usable", 1, lambda path: state.usable(str(path)))
-        state.query("SELECT 1 FROM json_each('[]')")  # so that it is known before nothing can be made any more
+        state.query(
+            "SELECT 1 FROM json_each('[]')"
+        )  # so that it is known before nothing can be made any more
         state.db.set_authorizer(authorise)
         try:
             return state.query(sql, build.parameters)
@@ -202,7 +202,7 @@ class _Builder:
         )
 
     def _name(self, column: str) -> str:
-        return "usable(_path)" if column == "path" else f"metadata.{quoted(column)}"
+        return "usable(_path)" if column == "path" else quoted(column)
 
     def _compared(self, column: str, sign: str, value: Any) -> str:
         name, kind, text = self._name(column), self.kinds.get(column, "TEXT"), str(value)

@@ -153,7 +153,7 @@ class Writer:
         same = ("metric", "dtype", "model", "whiten")
         if any(getattr(self.manifest, name) != getattr(manifest, name) for name in same):
             self.begin()
-            for table in ("pending", "hidden", "checksum", "space", "settings"):
+            for table in ("picture", "removed", "checksum", "space", "settings"):
                 self.db.execute(f"DELETE FROM {table}")
             self.db.execute("UPDATE file SET state = 'old' WHERE state = 'used'")
             self.file, self.total = "", 0
@@ -193,77 +193,78 @@ class Writer:
         self._appended += len(data)
         return first
 
-    def add(self, rows: Iterable[database.Row], table: str = "picture") -> None:
-        """Insert rows whose vectors were appended, or give pictures another path, size or time."""
+    def add(self, rows: Iterable[database.Row]) -> None:
+        """Insert rows whose vectors were appended, without metadata."""
         self.begin()
-        rows = ((place, state_name(path), *rest) for place, path, *rest in rows)
-        self.db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?,?,?,?,?,?)", database.stamped(rows))
+        blank = len(self.kinds)
+        marks = ", ".join("?" * (6 + blank))
+        named = [(place, state_name(path), *rest) for place, path, *rest in rows]
+        crcs = [database.row_crc((), row) for row in named]
+        nothing = (None,) * blank
+        whole = ((*row, crc, *nothing) for row, crc in zip(named, crcs, strict=True))
+        self.db.executemany(f"INSERT OR REPLACE INTO picture VALUES ({marks})", whole)
 
-    def rows(self, table: str = "picture") -> list[database.Row]:
-        """Rows that are there now, in the order of their places."""
-        sql = f"SELECT place, path, size, mtime_ns, sha256 FROM {table} ORDER BY place"
-        found: list[Any] = self.db.execute(sql).fetchall()
-        return found
+    def add_numbers(self, place: int, number: int, count: int) -> None:
+        """:meth:`add` of embeddings that are called by their numbers."""
+        self.begin()
+        database.add_numbers(self.db, place, number, count)
 
-    def hide(self, places: Iterable[int]) -> None:
+    def change(self, pairs: Iterable[tuple[int, database.Row]]) -> None:
+        """Give pictures another place, path, size or time; what is known about them stays.
+
+        Args:
+            pairs: place that a picture had, and its row now.
+        """
+        for old, (place, path, *rest) in pairs:
+            row = (place, state_name(path), *rest)
+            values = self._row(old)[6:]
+            if place != old:
+                self.remove([old])
+            self._put([(row, values)])
+
+    def remove(self, places: Iterable[int]) -> None:
         """Let pictures be found no more, and forget what is known about them."""
         keys = [(int(place),) for place in places]
         if keys:
             self.begin()
-            self.db.executemany("INSERT OR IGNORE INTO hidden VALUES (?)", keys)
-            self.db.executemany("DELETE FROM picture WHERE place = ?", keys)
-            self.db.executemany("DELETE FROM metadata WHERE _place = ?", keys)
-
-    def stage(self, rows: Sequence[database.Row]) -> None:
-        """Keep rows whose vectors were appended, without letting them be found."""
-        self.add(rows, "pending")
-        self.db.executemany("INSERT INTO hidden VALUES (?)", [(row[0],) for row in rows])
-
-    def unstage(self, places: Iterable[int] | None = None) -> None:
-        """Let staged places be found; without any, forget all that are staged."""
-        if places is None:
-            if self.db.execute("SELECT 1 FROM pending").fetchone():
-                self.begin()
-                self.db.execute("DELETE FROM pending")
-            return
-        keys = [(place,) for place in places]
-        self.begin()
-        self.db.executemany("DELETE FROM pending WHERE place = ?", keys)
-        self.db.executemany("DELETE FROM hidden WHERE place = ?", keys)
+            self.db.executemany("INSERT OR IGNORE INTO removed VALUES (?)", keys)
+            self.db.executemany("DELETE FROM picture WHERE _place = ?", keys)
 
     def describe(self, kinds: Mapping[str, str], rows: Mapping[int, Sequence[Any]]) -> None:
-        """Replace the metadata of some places.
+        """Replace the metadata of some pictures.
 
         Args:
-            kinds: type of each column that is given.
+            kinds: type of each column that is given, empty where it has no value.
             rows: values in the order of these columns, by place.
-        """
-        self.begin()
-        have = database.metadata_columns(self.db)
-        _check_names([*have, *(name for name in kinds if name not in have)])
-        merged = {**have, **{name: _wider(have.get(name), kind) for name, kind in kinds.items()}}
-        if {name: merged[name] for name in have} != have:
-            self._retype(merged)
-        else:
-            for name in [name for name in merged if name not in have]:
-                self.db.execute(f"ALTER TABLE metadata ADD COLUMN {database.quoted(name)} {merged[name]}")
-        self._write_metadata(list(kinds), rows)
 
-    def move_metadata(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Let new places have what is known about old ones."""
-        names = list(database.metadata_columns(self.db))
-        found = {}
-        for old, new in pairs:
-            row = self.db.execute("SELECT * FROM metadata WHERE _place = ?", (old,)).fetchone()
-            if row is not None:
-                found[new] = row[2:]
-        self._write_metadata(names, found)
+        Raises:
+            ConfigError: a column holds values of another type, or has a name that cannot be.
+        """
+        if not kinds or not rows:
+            return
+        self.begin()
+        kinds = {name: kind or self.kinds.get(name, "TEXT") for name, kind in kinds.items()}
+        _check(self.kinds, kinds)
+        for name, kind in kinds.items():
+            if name not in self.kinds:
+                self.db.execute(f"ALTER TABLE picture ADD COLUMN {database.quoted(name)} {kind}")
+        given = list(kinds)
+        order = [(given.index(name) if name in kinds else None, kind) for name, kind in self.kinds.items()]
+        self._put(
+            (self._row(place)[:5], [None if at is None else _stored(row[at], kind) for at, kind in order])
+            for place, row in rows.items()
+        )
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Names and types of the metadata's columns."""
+        return database.metadata_columns(self.db)
 
     def index_column(self, column: str) -> None:
         """Let filters on a metadata column be answered by an index in the database."""
         self.begin()
-        name = database.quoted(f"metadata by {column}")
-        self.db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON metadata ({database.quoted(column)})")
+        name = database.quoted(f"pictures by {column}")
+        self.db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON picture ({database.quoted(column)})")
 
     def commit(self, publish: bool = True) -> None:
         """Make the changes the state of the index.
@@ -303,10 +304,12 @@ class Writer:
             rename: from a stored path of that state to one of this index.
         """
         old, places = self.file, state.live_positions
-        kinds = database.metadata_columns(state.db)
-        rows, metadata = state.rows(), state.query("SELECT * FROM metadata")
+        kinds, rows = (
+            database.metadata_columns(state.db),
+            state.query("SELECT * FROM picture ORDER BY _place"),
+        )
         self._new_file(state.dimension)
-        for table in ("picture", "pending", "hidden", "metadata"):
+        for table in ("picture", "removed"):
             self.db.execute(f"DELETE FROM {table}")
         if old:
             self.db.execute("DELETE FROM checksum WHERE file = ?", (old,))
@@ -314,9 +317,8 @@ class Writer:
         for start in range(0, len(places), _WRITTEN):
             self.append(state.vectors.take(places[start : start + _WRITTEN]))
         paths = [rename(str(row[1])) if rename else row[1] for row in rows]
-        self.add((place, path, *row[2:]) for place, (path, row) in enumerate(zip(paths, rows, strict=True)))
-        new = dict(zip(places.tolist(), range(len(places)), strict=True))
-        self.describe(kinds, {new[place]: values for place, _, *values in metadata if place in new})
+        self.add((place, path, *row[2:5]) for place, (path, row) in enumerate(zip(paths, rows, strict=True)))
+        self.describe(kinds, {place: row[6:] for place, row in enumerate(rows)})
 
     def tidy(self) -> None:
         """Remove files that an earlier commit replaced or a killed writer began; only what is named here."""
@@ -387,63 +389,42 @@ class Writer:
         stream.seek(self.total * row_bytes)
         return stream
 
-    def _retype(self, kinds: Mapping[str, str]) -> None:
-        """Metadata with wider columns; SQLite converts what is there."""
-        have = ["_place", "_crc", *database.metadata_columns(self.db)]
-        indexes = self.db.execute(
-            "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'metadata' AND sql NOT NULL"
-        ).fetchall()
-        columns = "".join(f", {database.quoted(name)} {kind}" for name, kind in kinds.items())
-        names = ", ".join(map(database.quoted, have))
-        self.db.execute(f"CREATE TABLE retyped (_place INTEGER PRIMARY KEY, _crc INTEGER{columns})")
-        self.db.execute(f"INSERT INTO retyped ({names}) SELECT {names} FROM metadata")
-        self.db.execute("DROP TABLE metadata")
-        self.db.execute("ALTER TABLE retyped RENAME TO metadata")
-        for (sql,) in indexes:
-            self.db.execute(sql)
-        rows = self.db.execute("SELECT * FROM metadata").fetchall()
-        crcs = [(database.metadata_crc(kinds, place, values), place) for place, _, *values in rows]
-        self.db.executemany("UPDATE metadata SET _crc = ? WHERE _place = ?", crcs)
+    def _row(self, place: int) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self.db.execute("SELECT * FROM picture WHERE _place = ?", (place,)).fetchone()
+        return row
 
-    def _write_metadata(self, given: Sequence[str], rows: Mapping[int, Sequence[Any]]) -> None:
-        kinds = database.metadata_columns(self.db)
-        if not kinds or not rows:
-            return
-        order = [given.index(name) if name in given else None for name in kinds]
-        convert = [_CONVERT[kind] for kind in kinds.values()]
-
-        def stored() -> Iterator[tuple[Any, ...]]:
-            for place, row in rows.items():
-                values = [None if at is None or row[at] is None else as_kind(row[at])
-                          for at, as_kind in zip(order, convert, strict=True)]  # fmt: skip
-                yield (place, database.metadata_crc(kinds, place, values), *values)
-
-        marks = ", ".join("?" * (len(kinds) + 2))
-        self.db.executemany(f"INSERT OR REPLACE INTO metadata VALUES ({marks})", stored())
+    def _put(self, rows: Iterable[tuple[Any, Sequence[Any]]]) -> None:
+        self.begin()
+        names = list(self.kinds)
+        marks = ", ".join("?" * (6 + len(names)))
+        whole = [(*row, database.row_crc(names, row, values), *values) for row, values in rows]
+        self.db.executemany(f"INSERT OR REPLACE INTO picture VALUES ({marks})", whole)
 
 
-_CONVERT: dict[str, Any] = {
-    "INTEGER": int, "REAL": float, "TEXT": str, "BOOLEAN": int, "DATE": str, "TIMESTAMP": str,
-}  # fmt: skip
+def _stored(value: Any, kind: str) -> Any:
+    """A value as SQLite will give it back from a column of that type, for the row's checksum."""
+    if value is None or kind == "TEXT":
+        return value
+    if kind == "REAL":
+        return float(value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
+    return int(value) if whole or isinstance(value, bool) else value
 
 
-def _wider(old: str | None, new: str) -> str:
-    if old is None or old == new:
-        return new
-    return "REAL" if {old, new} == {"INTEGER", "REAL"} else "TEXT"
-
-
-def _check_names(names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        if name.casefold() in ("_place", "_crc") or "\x00" in name:
-            raise ConfigError(
-                f"The metadata column {name!r} has a name that an index keeps for itself; rename it."
-            )
+def _check(have: Mapping[str, str], given: Mapping[str, str]) -> None:
+    seen = {name.lower(): name for name in have}
+    for name, kind in given.items():
+        if name.lower() in database.OWN or "\x00" in name:
+            raise ConfigError(f"The metadata column {name!r} has a name that an index keeps; rename it.")
         first = seen.setdefault(name.lower(), name)
         if first != name:
             raise ConfigError(
                 f"The metadata columns {first!r} and {name!r} differ in case alone; rename one."
             )
-    if len(names) > _MOST_COLUMNS:
-        raise ConfigError(f"The metadata has {len(names)} columns; an index holds at most {_MOST_COLUMNS}.")
+        if have.get(name, kind) != kind and {have[name], kind} != {"INTEGER", "REAL"}:
+            raise ConfigError(
+                f"The metadata column {name!r} holds {have[name]}, and {kind} was given; convert it, or take "
+                "another name."
+            )
+    if len(seen) > _MOST_COLUMNS:
+        raise ConfigError(f"The metadata has {len(seen)} columns; an index holds at most {_MOST_COLUMNS}.")
