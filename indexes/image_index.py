@@ -249,7 +249,8 @@ class ImageIndex:
         """Rewrite the files without what was removed, so that it is gone for good."""
         with writing(self.folder, wait, memory=self.state) as writer:
             updating.prepared(self, writer)
-            updating.compact(self, writer)
+            if not writer.upgraded:  # that has rewritten everything
+                updating.compact(self, writer)
             if self.folder is not None:
                 updating.refresh_cache(self, writer)
 
@@ -272,9 +273,9 @@ class ImageIndex:
         with writing(folder) as writer:
             if writer.state is not None:
                 raise OutputError(f"{store} holds an index already; name another folder, or remove it first.")
-            writer.start(self.state.manifest, self.whitening)
+            writer.manifest = replace(self.state.manifest, generation=0)
+            writer.whitening = self.whitening
             writer.rewrite(self.state, moved)
-            writer.manifest = replace(writer.manifest, next_number=self.state.manifest.next_number)
             writer.commit()
             saved = ImageIndex(writer.committed(), folder=folder, model=self._model, settings=self._settings)
             updating.refresh_cache(saved, writer)

@@ -61,7 +61,7 @@ def upgrade(writer: Writer) -> None:
     state, folder = writer.state, writer.folder
     assert state is not None and folder is not None
     values = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    writer.manifest, writer.whitening = state.manifest, state.whitening
+    writer.upgraded = True
     writer.rewrite(state)
     for name in (FILE, "index.json", "index.faiss", *values["files"], *_part_files(values)):
         writer.name_file(name, "old")
@@ -102,7 +102,10 @@ def _read(folder: Path, values: dict[str, Any]) -> State:
     db = empty_state(manifest, whitening).db
     if tables:
         _fill(db, folder, values, pa.concat_tables(tables))
-    return State(db, Vectors(chunks, manifest.dimension, str(folder / "vectors")), folder)
+    state = State(db, Vectors(chunks, manifest.dimension, str(folder / "vectors")), folder)
+    if len(state.live_positions) != manifest.count:
+        raise IndexDamagedError(f"{len(state.live_positions)} rows are there, {FILE} counts {manifest.count}")
+    return state
 
 
 def _fill(db: Any, folder: Path, values: dict[str, Any], rows: pa.Table) -> None:

@@ -117,7 +117,7 @@ def update(
 def prepared(index: ImageIndex, writer: Writer) -> None:
     """Make a writer ready: a new index begins, an index of the format before this one is taken over."""
     if writer.state is None:
-        writer.start(index.manifest, index.whitening)
+        writer.manifest, writer.whitening = index.state.manifest, index.whitening
     elif writer.upgrades:
         from retina_fm.indexes import old_format
 
@@ -135,7 +135,7 @@ def finished(index: ImageIndex, writer: Writer, build: bool = True) -> None:
     if state.total and state.total - len(state) > DEAD_SHARE * state.total:
         compact(index, writer)
         build = True
-    if build and index.folder is not None:
+    if (build or writer.upgraded) and index.folder is not None:
         refresh_cache(index, writer)
 
 

@@ -72,6 +72,8 @@ def writing(folder: Path | None, wait: float = 0.0, memory: State | None = None)
             try:
                 writer.tidy()
                 yield writer
+            except sqlite3.Error as error:
+                raise unwritten(folder, error) from error
             finally:
                 writer.close()
     finally:
@@ -84,10 +86,15 @@ def reporting(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise OutputError(
-            f"The index {folder} cannot be written ({getattr(error, 'strerror', None) or error}); its last "
-            "state is kept. Make room and run the same again."
-        ) from error
+        raise unwritten(folder, error) from error
+
+
+def unwritten(folder: Path | None, error: Exception) -> OutputError:
+    """The error of a full or read-only disk."""
+    return OutputError(
+        f"The index {folder} cannot be written ({getattr(error, 'strerror', None) or error}); its last state is "
+        "kept. Make room and run the same again."
+    )
 
 
 def locked(folder: Path, wait: float) -> FileLock:
@@ -125,19 +132,19 @@ class Writer:
         self.db = db
         self.folder = folder
         self.state = state
+        self.upgraded = False
         self._path = None if folder is None else folder / name
         self._stream: BinaryIO | None = None
         self._chunks = list(state.vectors.chunks) if state is not None and folder is None else []
+        self.manifest, self.whitening = Manifest(), None
+        if state is not None:
+            self.manifest, self.whitening = state.manifest, state.whitening
         if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'settings'").fetchone()[0]:
-            self.manifest, self.whitening = Manifest(), None
             self.begin()
             for statement in database.SCHEMA:
                 db.execute(statement)
+            write_manifest(db, Manifest(), None)
             self.commit(publish=False)
-        elif state is not None:
-            self.manifest, self.whitening = state.manifest, state.whitening
-        else:  # a first build that was not finished
-            self.manifest, self.whitening = read_manifest(db)
         self._appended = 0  # by this writer, at the end of the file
         found = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
         self.file = str(found[0]) if found else ""
@@ -147,18 +154,6 @@ class Writer:
     def upgrades(self) -> bool:
         """Whether the state lies in files of the format before this one."""
         return self.state is not None and self.folder is not None and not self.file and len(self.state) > 0
-
-    def start(self, manifest: Manifest, whitening: Whitening | None) -> None:
-        """Begin a new index; what an unfinished build with other settings left is dropped."""
-        same = ("metric", "dtype", "model", "whiten")
-        if any(getattr(self.manifest, name) != getattr(manifest, name) for name in same):
-            self.begin()
-            for table in ("picture", "removed", "checksum", "space", "settings"):
-                self.db.execute(f"DELETE FROM {table}")
-            self.db.execute("UPDATE file SET state = 'old' WHERE state = 'used'")
-            self.file, self.total = "", 0
-            self.manifest = replace(manifest, generation=0, count=0)
-        self.whitening = whitening
 
     def begin(self) -> None:
         """Open a transaction, if none is."""
@@ -284,7 +279,7 @@ class Writer:
                 count = self.db.execute("SELECT count(*) FROM picture").fetchone()[0]
                 generation = self.manifest.generation + 1
                 self.manifest = replace(self.manifest, count=count, generation=generation)
-            write_manifest(self.db, self.manifest, self.whitening)
+                write_manifest(self.db, self.manifest, self.whitening)
             database.commit(self.db, self._path)
 
     def committed(self) -> State:
@@ -343,12 +338,16 @@ class Writer:
         """Whether a file is one of the index."""
         return bool(self.db.execute("SELECT 1 FROM file WHERE name = ?", (name,)).fetchone())
 
-    def close(self) -> None:
-        """Forget what was not committed."""
+    def close_file(self) -> None:
+        """Close the vectors file."""
         if self._stream is not None:
             with contextlib.suppress(OSError):
                 self._stream.close()
             self._stream = None
+
+    def close(self) -> None:
+        """Forget what was not committed."""
+        self.close_file()
         if self.db.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
@@ -362,8 +361,7 @@ class Writer:
             self.folder is not None and os.path.lexists(self.folder / name)
         ):
             number += 1
-        if self._stream is not None:
-            self._stream.close()
+        self.close_file()
         self._chunks, self._appended = [], 0
         if self.folder is not None:
             self.name_file(name, "new")

@@ -212,11 +212,13 @@ def test_conditions_mean_what_they_say() -> None:
         "eye=x'; DROP TABLE picture; --",
         {"eye": "x' OR '1'='1"},
         {"eye": ["x') OR 1=1 --", "'"]},
-        "eye=\"x\" OR 1",
+        'eye="x" OR 1',
     ],
 )
 def test_values_are_never_part_of_a_statement(where: object) -> None:
-    index = retina_fm.index(made(3), metadata={"eye": ["left", "right", "left"], 'a"); DROP TABLE x': [1, 2, 3]})
+    index = retina_fm.index(
+        made(3), metadata={"eye": ["left", "right", "left"], 'a"); DROP TABLE x': [1, 2, 3]}
+    )
     try:
         assert index.search(made(1)[0], where=where) == []  # type: ignore[arg-type]
     except ConfigError as error:
