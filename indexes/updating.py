@@ -265,7 +265,7 @@ class _Update:
                     "This index holds plain embeddings; add embeddings of the same kind, not photos."
                 )
             if isinstance(photo, dict) and not photo.get("bytes"):
-                photo = photo.get("path")  # noqa: PLW2901
+                photo = photo.get("path")
             key = None
             if not isinstance(photo, str | Path):
                 key = key_of(photo, self.folder, number)

@@ -25,12 +25,10 @@ from retina_fm.indexes.state import (
     Vectors,
     checksums,
     open_state,
-    read_manifest,
     state_name,
     stored_checksums,
     write_manifest,
 )
-from retina_fm.models.whitening import Whitening
 
 LOCK = ".lock"
 DEAD_SHARE = 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -39,7 +40,7 @@ def described(tmp_path: Path, count: int = 60) -> Path:
     store = tmp_path / "store"
     table = {"age": list(range(count)), "label": [f"D|{i % 3}" for i in range(count)]}
     index = retina_fm.index(made(count), store=store, paths=[f"p{i}" for i in range(count)], metadata=table)
-    index.remove([f"p{i}" for i in range(0, 10)])
+    index.remove([f"p{i}" for i in range(10)])
     return store
 
 
@@ -333,10 +334,8 @@ def test_damage_of_an_old_index_is_told(old: Path, name: str) -> None:
     moment = random.Random(0)
     for _ in range(40):
         (old / name).write_bytes(damaged(data, moment.randrange(8 * len(data))))
-        try:
+        with contextlib.suppress(RetinaError):
             assert answers(ImageIndex.open(old)) == truth
-        except RetinaError:
-            pass
 
 
 def test_a_full_disk_leaves_the_old_state_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
