@@ -75,7 +75,7 @@ class Hits(list[Hit]):
             MissingDependencyError: pandas is not installed.
         """
         try:
-            import pandas
+            import pandas  # type: ignore[import-untyped, unused-ignore]
         except ImportError:
             raise MissingDependencyError("pandas is not installed; pip install pandas.") from None
         rows = [{"rank": hit.rank, "score": hit.score, "path": hit.path, **hit.metadata} for hit in self]

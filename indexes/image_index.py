@@ -152,8 +152,8 @@ class ImageIndex:
     ) -> Any:
         """The k pictures nearest to a query.
 
-        A file that is in the index is left out of its own answer, and not encoded again unless it has changed.
-        A float array of rank 1 or 2 is taken for embeddings; give a grey float picture as ``(H, W, 1)``.
+        A file of the index is left out of its own answer, and not encoded again unless it has changed. A
+        float array of rank 1 or 2 is taken for embeddings; give a grey float picture as ``(H, W, 1)``.
 
         Args:
             query: a photo or many, as :func:`retina_fm.encode` takes them, or embeddings ``(D,)``
@@ -418,8 +418,8 @@ class ImageIndex:
         missing = [name for name, place in zip(names, places, strict=True) if place < 0]
         if missing:
             raise ConfigError(
-                f"{len(missing)} of {len(names)} paths are not in the index, for example {str(missing[0])!r}; "
-                "nothing was removed."
+                f"{len(missing)} of {len(names)} paths are not in the index, for example "
+                f"{str(missing[0])!r}; nothing was removed."
             )
         return np.unique(places)
 
@@ -447,9 +447,9 @@ class ImageIndex:
         ]
         for column in columns:
             if not known.all():
+                lost = queries.names[int(np.argmin(known))]
                 raise ConfigError(
-                    f"exclude_same={column!r}: {queries.names[int(np.argmin(known))]} is not in the index, so its "
-                    f"{column} is unknown. Use where= with '!=' instead."
+                    f"exclude_same={column!r}: {lost} is not in the index, so its {column} is unknown. Use where= with '!=' instead."
                 )
             values = np.array(describing.column_of(self.state, column), dtype=object)
             live = self.state.live_positions

@@ -121,7 +121,8 @@ def incoming(
     for number, (name, row) in enumerate(zip(names, values, strict=True)):
         if name is not None and rows.setdefault(name, row) != row:
             raise ConfigError(
-                f"The metadata has two different rows for {name!r} (the other is number {number + 1}); keep one."
+                f"The metadata has two different rows for {name!r} (the other is number {number + 1}); keep "
+                "one."
             )
     return Metadata({name: kind for name, (kind, _) in columns.items()}, rows)
 
@@ -151,8 +152,8 @@ def column_kind(state: State, name: str) -> str:
     kinds = metadata_columns(state.db)
     if name not in kinds:
         raise ConfigError(
-            f"There is no metadata column {name!r} ({', '.join(kinds) or 'none at all'}). Add metadata, or pass "
-            "the values themselves."
+            f"There is no metadata column {name!r} ({', '.join(kinds) or 'none at all'}). Add metadata, or "
+            "pass the values themselves."
         )
     return kinds[name]
 

@@ -22,8 +22,8 @@ from retina_fm.models import RetinalEncoder, Whitening
 
 DEFAULT_STORE = ".retina-fm-index"
 """Folder of the index that lies in a folder of photos."""
-_OF_ENCODING = ("path", "embedding", "width", "height", "fov_y", "fov_x", "fov_radius", "fov_circle", "file_size",
-                "file_mtime_ns")  # fmt: skip
+_OF_ENCODING = ("path", "embedding", "width", "height", "fov_y", "fov_x", "fov_radius", "fov_circle",
+                "file_size", "file_mtime_ns")  # fmt: skip
 
 
 class _Default(str):
@@ -53,9 +53,9 @@ def index(
     renamed or copied are not; rows whose file is gone are dropped. A killed call continues where it was.
 
     Args:
-        photos: as :func:`retina_fm.encode` takes many; embeddings ``(N, D)`` (a float array of rank 2); or the
-            ``.parquet`` file of a table with the columns ``path`` and ``embedding``, as ``encode_to`` writes it,
-            whose further columns become metadata.
+        photos: as :func:`retina_fm.encode` takes many; embeddings ``(N, D)`` (a float array of rank 2); or a
+            ``.parquet`` file with the columns ``path`` and ``embedding``, as ``encode_to`` writes it, whose
+            further columns become metadata.
         model: name, weights folder or loaded encoder; for plain embeddings None, or what made them. Without
             it, that of the index or the table that is there, else ``fundus2video``.
         metric: ``cosine`` or ``dot``.
@@ -187,7 +187,7 @@ def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, A
     if not plain:
         paths = [name if name.startswith("sha256:") else stored_path(path.parent / name, folder, seen)
                  for name in paths]  # fmt: skip
-    files = None
+    files: list[tuple[int, int, str | None]] | None = None
     if "file_size" in names and "file_mtime_ns" in names:
         sizes, times = table.column("file_size").to_pylist(), table.column("file_mtime_ns").to_pylist()
         files = [(size or 0, time or 0, None) for size, time in zip(sizes, times, strict=True)]

@@ -118,8 +118,8 @@ def read_manifest(db: sqlite3.Connection, checked: bool = False) -> tuple[Manife
     settings = {name: json.loads(value) for name, value in values.items()}
     if settings.get("format") != FORMAT:
         raise IndexMismatchError(
-            f"The index has format {settings.get('format')!r}, this release reads {FORMAT}; upgrade retina_fm "
-            "or build it again."
+            f"The index has format {settings.get('format')!r}, this release reads {FORMAT}; upgrade "
+            "retina_fm or build it again."
         )
     known = {name: settings[name] for name in Manifest.__dataclass_fields__ if name in settings}
     if known.get("model"):
@@ -207,7 +207,7 @@ def checksums(vectors: NDArray[np.floating]) -> NDArray[np.uint32]:
     rows = np.ascontiguousarray(vectors)
     if not rows.size:
         return np.zeros(len(rows), np.uint32)
-    data, width = memoryview(rows.view(np.uint8).reshape(-1)), rows[0].nbytes
+    data, width = memoryview(rows).cast("B"), rows[0].nbytes
     crc32 = zlib.crc32
     return np.fromiter((crc32(data[i : i + width]) for i in range(0, len(data), width)), np.uint32, len(rows))
 
@@ -285,7 +285,8 @@ class State:
     def base(self) -> str:
         """What paths are relative to: the folder as it was given where no link lies in it."""
         folder = os.fspath(self.folder or "")
-        return folder if os.path.abspath(folder) == os.path.realpath(folder) else os.path.realpath(folder)
+        real = os.path.realpath(folder)
+        return folder if os.path.abspath(folder) == real else real  # noqa: PTH100  links are to stay
 
     def usable(self, stored: str) -> str:
         """A row's path as the caller can open it from where he is."""
@@ -293,7 +294,7 @@ class State:
             return stored
         if self.folder is None:  # relative to the working folder, which may change
             return str(Path(stored).resolve()) if stored.startswith("..") else stored
-        return os.path.normpath(os.path.join(self.base, stored))
+        return os.path.normpath(os.path.join(self.base, stored))  # noqa: PTH118  called once a picture
 
 
 def empty_state(manifest: Manifest, whitening: Whitening | None) -> State:
@@ -365,8 +366,8 @@ def _map_vectors(folder: Path, db: sqlite3.Connection) -> Vectors:
     if size < wanted:
         raise IndexDamagedError(
             f"{path} is cut: it has {size} of {wanted} bytes. 'retina-fm index --store {folder} --rebuild' "
-            "keeps the rows that are there; the photos of the others are encoded again when the index is next "
-            "brought up to date."
+            "keeps the rows that are there; the photos of the others are encoded again when the index is "
+            "next brought up to date."
         )
     return Vectors([(np.memmap(path, kind, "r", shape=(rows, dimension)), crcs)], dimension, str(path))
 
@@ -392,11 +393,11 @@ def stored_path(path: str | os.PathLike[str], folder: Path, seen: dict[str, str]
         ConfigError: its name is no text (bytes of another encoding).
     """
     seen = {} if seen is None else seen
-    head, tail = os.path.split(os.path.abspath(path))
+    head, tail = os.path.split(os.path.abspath(path))  # noqa: PTH100  links are to stay
     for place in (head, os.fspath(folder)):
         if place not in seen:
             seen[place] = os.path.realpath(place)
-    whole = os.path.join(seen[head], tail)
+    whole = os.path.join(seen[head], tail)  # noqa: PTH118  called once a photo
     try:
         relative = Path(os.path.relpath(whole, seen[os.fspath(folder)])).as_posix()
     except ValueError:  # another drive

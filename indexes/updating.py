@@ -108,8 +108,8 @@ def update(
             work.photos([] if photos is None else photos, metadata, on_error, settings or {})
         finished(index, writer, build)
     if report.skipped:
-        names, reasons = zip(*report.skipped, strict=True)
-        warnings.warn(SkippedPictures(list(range(len(names))), list(reasons)), stacklevel=4)
+        reasons = [reason for _, reason in report.skipped]
+        warnings.warn(SkippedPictures(list(range(len(reasons))), reasons), stacklevel=4)
     report.total = len(index)
     index.report = report
 

@@ -51,10 +51,10 @@ def places_where(state: State, where: Where) -> NDArray[np.bool_]:
         state: of the index.
         where: ``"eye=left"``, ``"age>=60 and label contains 'D'"`` (``=``, ``!=``, ``<``, ``<=``, ``>``,
             ``>=``, ``contains`` for a label among several joined by a bar; ``and``, ``or``, ``not``,
-            parentheses; names with odd characters in double quotes, values in single ones), several in a list,
-            an :class:`Sql`, or a mapping of column to value, to a collection of values, or to a function of
-            one value; ``{"age >=": 60, "label contains": "D"}`` too. Values are compared as numbers where both
-            sides are numbers, else as text (so ISO dates work). A picture without a value meets no condition
+            parentheses; names with odd characters in double quotes, values in single ones), several in a
+            list, an :class:`Sql`, or a mapping of column to value, to a collection of values, or to a
+            function of one value; ``{"age >=": 60}`` too. Values are compared as numbers where both sides
+            are numbers, else as text (so ISO dates work). A picture without a value meets no condition
             but ``column=`` (nothing there) and functions.
 
     Raises:
@@ -176,7 +176,7 @@ class _Builder:
     @staticmethod
     def _unreadable(text: str) -> ConfigError:
         return ConfigError(
-            f"The condition {text!r} cannot be read; write column=value, column>=9 or \"label contains 'D'\", "
+            f"The condition {text!r} cannot be read; write column=value, column>=9 or label contains 'D', "
             "joined by and, or."
         )
 

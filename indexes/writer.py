@@ -90,8 +90,8 @@ def reporting(folder: Path | None) -> Iterator[None]:
 def unwritten(folder: Path | None, error: Exception) -> OutputError:
     """The error of a full or read-only disk."""
     return OutputError(
-        f"The index {folder} cannot be written ({getattr(error, 'strerror', None) or error}); its last state is "
-        "kept. Make room and run the same again."
+        f"The index {folder} cannot be written ({getattr(error, 'strerror', None) or error}); its last "
+        "state is kept. Make room and run the same again."
     )
 
 
@@ -191,7 +191,7 @@ class Writer:
         self.begin()
         blank = len(self.kinds)
         marks = ", ".join("?" * (6 + blank))
-        named = [(place, state_name(path), *rest) for place, path, *rest in rows]
+        named: list[Any] = [(place, state_name(path), *rest) for place, path, *rest in rows]
         crcs = [database.row_crc((), row) for row in named]
         nothing = (None,) * blank
         whole = ((*row, crc, *nothing) for row, crc in zip(named, crcs, strict=True))
@@ -351,7 +351,7 @@ class Writer:
                 self.db.execute("ROLLBACK")
 
     def _new_file(self, dimension: int) -> None:
-        """Begin an empty vectors file; its name is committed before it is there, so that it is known as ours."""
+        """Begin an empty vectors file; its name is committed before it is there, to be known as ours."""
         self.manifest = replace(self.manifest, dimension=dimension)
         suffix = "f16" if self.manifest.dtype == "float16" else "f32"
         number = 0

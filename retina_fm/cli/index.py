@@ -16,7 +16,11 @@ def add(subparsers: Any) -> None:
         description="Build an index of photos, or bring it up to date: only new and changed photos are "
         "encoded. A killed run continues where it was.",
     )
-    parser.add_argument("photos", nargs="*", help="a folder; or quoted globs, files, folders or a table of embeddings with --store")
+    parser.add_argument(
+        "photos",
+        nargs="*",
+        help="a folder; or quoted globs, files, folders or a table of embeddings with --store",
+    )
     parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
     parser.add_argument(
         "--metadata", help="CSV or Parquet with a column path, relative to it or to the photos"

