@@ -24,12 +24,11 @@ from retina_fm.indexes.approximate import EXACT_UP_TO, Setting, build_approximat
 from retina_fm.indexes.products import load_faiss
 from retina_fm.indexes.space import Space
 from retina_fm.indexes.state import State
-from retina_fm.indexes.writer import Writer
+from retina_fm.indexes.writer import CACHE as FILE
+from retina_fm.indexes.writer import SCRATCH, Writer
 
 logger = logging.getLogger("retina_fm")
 
-FILE = "index.faiss"
-SCRATCH = "index.faiss.new"
 FORMAT = 2
 STALE_SHARE = 0.1
 STALE_ROWS = 1000
@@ -119,7 +118,7 @@ def build_cache(
 
 
 def save_cache(writer: Writer, cache: Cache) -> None:
-    """Write the file beside and rename it; both names are committed first, so that they are known as ours.
+    """Write the file beside and rename it.
 
     Raises:
         OSError: the disk is full or cannot be written; the old file stays.
@@ -127,15 +126,11 @@ def save_cache(writer: Writer, cache: Cache) -> None:
     faiss, folder = load_faiss(), writer.folder
     assert folder is not None
     if not writer.names(FILE):
-        if (folder / FILE).exists():
-            logger.warning("%s is none of this index; search goes without", folder / FILE)
-            return
-        writer.name_file(FILE, "used")
-    writer.name_file(SCRATCH, "new")
-    writer.commit(publish=False)
+        logger.warning("%s is none of this index; search goes without", folder / FILE)
+        return
     scratch = folder / SCRATCH
     try:
-        with scratch.open("xb") as stream:
+        with scratch.open("xb"):
             pass
         faiss.write_index(cache.index, str(scratch))
         about = json.dumps(asdict(replace(cache.about, crc=_crc(scratch, scratch.stat().st_size)))).encode()
@@ -188,6 +183,11 @@ def read_about(path: Path) -> About:
     if _crc(path, start) != about.crc:
         raise ValueError("it was changed")
     return about
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file ends as a cache does, or is not there."""
+    return not path.exists() or path.read_bytes()[-len(_MARK) :] == _MARK
 
 
 def is_stale(cache: Cache | None, state: State) -> bool:

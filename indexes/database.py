@@ -3,14 +3,15 @@
 Readers take no lock. They read the file as a whole, check it, and keep a copy in memory: rows, metadata and
 settings of one generation, whatever a writer does later, also from a folder that cannot be written.
 
-SQLite has no checksums of its own. So each commit is sealed: the header's ``user_version`` is the CRC-32 of
-all other bytes, and its ``application_id`` says that it is. A writer that was killed between commit and seal
-leaves a file that is open; its pages are then checked by SQLite.
+SQLite has no checksums of its own. So each commit is sealed: the CRC-32 of all other bytes takes the place
+of ``user_version`` in the header, and ``application_id`` says that it does. A writer that was killed between
+commit and seal leaves a file that is open; its pages are then checked by SQLite.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import sqlite3
@@ -45,7 +46,8 @@ SCHEMA = (
 """What each table holds.
 
 * ``settings``: format, metric, model, generation and the like, as JSON; the whitening as an ``.npz``.
-* ``file``: every file beside this one, ``used``, ``new`` (being written) or ``old`` (to be removed).
+* ``file``: every file beside this one: ``used``, ``new`` (being written), ``old`` (to be removed), or
+  ``spare`` (for scratch; removed where it is left behind).
 * ``space``: a column of vectors and the file it lies in.
 * ``checksum``: CRC-32 of each vector's bytes, four bytes a row, by stretches of the file.
 * ``picture``: a row a picture. ``_place`` counts vectors in their file; ``_path`` is relative to the folder,
@@ -124,20 +126,18 @@ def commit(db: sqlite3.Connection, path: Path | None) -> None:
     db.execute("COMMIT")
     if path is None:
         return
-    with path.open("rb") as stream:
+    with path.open("rb+", buffering=0) as stream:
         header = bytearray(stream.read(_HEADER))
-        # the seal's own transaction counts one further, and is the last to
         counter = (int.from_bytes(header[24:28], "big") + 1) & 0xFFFFFFFF
-        header[24:28] = header[92:96] = counter.to_bytes(4, "big")
+        header[24:28] = header[92:96] = counter.to_bytes(4, "big")  # so that SQLite reads the page again
         header[68:72] = _SEALED.to_bytes(4, "big")
         crc = zlib.crc32(_unsealed(header))
         while chunk := stream.read(4 << 20):
             crc = zlib.crc32(chunk, crc)
-    signed = crc - (1 << 32) if crc >= 1 << 31 else crc
-    db.execute("BEGIN IMMEDIATE")
-    db.execute(f"PRAGMA application_id={_SEALED}")
-    db.execute(f"PRAGMA user_version={signed}")
-    db.execute("COMMIT")
+        header[60:64] = crc.to_bytes(4, "big")
+        stream.seek(0)
+        stream.write(header)  # less than a sector: all of it or nothing
+        os.fsync(stream.fileno())
 
 
 def read(folder: Path) -> sqlite3.Connection | None:

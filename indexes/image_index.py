@@ -449,7 +449,8 @@ class ImageIndex:
             if not known.all():
                 lost = queries.names[int(np.argmin(known))]
                 raise ConfigError(
-                    f"exclude_same={column!r}: {lost} is not in the index, so its {column} is unknown. Use where= with '!=' instead."
+                    f"exclude_same={column!r}: {lost} is not in the index, so its {column} is unknown. "
+                    "Use where= with '!=' instead."
                 )
             values = np.array(describing.column_of(self.state, column), dtype=object)
             live = self.state.live_positions

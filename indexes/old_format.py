@@ -63,8 +63,9 @@ def upgrade(writer: Writer) -> None:
     values = json.loads((folder / FILE).read_text(encoding="utf-8"))
     writer.upgraded = True
     writer.rewrite(state)
-    for name in (FILE, "index.json", "index.faiss", *values["files"], *_part_files(values)):
+    for name in (FILE, "index.json", *values["files"], *_part_files(values)):
         writer.name_file(name, "old")
+    writer.name_cache()
     writer.commit()
     writer.tidy()
     writer.committed()

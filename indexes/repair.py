@@ -121,9 +121,10 @@ def _replace(folder: Path, state: State) -> None:
             writer = Writer(db, folder, None, _NEW)
             writer.manifest, writer.whitening = state.manifest, state.whitening
             writer.rewrite(state)
-            for name in (Path(state.vectors.name).name, cache.FILE):
-                if name != writer.file:
-                    writer.name_file(name, "old")
+            if (old := Path(state.vectors.name).name) != writer.file:
+                writer.name_file(old, "old")
+            if cache.is_ours(folder / cache.FILE):
+                writer.name_cache()
             writer.commit()
             writer.close()
         (folder / database.JOURNAL).unlink(missing_ok=True)  # of the damaged file

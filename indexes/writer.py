@@ -31,6 +31,8 @@ from retina_fm.indexes.state import (
 )
 
 LOCK = ".lock"
+CACHE = "index.faiss"
+SCRATCH = "index.faiss.new"
 DEAD_SHARE = 0.25
 _WRITTEN = 16_384
 _MOST_COLUMNS = 1900
@@ -142,7 +144,8 @@ class Writer:
             for statement in database.SCHEMA:
                 db.execute(statement)
             write_manifest(db, Manifest(), None)
-            self.commit(publish=False)
+            if folder is not None and not os.path.lexists(folder / CACHE):  # else it is somebody else's
+                self.name_cache()
         self._appended = 0  # by this writer, at the end of the file
         found = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
         self.file = str(found[0]) if found else ""
@@ -317,8 +320,8 @@ class Writer:
         """Remove files that an earlier commit replaced or a killed writer began; only what is named here."""
         if self.folder is None:
             return
-        names = [name for (name,) in self.db.execute("SELECT name FROM file WHERE state IN ('new', 'old')")]
-        gone = [name for name in names if database.remove_file(self.folder, name)]
+        found = self.db.execute("SELECT name, state FROM file WHERE state != 'used'").fetchall()
+        gone = [name for name, state in found if database.remove_file(self.folder, name) and state != "spare"]
         if any(name.startswith("vectors/") for name in gone):  # the folder of the format before this one
             with contextlib.suppress(OSError):
                 (self.folder / "vectors").rmdir()
@@ -331,6 +334,11 @@ class Writer:
         """Note a file of the index, or that it is to be removed."""
         self.begin()
         self.db.execute("INSERT OR REPLACE INTO file VALUES (?, ?)", (name, state))
+
+    def name_cache(self) -> None:
+        """Note that ``index.faiss`` is one of the index's files."""
+        self.name_file(CACHE, "used")
+        self.name_file(SCRATCH, "spare")
 
     def names(self, name: str) -> bool:
         """Whether a file is one of the index."""

@@ -19,7 +19,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "photos",
         nargs="*",
-        help="a folder; or quoted globs, files, folders or a table of embeddings with --store",
+        help="a folder; or with --store quoted globs, files, folders, or a .parquet table of embeddings",
     )
     parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
     parser.add_argument(

@@ -181,8 +181,10 @@ def test_a_flipped_bit_does_not_bring_removed_rows_back(tmp_path: Path, impatien
 def test_files_of_others_in_the_folder_stay(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
-    theirs = ["metadata-2024.csv", "metadata-1.parquet", "removed-patients.txt", "removed-1.npy", "vectors-0.f32",
-              "vectors-1.f32.part", "whitening-notes.txt", ".hidden.part", "index.faiss.bak"]  # fmt: skip
+    theirs = [
+        "metadata-2024.csv", "metadata-1.parquet", "removed-patients.txt", "removed-1.npy", "vectors-0.f32",
+        "vectors-1.f32.part", "whitening-notes.txt", ".hidden.part", "index.faiss.bak",
+    ]  # fmt: skip
     for name in theirs:
         (store / name).write_text(name)
     index = retina_fm.index(made(50), store=store)
@@ -341,9 +343,11 @@ def test_a_full_disk_leaves_the_old_state_as_it_was(tmp_path: Path, monkeypatch:
     vectors = made(100)
     index = retina_fm.index(vectors, store=store)
     original = os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     for number in range(3):
         with pytest.raises(OutputError, match=r"No space left.*last state is kept"):
             index.add(made(10, seed=number), paths=[f"new{i}" for i in range(10)])

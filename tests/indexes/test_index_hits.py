@@ -158,7 +158,8 @@ def test_metadata_keep_their_types_and_awkward_names(tmp_path: Path) -> None:
         "n": pa.array([1, None, 3]), "x": [0.5, None, 2.0], "seen": [True, False, None],
         "day": pa.array([datetime.date(2024, 1, 31), None, datetime.date(2023, 12, 1)]),
         "at": pa.array([datetime.datetime(2024, 1, 31, 7), None, None], pa.timestamp("us")),
-        "SELECT": ["a", "b", "c"], 'quo"te; --': ["007", "7", None], "path": ["0", "1", "2"], "none": [None] * 3,
+        "SELECT": ["a", "b", "c"], 'quo"te; --': ["007", "7", None], "path": ["0", "1", "2"],
+        "none": [None] * 3,
     })  # fmt: skip
     index = retina_fm.index(made(3), store=tmp_path / "s", metadata=table)
     for one in (index, ImageIndex.open(tmp_path / "s")):
