@@ -160,8 +160,13 @@ def read(folder: Path) -> sqlite3.Connection | None:
             return in_memory(data)
         # a writer may be at work between these lines: only what stays as it is, is judged
         found = zlib.crc32(data), journal.exists()
-        if found == last or time.monotonic() > deadline:
-            return _left_behind(path, journal, data)
+        late = time.monotonic() > deadline
+        if found == last or late:
+            try:
+                return _left_behind(path, journal, data)
+            except IndexDamagedError:
+                if late or not found[1]:
+                    raise
         last = found
         time.sleep(_PAUSE)
 

@@ -264,7 +264,7 @@ class State:
     def find(self, paths: Sequence[str]) -> Positions:
         """Places of stored paths among the rows that can be found, -1 where there is none."""
         if paths and not self._has_path_index:
-            self.query("CREATE INDEX by_path ON picture (_path)")
+            self.query("CREATE INDEX IF NOT EXISTS by_path ON picture (_path)")
             self._has_path_index = True
         keys = {state_name(path) for path in paths if path}
         known = {str(path): place for path, place in self.among("_path, _place", "_path", keys)}

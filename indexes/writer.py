@@ -25,6 +25,7 @@ from retina_fm.indexes.state import (
     Vectors,
     checksums,
     open_state,
+    read_manifest,
     state_name,
     stored_checksums,
     write_manifest,
@@ -144,7 +145,8 @@ class Writer:
             for statement in database.SCHEMA:
                 db.execute(statement)
             write_manifest(db, Manifest(), None)
-            if folder is not None and not os.path.lexists(folder / CACHE):  # else it is somebody else's
+            theirs = folder is not None and any(os.path.lexists(folder / name) for name in (CACHE, SCRATCH))
+            if not theirs:
                 self.name_cache()
         self._appended = 0  # by this writer, at the end of the file
         found = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
@@ -154,7 +156,8 @@ class Writer:
     @property
     def upgrades(self) -> bool:
         """Whether the state lies in files of the format before this one."""
-        return self.state is not None and self.folder is not None and not self.file and len(self.state) > 0
+        there = self.state is not None and self.folder is not None
+        return there and not read_manifest(self.db)[0].generation
 
     def begin(self) -> None:
         """Open a transaction, if none is."""

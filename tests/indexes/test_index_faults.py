@@ -198,8 +198,11 @@ def test_files_of_others_in_the_folder_stay(tmp_path: Path) -> None:
 
 def test_a_cache_of_somebody_else_stays_and_search_goes_without(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_text("mine")
+    (tmp_path / "index.faiss.new").write_text("mine")
     index = retina_fm.index(made(50), store=tmp_path)
-    assert (tmp_path / "index.faiss").read_text() == "mine" and index.search(made(50)[3], 1)[0].path == "3"
+    index.add(made(5, seed=1))
+    assert all((tmp_path / name).read_text() == "mine" for name in ("index.faiss", "index.faiss.new"))
+    assert index.search(made(50)[3], 1)[0].path == "3"
 
 
 @pytest.mark.parametrize("name", ["vectors-0.f32", "index.faiss", "index.db", ".lock", "index.db-journal"])

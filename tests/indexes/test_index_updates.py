@@ -98,6 +98,8 @@ def test_pictures_in_memory_are_indexed_and_asked_for(eyes: Path) -> None:
     hits = index.search(pictures[3], 1)
     assert hits[0].path == index.paths[3] and hits[0].score == pytest.approx(1, abs=1e-3)
     assert [h[0].path for h in index.search(pictures[:2], 1)] == index.paths[:2]
+    index.add(pictures[0][:, ::-1])
+    assert len(index) == 9 and index.search(pictures[3], 1)[0].path == index.paths[3]
 
 
 def test_metadata_stays_with_its_photo_and_can_be_given_later(eyes: Path, tmp_path: Path) -> None:
