@@ -22,7 +22,7 @@ from retina_fm.indexes.state import (
     read_manifest,
     stored_checksums,
 )
-from retina_fm.indexes.writer import Writer, locked, reporting, writing
+from retina_fm.indexes.writer import CACHE, Writer, locked, reporting, writing
 
 _NEW = "index.db.new"
 
@@ -69,14 +69,12 @@ def verify(folder: Path) -> list[str]:
     if old_format.is_there(folder) and not (folder / database.FILE).exists():
         return faults  # the cache of that format is not used
     try:
-        cache.read_about(folder / cache.FILE)
+        cache.read_about(folder / CACHE)
     except FileNotFoundError:
         if len(state):
-            faults.append(f"{folder / cache.FILE} is missing; it is made again by itself or with --rebuild")
+            faults.append(f"{folder / CACHE} is missing; it is made again by itself or with --rebuild")
     except Exception as error:
-        faults.append(
-            f"{folder / cache.FILE} is damaged ({error}); it is made again by itself or with --rebuild"
-        )
+        faults.append(f"{folder / CACHE} is damaged ({error}); it is made again by itself or with --rebuild")
     return faults
 
 
@@ -123,7 +121,7 @@ def _replace(folder: Path, state: State) -> None:
             writer.rewrite(state)
             if (old := Path(state.vectors.name).name) != writer.file:
                 writer.name_file(old, "old")
-            if cache.is_ours(folder / cache.FILE):
+            if cache.is_ours(folder / CACHE):
                 writer.name_cache()
             writer.commit()
             writer.close()

@@ -207,7 +207,7 @@ def checksums(vectors: NDArray[np.floating]) -> NDArray[np.uint32]:
     rows = np.ascontiguousarray(vectors)
     if not rows.size:
         return np.zeros(len(rows), np.uint32)
-    data, width = memoryview(rows).cast("B"), rows[0].nbytes
+    data, width = rows.data.cast("B"), rows[0].nbytes
     crc32 = zlib.crc32
     return np.fromiter((crc32(data[i : i + width]) for i in range(0, len(data), width)), np.uint32, len(rows))
 

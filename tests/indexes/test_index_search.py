@@ -261,3 +261,43 @@ def test_an_index_of_embeddings_refuses_photos_and_other_embeddings(eyes: Path) 
         retina_fm.index(made(3), paths=["a", "b"])
     with pytest.raises(ConfigError, match="Did you mean 'cosine'"):
         retina_fm.index(made(3), metric="cosin")
+
+
+def test_a_thousand_queries_find_what_faiss_finds_in_the_exported_table(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from retina_fm.indexes.products import load_faiss
+
+    vectors = made(6000)
+    random = np.random.default_rng(3)
+    vectors[random.integers(0, 6000, 1500)] = vectors[random.integers(0, 40, 1500)]
+    table = {
+        "age": random.integers(20, 90, 6000).tolist(),
+        "label": random.choice(["D", "N|D", "G", "A|N"], 6000),
+    }
+    index = retina_fm.index(vectors, store=tmp_path / "s", metadata=table)
+    index.remove([str(number) for number in random.permutation(6000)[:1000]])
+    queries = np.concatenate([made(500, seed=9), vectors[random.integers(0, 6000, 500)]])
+    unit = queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+    exported = pq.read_table(index.to_parquet(tmp_path / "out.parquet"))
+    ages, labels = exported.column("age").to_numpy(), np.array(exported.column("label").to_pylist())
+    for where, chosen in (
+        (None, np.ones(5000, np.bool_)),
+        ("age>60", ages > 60),
+        ("age>60 and label contains 'D'", (ages > 60) & np.isin(labels, ["D", "N|D"])),
+    ):
+        part = exported.filter(chosen)
+        points = np.array(part.column("embedding").to_pylist(), np.float32)
+        points /= np.linalg.norm(points.astype(np.float64), axis=1, keepdims=True).astype(np.float32)
+        flat = load_faiss().IndexFlatIP(32)
+        flat.add(points)
+        # ties: FAISS orders equal scores by accident, so that all of them are taken and put in order
+        candidates = flat.search(unit.astype(np.float32), 500)[1]
+        names = part.column("path").to_pylist()
+        found = paths(index.search(queries, 10, where=where))
+        for number, row in enumerate(found):
+            exact = points[candidates[number]].astype(np.float64) @ unit[number].astype(np.float32).astype(
+                np.float64
+            )
+            order = np.lexsort((candidates[number], -exact.astype(np.float32)))[:10]
+            assert row == [names[i] for i in candidates[number][order]], f"query {number}, where={where}"
