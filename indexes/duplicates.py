@@ -63,7 +63,8 @@ def find_duplicates(index: ImageIndex, threshold: float) -> list[Duplicate]:
     for one, other in sorted(equal - set(pairs)):
         pairs[one, other] = float(rescore(points[one], points[other : other + 1])[0])
     order = sorted(pairs, key=lambda pair: (pair not in equal, -pairs[pair], pair))
-    described = describe(index.state, places)
+    found = describe(index.state, places.tolist())
+    described = [found[place] for place in places.tolist()]
     return [
         Duplicate(
             described[one][0],

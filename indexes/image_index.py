@@ -466,10 +466,8 @@ class ImageIndex:
     def _hits(
         self, queries: Queries, positions: NDArray[np.int64], scores: NDArray[np.float32]
     ) -> list[Hits]:
-        wanted = np.unique(
-            np.concatenate([positions[positions >= 0], queries.positions[queries.positions >= 0]])
-        )
-        known = dict(zip(wanted.tolist(), describing.describe(self.state, wanted), strict=True))
+        wanted = {*positions.ravel().tolist(), *queries.positions.tolist()} - {-1}
+        known = describing.describe(self.state, wanted)
         found = []
         for number, (places, row) in enumerate(zip(positions.tolist(), scores.tolist(), strict=True)):
             hits = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from retina_fm.errors import ConfigError, MetadataWarning
-from retina_fm.indexes.database import metadata_columns, quoted
-from retina_fm.indexes.exact import Positions
+from retina_fm.indexes.database import quoted
 from retina_fm.indexes.state import State
 
 _SHOWN = 3
@@ -127,20 +126,17 @@ def incoming(
     return Metadata({name: kind for name, (kind, _) in columns.items()}, rows)
 
 
-def describe(state: State, places: Positions) -> list[tuple[str, dict[str, Any]]]:
-    """Path and metadata of pictures at some places."""
-    kinds = metadata_columns(state.db)
-    back = [(name, _BACK.get(kind)) for name, kind in kinds.items()]
-    columns = ", ".join(["_place", "_path", *map(quoted, kinds)])
-    found = {
-        place: (
-            state.usable(str(path)),
-            {name: value if convert is None or value is None else convert(value)
-             for (name, convert), value in zip(back, values, strict=True)},
-        )
-        for place, path, *values in state.among(columns, "_place", sorted(set(places.tolist())))
-    }  # fmt: skip
-    return [found[place] for place in places.tolist()]
+def describe(state: State, places: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Path and metadata of pictures, by place."""
+    columns = ", ".join(["_place", "_path", *map(quoted, state.kinds)])
+    back = [(number, _BACK[kind]) for number, kind in enumerate(state.kinds.values()) if kind in _BACK]
+    found = {}
+    for place, path, *values in state.among(columns, "_place", places):
+        for number, convert in back:
+            if values[number] is not None:
+                values[number] = convert(values[number])
+        found[place] = state.usable(str(path)), dict(zip(state.kinds, values, strict=True))
+    return found
 
 
 def column_kind(state: State, name: str) -> str:
@@ -149,7 +145,7 @@ def column_kind(state: State, name: str) -> str:
     Raises:
         ConfigError: it is not there.
     """
-    kinds = metadata_columns(state.db)
+    kinds = state.kinds
     if name not in kinds:
         raise ConfigError(
             f"There is no metadata column {name!r} ({', '.join(kinds) or 'none at all'}). Add metadata, or "
@@ -173,7 +169,7 @@ def column_of(state: State, name: str) -> list[Any]:
 def table_of(state: State) -> pa.Table:
     """All metadata in the order of the live places, nulls where a picture has none."""
     columns = {}
-    for name, kind in metadata_columns(state.db).items():
+    for name, kind in state.kinds.items():
         values = column_of(state, name)
         broken = kind == "INTEGER" and any(isinstance(value, float) for value in values)
         columns[name] = pa.array(values, _TYPES["REAL" if broken else kind])

@@ -251,6 +251,11 @@ class State:
         """Places of the rows that can be found."""
         return np.flatnonzero(self.live)
 
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Names and SQL types of the metadata's columns."""
+        return database.metadata_columns(self.db)
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a statement that only reads; one at a time, from any thread."""
         with self.lock:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, nearest
-from retina_fm.indexes.database import metadata_columns, quoted
+from retina_fm.indexes.database import quoted
 from retina_fm.indexes.metadata import column_of
 from retina_fm.indexes.state import State
 
@@ -101,7 +101,7 @@ class _Builder:
     """SQL terms, and the parameters that belong to their question marks."""
 
     def __init__(self, state: State) -> None:
-        self.kinds = metadata_columns(state.db)
+        self.kinds = state.kinds
         self.parameters: list[Any] = []
         self.foreign = False
 
