@@ -109,7 +109,7 @@ def connect_file(folder: Path, name: str = FILE) -> sqlite3.Connection:
         raise OutputError(f"{path} is a link; an index is changed only where it lies. Open it there.")
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     for setting in ("journal_mode=DELETE", "synchronous=FULL", "fullfsync=ON", "cache_spill=OFF",
-                    "trusted_schema=OFF"):  # fmt: skip
+                    "trusted_schema=OFF", "secure_delete=ON"):  # fmt: skip
         db.execute(f"PRAGMA {setting}")
     return db
 

@@ -89,6 +89,17 @@ def test_photos_elsewhere_are_added_and_none_are_dropped_that_still_exist(eyes: 
         index.remove()
 
 
+def test_what_was_removed_and_compacted_is_in_no_file_any_more(tmp_path: Path) -> None:
+    vectors, store = made(400), tmp_path / "store"
+    names, notes = [f"name-{i:04d}" for i in range(400)], [f"secret-{i:04d}" for i in range(400)]
+    index = retina_fm.index(vectors, store=store, paths=names, metadata={"note": notes})
+    index.remove("name-0123")
+    index.compact()
+    data = b"".join(path.read_bytes() for path in store.iterdir())
+    assert b"name-0124" in data and b"secret-0124" in data and vectors[124].tobytes() in data
+    assert b"name-0123" not in data and b"secret-0123" not in data and vectors[123].tobytes() not in data
+
+
 def test_pictures_in_memory_are_indexed_and_asked_for(eyes: Path) -> None:
     from retina_fm.pictures import read_picture
 
