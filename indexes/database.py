@@ -74,7 +74,18 @@ def row_crc(names: Sequence[str], row: Row, values: Sequence[Any] = ()) -> int:
     place, path, size, mtime, digest = row
     if type(path) is int and not (size or mtime or digest or known):
         return (place * _FACTORS[0] + path * _FACTORS[1]) % _MODULUS  # SQLite itself can fill these in
-    return zlib.crc32(repr((*row, known)).encode())
+    return zlib.crc32(repr((row, known) if known else row).encode())
+
+
+def add_rows(db: sqlite3.Connection, rows: list[Row]) -> None:
+    """Rows without metadata."""
+    if any(isinstance(row[1], int) for row in rows):
+        crcs = [row_crc((), row) for row in rows]
+    else:  # the same, without a call a row
+        crcs = list(map(zlib.crc32, map(str.encode, map(repr, rows))))
+    columns = ", ".join(OWN)
+    whole = zip(*zip(*rows, strict=True), crcs, strict=True) if rows else ()
+    db.executemany(f"INSERT OR REPLACE INTO picture ({columns}) VALUES (?, ?, ?, ?, ?, ?)", whole)
 
 
 def add_numbers(db: sqlite3.Connection, place: int, number: int, count: int) -> None:

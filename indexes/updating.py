@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -216,19 +217,17 @@ class _Update:
         for start in range(0, count, BLOCK):
             matrix = as_matrix(table.values[start : start + BLOCK], writer.manifest.dimension or None)[0]
             some = given[start : start + BLOCK]
-            files = table.files[start : start + BLOCK] if table.files else [(0, 0, None)] * len(some)
             keep = np.arange(len(some))
-            if look:
+            if not (look and any(str(name) in self.known for name in some)) and metadata is None:
+                if len(some):
+                    self._append_new(writer.append(matrix), some, table, start)
+            else:
+                files = table.files[start : start + BLOCK] if table.files else [(0, 0, None)] * len(some)
                 keep = self._differing(matrix, [self.known.get(str(name)) for name in some])
-            report.unchanged += len(some) - len(keep)
-            if len(keep):
-                if table.names is None and not look and metadata is None:
-                    writer.add_numbers(writer.append(matrix), first + start, len(matrix))
-                else:
-                    kept = matrix if len(keep) == len(matrix) else matrix[keep]
-                    self._put([(-1, some[k], *files[k]) for k in keep.tolist()], [kept])
-                report.encoded += len(keep)
-                added += len(keep)
+                report.unchanged += len(some) - len(keep)
+                self._put([(-1, some[k], *files[k]) for k in keep.tolist()], [matrix[keep]])
+            report.encoded += len(keep)
+            added += len(keep)
         if self.drop_missing and look:
             self._drop({str(name) for name in given}, files=writer.manifest.model is not None)
         self._describe()
@@ -237,8 +236,22 @@ class _Update:
             number = max(number, first + count)
         writer.manifest = replace(writer.manifest, next_number=number)
 
+    def _append_new(self, place: int, names: Sequence[Any], table: Table, start: int) -> None:
+        """Rows of vectors that were appended, where none of their names was there before."""
+        if table.names is None:
+            self.writer.add_numbers(place, names[0], len(names))
+            return
+        files: Iterable[tuple[int, int, str | None]] = itertools.repeat((0, 0, None))
+        if table.files is not None:
+            files = table.files[start : start + len(names)]
+        self.writer.add(
+            (place + i, name, *file) for i, (name, file) in enumerate(zip(names, files, strict=False))
+        )
+
     def _differing(self, matrix: NDArray[np.float32], old: list[Row | None]) -> NDArray[np.intp]:
         there = np.array([i for i, row in enumerate(old) if row is not None], np.intp)
+        if not len(there):
+            return np.arange(len(old))
         state = self.index.state
         places = np.array([row[0] for row in old if row is not None], np.int64)
         stored = state.vectors.take(places)

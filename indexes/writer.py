@@ -195,13 +195,10 @@ class Writer:
     def add(self, rows: Iterable[database.Row]) -> None:
         """Insert rows whose vectors were appended, without metadata."""
         self.begin()
-        blank = len(self.kinds)
-        marks = ", ".join("?" * (6 + blank))
-        named: list[Any] = [(place, state_name(path), *rest) for place, path, *rest in rows]
-        crcs = [database.row_crc((), row) for row in named]
-        nothing = (None,) * blank
-        whole = ((*row, crc, *nothing) for row, crc in zip(named, crcs, strict=True))
-        self.db.executemany(f"INSERT OR REPLACE INTO picture VALUES ({marks})", whole)
+        rows = list(rows)
+        if any(isinstance(row[1], str) and row[1].isdigit() for row in rows):
+            rows = [(row[0], state_name(row[1]), *row[2:]) for row in rows]
+        database.add_rows(self.db, rows)
 
     def add_numbers(self, place: int, number: int, count: int) -> None:
         """:meth:`add` of embeddings that are called by their numbers."""
