@@ -84,7 +84,7 @@ def add_rows(db: sqlite3.Connection, rows: list[Row]) -> None:
     else:  # the same, without a call a row
         crcs = list(map(zlib.crc32, map(str.encode, map(repr, rows))))
     columns = ", ".join(OWN)
-    whole = zip(*zip(*rows, strict=True), crcs, strict=True) if rows else ()
+    whole = ((*row, crc) for row, crc in zip(rows, crcs, strict=True))
     db.executemany(f"INSERT OR REPLACE INTO picture ({columns}) VALUES (?, ?, ?, ?, ?, ?)", whole)
 
 
