@@ -12,6 +12,7 @@ from retina_fm._doors import lazy_names
 _HOMES = {
     "Duplicate": "retina_fm.indexes.duplicates",
     "Hit": "retina_fm.indexes.hits",
+    "Hits": "retina_fm.indexes.hits",
     "ImageIndex": "retina_fm.indexes.image_index",
     "Interval": "retina_fm.indexes.recall",
     "RecallReport": "retina_fm.indexes.recall",
@@ -23,7 +24,7 @@ _HOMES = {
     "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
     "save_gallery": "retina_fm.indexes.gallery",
-    "Shown": "retina_fm.indexes.gallery",
+    "Sql": "retina_fm.indexes.where",
     "verify": "retina_fm.indexes.repair",
 }
 
@@ -32,9 +33,9 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 if TYPE_CHECKING:
     from retina_fm.indexes.duplicates import Duplicate as Duplicate
     from retina_fm.indexes.exact import nearest_rows as nearest_rows
-    from retina_fm.indexes.gallery import Shown as Shown
     from retina_fm.indexes.gallery import save_gallery as save_gallery
     from retina_fm.indexes.hits import Hit as Hit
+    from retina_fm.indexes.hits import Hits as Hits
     from retina_fm.indexes.image_index import ImageIndex as ImageIndex
     from retina_fm.indexes.opening import index as index
     from retina_fm.indexes.recall import Interval as Interval
@@ -45,3 +46,4 @@ if TYPE_CHECKING:
     from retina_fm.indexes.repair import rebuild as rebuild
     from retina_fm.indexes.repair import verify as verify
     from retina_fm.indexes.space import Space as Space
+    from retina_fm.indexes.where import Sql as Sql

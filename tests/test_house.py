@@ -35,13 +35,6 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
             "adapters.segmenter",
         }
     ),
-    frozenset(
-        {
-            "indexes.changing",
-            "indexes.image_index",
-            "indexes.repair",
-        }
-    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Count the promises kept, over every registered model: ``python tests/models/count_contracts.py timm smp``."""
+"""Count the promises kept, over every registered model: ``tests/models/count_contracts.py timm smp``."""
 
 from __future__ import annotations
 
