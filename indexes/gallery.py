@@ -8,14 +8,16 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
-from retina_fm.indexes.hits import Hit, Hits
 from retina_fm.pictures import read_picture
+
+if TYPE_CHECKING:
+    from retina_fm.indexes.hits import Hit, Hits
 
 _THUMB = 200
 _LINE = 14

@@ -35,6 +35,8 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
             "adapters.segmenter",
         }
     ),
+    frozenset({"indexes.image_index", "indexes.repair"}),
+    frozenset({"indexes.metadata", "indexes.old_format", "indexes.state", "indexes.writer"}),
 }
 
 
