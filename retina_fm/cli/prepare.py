@@ -24,6 +24,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first drawn retina (0)")
     parser.add_argument("--healthy", action="store_true", help="the photos are known to show no lesions")
     parser.add_argument(
+        "--seen-by",
+        metavar="MODEL",
+        help="model whose maps say where vessels, disc and fovea lie, instead of a filter",
+    )
+    parser.add_argument(
         "--least-trust",
         type=float,
         default=0.0,
@@ -85,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
                 lesions=arguments.lesions,
                 healthy=arguments.healthy,
                 least_trust=arguments.least_trust,
+                seen_by=arguments.seen_by,
                 size=arguments.size,
                 workers=arguments.workers,
             )

@@ -15,12 +15,14 @@ from retina_fm.training.simulator.eyes.arrival import axis_and_calibre, distance
 from retina_fm.training.simulator.eyes.arteries_veins import split_vessels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
 from retina_fm.training.simulator.eyes.prepared import ANCHOR_COUNT, ANCHORS, MAPS, UNITS, PreparedEye
+from retina_fm.training.simulator.eyes.seen import see
 from retina_fm.training.simulator.eyes.vessel_trust import believe
 from retina_fm.training.simulator.eyes.vessels import vessel_coverage
 from retina_fm.vessels.line_filter import blurred
 from retina_fm.vocabulary import LESION_TYPES
 
 if TYPE_CHECKING:
+    from retina_fm.network import Encoder
     from retina_fm.training.simulator.anatomy.drawn import DrawnRetina
 
 Map = NDArray[np.float32]
@@ -98,6 +100,7 @@ def prepare_view(
     lesions: Mapping[str, Map] | None = None,
     disc: Map | None = None,
     landmarks: tuple[tuple[float, float], float, tuple[float, float]] | None = None,
+    seen_by: Encoder | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> PreparedEye:
     """Prepares an eye from a square view and maps in the view's own pixels.
@@ -111,6 +114,7 @@ def prepare_view(
         lesions: coverage of each known type, (S, S) in [0, 1]; a known type without lesions is a zero map.
         disc: coverage of the optic disc; found when None.
         landmarks: disc centre, disc radius and fovea centre in pixels, where they are known.
+        seen_by: trained encoder that maps vessels, disc and fovea where none are given, instead of a filter.
         metadata: JSON values kept with the eye.
 
     Raises:
@@ -141,13 +145,19 @@ def prepare_view(
     about: dict[str, Any] = {"vessels": "given"}
     unsure = np.zeros(field.shape, np.float32)
     if arteries is None or veins is None:
-        if vessels is None:
+        if vessels is None and seen_by is not None:
+            seen = see(seen_by, view, field, radius)
+            arteries, veins, unsure = seen.arteries, seen.veins, seen.unsure.astype(np.float32)
+            disc, landmarks = seen.disc if disc is None else disc, landmarks or seen.landmarks
+            about = {"vessels": "seen", "trust": round(seen.trust, 4)}
+        elif vessels is None:
             estimated = _estimated(view, field, radius, disc)
             found = find_landmarks(view, field, estimated, disc=disc)
             believed = believe(view, estimated, field, radius, found.disc_radius, found.fovea)
             vessels, unsure = believed.vessels, believed.unsure.astype(np.float32)
             about = {"vessels": "estimated", "trust": round(believed.trust, 4)}
-        arteries, veins = split_vessels(view, field, vessels, radius)
+        if vessels is not None:
+            arteries, veins = split_vessels(view, field, vessels, radius)
     inside = field.astype(np.float32)
     artery, vein = np.asarray(arteries, np.float32) * inside, np.asarray(veins, np.float32) * inside
     both = np.clip(np.maximum(artery + vein, 0), 0, 1)
@@ -250,6 +260,7 @@ def prepare_eye(
     disc: Mask | None = None,
     healthy: bool = False,
     size: int = 512,
+    seen_by: Encoder | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> PreparedEye:
     """Prepares an eye from any photo.
@@ -264,6 +275,7 @@ def prepare_eye(
         disc: likewise.
         healthy: the photo is known to show no lesions of any type but those given.
         size: side of the view in pixels.
+        seen_by: trained encoder that maps vessels, disc and fovea where none are given, instead of a filter.
         metadata: JSON values kept with the eye.
 
     Returns:
@@ -303,5 +315,6 @@ def prepare_eye(
         veins=trees["veins"],
         lesions=known,
         disc=seen("disc", disc),
+        seen_by=seen_by,
         metadata=metadata,
     )

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,15 @@ class _Job:
     size: int
     healthy: bool = False
     least_trust: float = 0.0
+    seen_by: str | None = None
+    seen_hash: str = ""  # of the weights of ``seen_by``
     older: tuple[Path, ...] = ()  # eyes of a photo of this name that lie in ``out`` already
 
 
 def _key(job: _Job) -> str:
     """Hash of the photo, its masks, the size and the version: another mask makes another eye."""
     digest = hashlib.sha256(f"{VERSION}:{job.size}:{job.healthy}".encode())
+    digest.update(job.seen_hash.encode())
     if job.masks or job.lesions:
         digest.update(_READING)
     for name, path in sorted({"photo": job.photo, **job.masks, **job.lesions}.items()):
@@ -84,6 +88,7 @@ def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
                 size=job.size,
                 lesions=lesions,
                 healthy=job.healthy,
+                seen_by=None if job.seen_by is None else _encoder(job.seen_by),
                 metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
                 **{name: read_coverage(mask) for name, mask in job.masks.items()},
             )
@@ -97,6 +102,27 @@ def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
     except (RetinaError, OSError, ValueError) as error:
         return None, False, f"{type(error).__name__}: {error}"
     return path, made, ""
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str) -> Any:
+    """A worker's encoder, loaded once."""
+    from retina_fm.models import load
+
+    return load(name)
+
+
+def _weights_that_see(name: str) -> str:
+    """Hash of a model's weights; refused before any photo is read where the model maps no anatomy.
+
+    Raises:
+        ConfigError: it maps no vessels, arteries, veins, disc and fovea.
+    """
+    from retina_fm.models import read_config, resolve
+    from retina_fm.training.simulator.eyes.seen import refuse_blind
+
+    refuse_blind(_encoder(name))
+    return read_config(resolve(name)).sha256
 
 
 def _trust(metadata: Mapping[str, Any]) -> float:
@@ -156,8 +182,7 @@ def _jobs(
     folders: Mapping[str, Path],
     lesions: Mapping[str, Path],
     size: int,
-    healthy: bool,
-    least_trust: float,
+    about: Mapping[str, Any],
 ) -> Iterator[_Job | tuple[Path, str]]:
     found = {name: masks_of(photos, listed_masks(folder)) for name, folder in {**folders, **lesions}.items()}
     older = _eyes_by_photo(out)
@@ -170,7 +195,7 @@ def _jobs(
             continue
         trees = {name: mask for name, mask in given.items() if name in folders}
         known = {name: mask for name, mask in given.items() if name in lesions}
-        yield _Job(photo, trees, known, out, size, healthy, least_trust, older.get(photo.stem, ()))
+        yield _Job(photo, trees, known, out, size, older=older.get(photo.stem, ()), **about)
 
 
 def prepare_folder(
@@ -184,6 +209,7 @@ def prepare_folder(
     lesions: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
     healthy: bool = False,
     least_trust: float = 0.0,
+    seen_by: str | None = None,
     size: int = 512,
     workers: int | None = None,
     progress: bool | None = None,
@@ -204,6 +230,8 @@ def prepare_folder(
         lesions: folder with a sub-folder of masks for each known type, or the folders by type.
         healthy: the photos are known to show no lesions, so that what is not painted is certainly none.
         least_trust: photos whose estimated vessels are believed less than this (0 to 1) make no eye.
+        seen_by: model whose maps say where vessels, arteries and veins, disc and fovea lie where no masks are
+            given; a filter estimates them when None.
         size: side of the view in pixels.
         workers: processes; one a core when None, in this process when 1.
         progress: show a bar; only on a terminal when None.
@@ -241,10 +269,11 @@ def prepare_folder(
     if not paths and not failed:
         raise NoPicturesError(f"{photos} holds no pictures. Give a folder of photographs.")
     target = make_folder(out)
+    about: dict[str, Any] = {"healthy": healthy, "least_trust": least_trust}
+    if seen_by is not None:
+        about |= {"seen_by": seen_by, "seen_hash": _weights_that_see(seen_by)}
     jobs: list[_Job] = []
-    for item in _jobs(
-        paths, target, folders, {k: Path(v) for k, v in types.items()}, size, healthy, least_trust
-    ):
+    for item in _jobs(paths, target, folders, {k: Path(v) for k, v in types.items()}, size, about):
         if isinstance(item, _Job):
             jobs.append(item)
         else:

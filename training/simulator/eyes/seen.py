@@ -8,6 +8,7 @@ agree; what they do not agree on, and pieces that no tree supports, no loss read
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from retina_fm.training.simulator.eyes.vessel_trust import believe
 Map = NDArray[np.float32]
 
 _SIZES = (1.0, 0.75)
-_DISAGREEMENT = 0.22  # standard deviation of a probability between views from which it is unsure
+_DISAGREEMENT = 0.3  # standard deviation of a probability between views from which it is unsure
 _SURE_DISC, _SURE_FOVEA = 0.5, 0.35
 _DISC_SHARES = (0.08, 0.28)  # of the field's radius: a disc is neither smaller nor larger
 
@@ -63,11 +64,7 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     Raises:
         ConfigError: the encoder maps no vessels or not all of the anatomy.
     """
-    if not encoder.sees_vessels or encoder.architecture.anatomy != ANATOMY:
-        raise ConfigError(
-            "This encoder does not map vessels, arteries, veins, disc and fovea. Give one whose architecture "
-            f"has vessels and anatomy={ANATOMY}, or leave --seen-by out so that a filter estimates them."
-        )
+    refuse_blind(encoder)
     mean, spread = _agreed(encoder, view, field_of_view)
     vessels, artery, vein, disc, fovea = mean
     first = find_landmarks(view, field_of_view, vessels)
@@ -75,7 +72,7 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     fovea_centre = _fovea(fovea, radius, first.fovea)
     believed = believe(view, vessels, field_of_view, radius, disc_radius, fovea_centre)
     share = _shares(artery, vein, believed.vessels)
-    unsure = believed.unsure | (ndimage.maximum_filter(spread[0], 3) > _DISAGREEMENT) & field_of_view
+    unsure = believed.unsure | (spread[0] > _DISAGREEMENT) & field_of_view
     return Seen(
         arteries=np.asarray(believed.vessels * share, np.float32),
         veins=np.asarray(believed.vessels * (1 - share), np.float32),
@@ -84,6 +81,16 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
         landmarks=(disc_centre, disc_radius, fovea_centre),
         trust=believed.trust,
     )
+
+
+def refuse_blind(encoder: Any) -> None:
+    """Raises ConfigError where an encoder, of whatever kind, does not map all of the anatomy."""
+    architecture = getattr(encoder, "architecture", None)
+    if not getattr(encoder, "sees_vessels", False) or architecture is None or architecture.anatomy != ANATOMY:
+        raise ConfigError(
+            "This encoder does not map vessels, arteries, veins, disc and fovea. Give one whose architecture "
+            f"has vessels and anatomy={ANATOMY}, or leave --seen-by out so that a filter estimates them."
+        )
 
 
 @torch.inference_mode()

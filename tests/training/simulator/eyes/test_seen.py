@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
-from retina_fm.network import Architecture, Encoder
+from retina_fm.models import ModelCard, WeightsConfig, save_folder
+from retina_fm.network import Architecture, Encoder, Generator, encoder_of
 from retina_fm.network.architecture import ANATOMY
+from retina_fm.pictures import Transform
 from retina_fm.training.simulator.anatomy.drawn import DrawnRetina, draw_retina
+from retina_fm.training.simulator.eyes.prepare_folder import prepare_folder
+from retina_fm.training.simulator.eyes.prepared import eye_metadata
 from retina_fm.training.simulator.eyes.seen import see
 
 
@@ -75,3 +82,32 @@ def test_encoders_without_anatomy_are_refused(retina: DrawnRetina) -> None:
     plain = Encoder(Architecture(width=2, encoder_blocks=1))
     with pytest.raises(ConfigError, match="seen-by"):
         see(plain, retina.photo, retina.field_of_view, retina.field_radius)
+
+
+def test_a_folder_is_prepared_by_what_a_model_sees_and_again_by_another(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "eyes"
+    photos.mkdir()
+    Image.fromarray(draw_retina(1, 96).photo).save(photos / "a.png")
+    for number in (1, 2):
+        torch.manual_seed(number)
+        shape = Architecture(width=2, encoder_blocks=1, vessels=True, anatomy=ANATOMY, skips=True)
+        architecture = shape.model_copy(update={"lesion_decoder": True})
+        config = WeightsConfig(
+            name=f"seer{number}",
+            kind="fundus2video",
+            network=architecture.model_dump(mode="json"),
+            transform=Transform(size=96),
+            card=ModelCard(licence="Apache-2.0", training_data="none"),
+        )
+        encoder = encoder_of(Generator(shape), architecture)
+        pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
+        save_folder(tmp_path / f"seer{number}", config, {**Generator(shape).state_dict(), **pooling})
+    first = prepare_folder(photos, out, size=96, seen_by=str(tmp_path / "seer1"), workers=1)
+    assert first.failed == [] and eye_metadata(first.eyes[0])["vessels"] == "seen"
+    again = prepare_folder(photos, out, size=96, seen_by=str(tmp_path / "seer1"), workers=1)
+    assert (again.made, again.reused) == (0, 1)
+    other = prepare_folder(photos, out, size=96, seen_by=str(tmp_path / "seer2"), workers=1)
+    assert (other.made, other.eyes == first.eyes) == (1, False)
+    assert len(list(out.iterdir())) == 1
+    with pytest.raises(ConfigError, match="seen-by"):
+        prepare_folder(photos, out, size=96, seen_by="fundus2video-tiny", workers=1)
