@@ -23,6 +23,16 @@ def add(subparsers: Any) -> None:
         "--data", action="append", help="fit the pooling on these instead of the run's own photographs"
     )
     parser.add_argument("--photos", type=int, default=512, help="photographs that the pooling is fitted on")
+    parser.add_argument(
+        "--calibrate",
+        type=int,
+        default=0,
+        metavar="N",
+        help="make lesion maps probabilities, on N windows of eyes whose every lesion is known",
+    )
+    parser.add_argument(
+        "--colour", action="store_true", help="pool colour and texture of the view beside the maps"
+    )
     parser.add_argument("--last", action="store_true", help="the last weights instead of their average")
     parser.add_argument(
         "--without-sources",
@@ -47,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         citation=arguments.citation,
         data=arguments.data,
         photos=arguments.photos,
+        calibrated_on=arguments.calibrate,
+        colour=arguments.colour,
         averaged=not arguments.last,
         sources=not arguments.without_sources,
     )

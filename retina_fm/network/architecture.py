@@ -45,6 +45,7 @@ class Architecture(Configuration):
         anatomy: parts of ``ANATOMY`` that the decoder also maps, in that order.
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
             vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
+        colour: whether colour and texture of the view are pooled beside the maps.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
@@ -65,6 +66,7 @@ class Architecture(Configuration):
     vessels: bool = False
     anatomy: Annotated[tuple[str, ...], Field(strict=False)] = ()
     lesion_decoder: bool = False
+    colour: bool = False
     embedding: _AtLeast1 = 512
     spacing: _AtLeast1 = 8
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from retina_fm.errors import ViewError
 from retina_fm.network import pooling
 from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
+from retina_fm.network.colour_texture import colour_texture
 from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
 from retina_fm.network.lesion_decoder import COARSE_STRIDE, LesionDecoder
@@ -202,6 +203,7 @@ class Encoder(TimmContract):
             )
         check_view(view, mask)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
+        colour = colour_texture(view, mask) if self.architecture.colour else None
         view = view.to(self.dtype)
         spacing = self.architecture.spacing
         blocks: list[Tensor] = []
@@ -240,4 +242,6 @@ class Encoder(TimmContract):
                 blocks.append(pooling.lesion_statistics(coarse[:, :count], mask, COARSE_STRIDE))
             if fine is not None:
                 lesions = fine[:, :count].float().sigmoid(), 1
+        if colour is not None:
+            blocks.append(colour)
         return torch.cat(blocks, dim=-1), kept, lesions

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retina_fm.network import colour_texture
 from retina_fm.network.architecture import STRIDES, Architecture
 from retina_fm.network.masks import mask_at_stride
 from retina_fm.network.quantiles import masked_quantiles, masked_std
@@ -39,6 +40,8 @@ def block_sizes(architecture: Architecture) -> dict[str, int]:
         sizes["lesions"] = len(LESION_STRIDES) * len(architecture.lesions) * LESION_STATISTICS
     if architecture.lesion_decoder:
         sizes[DECODED] = len(architecture.lesions) * LESION_STATISTICS
+    if architecture.colour:
+        sizes["colour"] = colour_texture.LENGTH
     return sizes
 
 

@@ -5,6 +5,7 @@ import colorsys
 import numpy as np
 import torch
 
+from retina_fm.network import Architecture, Encoder
 from retina_fm.network.colour_texture import LENGTH, colour_texture, hue_saturation_value, uniform_patterns
 
 
@@ -50,3 +51,16 @@ def test_turned_and_flipped_views_say_the_same_and_what_lies_outside_nothing() -
 def test_an_empty_field_of_view_gives_zeros() -> None:
     found = colour_texture(torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, 16, dtype=torch.bool))
     assert float(found.abs().max()) == 0
+
+
+def test_an_encoder_pools_them_as_one_more_block() -> None:
+    torch.manual_seed(0)
+    plain = Architecture(width=4, encoder_blocks=1, embedding=16)
+    encoder = Encoder(plain.model_copy(update={"colour": True})).eval()
+    view = torch.rand(1, 3, 48, 48) * 2 - 1
+    with torch.inference_mode():
+        found = encoder.statistics(view)
+    assert list(encoder.pooling.blocks)[-1] == "colour" and encoder.pooling.blocks["colour"] == LENGTH
+    mask = torch.ones(1, 48, 48, dtype=torch.bool)
+    assert torch.equal(found[:, -LENGTH:], colour_texture(view, mask))
+    assert "colour" not in Encoder(plain).pooling.blocks

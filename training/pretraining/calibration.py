@@ -9,17 +9,46 @@ weights: the order of pixels stays, and nothing is computed anew in use.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retina_fm.errors import ConfigError
 from retina_fm.network import Generator
-from retina_fm.training.pretraining.data.samples import Samples
+from retina_fm.training.pairs.table import is_pairs
+from retina_fm.training.pretraining.data.samples import RenderedSamples, Samples, list_eyes
+from retina_fm.training.simulator.eyes.prepared import knows_all_lesions
 from retina_fm.vocabulary import FRAMES_A_PASS
 
 _KEPT = 20_000  # pixels a batch, type and stride: enough for two numbers
 _FEWEST = 50  # pixels of a lesion, without which a type stays as it is
+
+
+def known_windows(data: Iterable[str | Path], count: int, crop: int | None) -> Iterator[Samples]:
+    """Windows of prepared eyes whose every lesion is known, half of them painted, evenly drawn.
+
+    Args:
+        data: of a run; paired videos and eyes with unknown lesions are passed over.
+        count: windows in all.
+        crop: side of a window in pixels; the whole view when None.
+
+    Raises:
+        ConfigError: there is no such eye.
+    """
+    places = dict.fromkeys(Path(place).resolve() for place in data if not is_pairs(place))
+    known = [path for place in places for path in list_eyes(place) if knows_all_lesions(path)]
+    if not known:
+        raise ConfigError(
+            "No eye of the run's data has every lesion known, so that lesion maps cannot be calibrated. Add "
+            "drawn eyes or healthy ones (retina-fm prepare --drawn, --healthy), or leave --calibrate out."
+        )
+    chosen = [known[int(at)] for at in np.linspace(0, len(known) - 1, min(count, len(known)))]
+    stream = RenderedSamples(chosen, crop=crop, batch=1, seed=7, painting=0.5, steps=(0,), keep=1)
+    for number in range(count):
+        yield stream.batch_at(number)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ def export(
     citation: str = "",
     data: list[str] | None = None,
     photos: int = 512,
+    calibrated_on: int = 0,
+    colour: bool = False,
     averaged: bool = True,
     sources: bool = True,
 ) -> WeightsConfig:
@@ -51,6 +54,9 @@ def export(
         citation: for the card.
         data: prepared eyes or pairs whose photographs the pooling is fitted on; the run's own without it.
         photos: how many of them at most.
+        calibrated_on: lesion maps are made probabilities on so many windows of eyes whose every lesion is
+            known; 0 leaves them as they were trained.
+        colour: whether colour and texture of the view are pooled beside the maps.
         averaged: whether to take the moving average of the weights, where the run keeps one.
         sources: whether to write ``sources.csv``, for which the run's data must still be there.
 
@@ -74,11 +80,14 @@ def export(
     checkpoint = checkpoints.load_checkpoint(found[-1])
     preset = Preset.model_validate(about["preset"])
     source = checkpoint.tensors["average" if averaged and "average" in checkpoint.tensors else "generator"]
+    provenance: dict[str, Any] = {}
+    if calibrated_on:
+        source, provenance["lesions_calibrated"] = _calibrated(preset, source, about["data"], calibrated_on)
     rounded = {key: value.to(torch.bfloat16) for key, value in source.items()}
     generator = Generator(preset.architecture)
     generator.load_state_dict({key: value.float() for key, value in rounded.items()})
     architecture = preset.architecture.model_copy(
-        update={"lesion_decoder": bool(preset.architecture.lesions)}
+        update={"lesion_decoder": bool(preset.architecture.lesions), "colour": colour}
     )
     encoder = encoder_of(generator, architecture).eval()
     views = list(training_views(places, preset.size, photos))
@@ -100,9 +109,10 @@ def export(
             "samples": checkpoint.state["samples"],
             "minutes": round(checkpoint.state["minutes"], 1),
             "seed": about["seed"],
-            "averaged": source is checkpoint.tensors.get("average"),
+            "averaged": averaged and "average" in checkpoint.tensors,
             "pooling_fitted_on": len(views),
             "retina_fm_version": retina_fm.__version__,
+            **provenance,
             **{key: about[key] for key in ("started_from", "changes", "recipe") if key in about},
         },
     )
@@ -116,6 +126,23 @@ def export(
         return read_config(out)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
+
+
+def _calibrated(
+    preset: Preset, state: dict[str, Tensor], data: Iterable[str | Path], windows: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights whose lesion maps are probabilities, and scale and offset of each type by stride.
+
+    Raises:
+        ConfigError: no eye of the data has every lesion known.
+    """
+    from retina_fm.training.pretraining.calibration import calibrate, known_windows
+
+    generator = Generator(preset.architecture)
+    generator.load_state_dict({key: value.float() for key, value in state.items()})
+    crop = max((side for side in preset.curriculum.crops if side), default=None)
+    found = calibrate(generator, known_windows(data, windows, crop))
+    return generator.state_dict(), {"windows": windows, "scale_and_offset": found}
 
 
 def training_views(data: Iterable[str | Path], size: int, limit: int) -> Iterator[Tensor]:

@@ -25,7 +25,8 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
     """
     have = source.architecture
     # What is fitted or fixed and not trained may differ, and so may the decoder.
-    free = ("embedding", "spacing", "decoder_blocks", "decoder_width", "coarse_maps", "vessels", "anatomy")
+    pooled = ("embedding", "spacing", "colour")
+    free = (*pooled, "decoder_blocks", "decoder_width", "coarse_maps", "vessels", "anatomy")
     like = have.model_copy(update={name: getattr(wanted, name) for name in free})
     factor = wanted.width // have.width
     if factor not in (1, 2) or like.model_copy(update={"width": factor * have.width}) != wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import json
 
@@ -17,10 +18,11 @@ from run_crude import crude_preset
 import retina_fm
 from retina_fm.cli import export as export_command
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
-from retina_fm.models import load_generator, read_config
+from retina_fm.models import load, load_generator, read_config
 from retina_fm.models.whitening import read_whitening
 from retina_fm.training.pairs.table import Frame, PairSequence, write_pairs
 from retina_fm.training.pretraining import checkpoints
+from retina_fm.training.pretraining.calibration import known_windows
 from retina_fm.training.pretraining.export import (
     SOURCES,
     export,
@@ -189,3 +191,29 @@ def test_photographs_of_pairs_that_are_trained_on_are_listed(tmp_path):
     (clinic / "train.png").unlink()
     with pytest.raises(ConfigError, match=r"train\.png.*--without-sources"):
         sources_table([clinic])
+
+
+def test_lesion_maps_are_calibrated_and_colour_is_pooled_where_that_is_asked_for(
+    run, tmp_path, prepared_eyes
+):
+    export(run / "run", tmp_path / "plain", sources=False)
+    config = export(run / "run", tmp_path / "asked", sources=False, calibrated_on=40, colour=True)
+    assert load(str(tmp_path / "asked")).pooling.blocks["colour"] == 92
+    assert config.provenance["lesions_calibrated"]["windows"] == 40
+    plain, asked = (load_generator(str(tmp_path / name)) for name in ("plain", "asked"))
+    photo = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        before, after = plain(photo), asked(photo)
+    assert torch.equal(before.frames, after.frames)
+    fitted = config.provenance["lesions_calibrated"]["scale_and_offset"]
+    changed = {stride for stride, pairs in fitted.items() if any(pair != (1.0, 0.0) for pair in pairs)}
+    strides = ("stride1", "stride4", "stride8")
+    differ = {
+        s for s, one, two in zip(strides, before.lesions, after.lesions, strict=True) if not one.equal(two)
+    }
+    assert differ == changed != set()
+    eye = prepared_eyes[0]
+    unknown = dataclasses.replace(eye, lesion_known=np.zeros_like(eye.lesion_known))
+    unknown.save(tmp_path / "unknown" / "0.eye.safetensors")
+    with pytest.raises(ConfigError, match="every lesion known"):
+        list(known_windows([tmp_path / "unknown"], 2, 64))

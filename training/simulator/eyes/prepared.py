@@ -195,3 +195,20 @@ def eye_size(path: str | os.PathLike[str]) -> int:
         raise PictureError(
             f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
         ) from error
+
+
+def knows_all_lesions(path: str | os.PathLike[str]) -> bool:
+    """Whether a prepared eye says of every type of lesion where it is, without reading its maps.
+
+    Raises:
+        PictureError: the file is missing, damaged or no prepared eye.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return bool(file.get_tensor("lesion_known").all())
+    except (OSError, SafetensorError) as error:
+        raise PictureError(
+            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
+        ) from error
