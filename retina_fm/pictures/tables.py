@@ -1,0 +1,48 @@
+"""Data sets of Hugging Face, recognised by what they answer to: that library is not imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from retina_fm.errors import PictureError
+
+_USUAL = ("image", "photo", "img", "picture")
+
+
+def is_table(photos: Any) -> bool:
+    """Whether this is a data set with columns (``Dataset``, ``IterableDataset`` or a dict of them)."""
+    return not isinstance(photos, type) and hasattr(photos, "column_names") and hasattr(photos, "cast_column")
+
+
+def photos_of(table: Any) -> Iterator[Any]:
+    """The photos of a data set's one column of pictures, undecoded where they are kept encoded.
+
+    Raises:
+        PictureError: no column of pictures, several, or a dictionary of splits.
+    """
+    if isinstance(table.column_names, dict):
+        splits = ", ".join(map(repr, table.column_names))
+        raise PictureError(f"This is a dictionary of data sets; choose a split: {splits}.")
+    name = _column(table)
+    feature = (table.features or {}).get(name)
+    if type(feature).__name__ == "Image":
+        # bytes, not decoded pictures: they are cheap to hand to another process, and keep their EXIF
+        table = table.cast_column(name, type(feature)(decode=False))
+    for row in table.with_format(None):
+        yield row[name]
+
+
+def _column(table: Any) -> str:
+    names = list(table.column_names or [])
+    features = table.features or {}
+    pictures = [name for name in names if type(features.get(name)).__name__ == "Image"]
+    if not pictures:
+        pictures = [name for name in names if name.lower() in _USUAL]
+    if len(pictures) != 1:
+        found = f"has {len(pictures)} columns of pictures ({', '.join(pictures)})" if pictures else "has none"
+        raise PictureError(
+            f"A data set is read by its one column of pictures; this one {found} among "
+            f"{', '.join(names) or 'no columns'}. Pass the column itself: dataset['NAME']."
+        )
+    return pictures[0]
