@@ -16,6 +16,8 @@ from retina_fm.pictures.limits import check_size
 from retina_fm.pictures.pages import several
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
+HEAD = 132
+"""Bytes that show whether a file is DICOM."""
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _MOST_SAMPLES = 4

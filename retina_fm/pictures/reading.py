@@ -21,8 +21,6 @@ from retina_fm.pictures.files import read_file, read_stream
 from retina_fm.pictures.limits import check_scans, check_size, is_uncommon_jpeg
 from retina_fm.pictures.pages import checked_frame, opened_page
 
-_HEAD = 132
-"""Bytes that show whether a file is DICOM."""
 _FORMATS = (
     "JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "GIF", "PPM", "AVIF", "HEIF"
 )  # fmt: skip
@@ -115,7 +113,7 @@ def _from_dict(photo: dict[str, Any], name: str) -> Any:
 def _from_bytes(data: bytes, name: str, frame: int | None) -> np.ndarray:
     if not data:
         raise PictureError(f"{name}: empty, 0 bytes. Fetch it again.")
-    if dicom.looks_like_dicom(data[:_HEAD]):
+    if dicom.looks_like_dicom(data[: dicom.HEAD]):
         return dicom.read_dicom(data, name, frame)
 
     def opened() -> Image.Image:
