@@ -1,4 +1,4 @@
-"""One look at a file: its bytes, and the size, time and hash of these very bytes, in one opening."""
+"""One look at a file: its bytes, and the size and time of these very bytes, in one opening."""
 
 from __future__ import annotations
 
@@ -33,8 +33,13 @@ class Stamp(NamedTuple):
     sha256: str
 
 
-def read_file(path: str | os.PathLike[str], name: str) -> tuple[bytes, Stamp]:
-    """The bytes of a file and what they were; a file that changes meanwhile is read again, once.
+def stamped(data: bytes, status: os.stat_result) -> Stamp:
+    """The stamp of bytes that :func:`read_file` gave."""
+    return Stamp(len(data), status.st_mtime_ns, hashlib.sha256(data).hexdigest())
+
+
+def read_file(path: str | os.PathLike[str], name: str) -> tuple[bytes, os.stat_result]:
+    """The bytes of a file and its state as they were read; one that changes meanwhile is read again, once.
 
     Raises:
         NoPicturesError: there is no such file.
@@ -45,7 +50,7 @@ def read_file(path: str | os.PathLike[str], name: str) -> tuple[bytes, Stamp]:
         for _ in range(2):
             data, before, after = _read_once(found, name)
             if _same(before, after) and len(data) == after.st_size:
-                return data, Stamp(len(data), after.st_mtime_ns, hashlib.sha256(data).hexdigest())
+                return data, after
     except FileNotFoundError:
         raise NoPicturesError(
             f"{name}: there is no such file. Check the path and the working folder."

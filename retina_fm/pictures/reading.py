@@ -17,7 +17,7 @@ from retina_fm.errors import PictureError
 from retina_fm.pictures import dicom
 from retina_fm.pictures.arrays import array_to_picture, checked, is_tensor, tensor_to_array
 from retina_fm.pictures.depth import Depth, correct_colour, look
-from retina_fm.pictures.files import read_file, read_stream
+from retina_fm.pictures.files import Stamp, read_file, read_stream, stamped
 from retina_fm.pictures.limits import check_scans, check_size, is_uncommon_jpeg
 from retina_fm.pictures.pages import checked_frame, opened_page
 
@@ -79,6 +79,24 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
     )
 
 
+def opened(photo: Any) -> tuple[Any, Stamp | None]:
+    """A photo whose file was read, with the stamp of these bytes; photos that are no files stay as they are.
+
+    What is decoded from the result is what the stamp says, whatever becomes of the file.
+
+    Raises:
+        PictureError: the file cannot be read.
+    """
+    within = isinstance(photo, dict)
+    if within and isinstance(photo.get("bytes"), bytes | bytearray | memoryview):
+        return photo, None
+    path = photo.get("path") if within else photo
+    if not isinstance(path, str | os.PathLike):
+        return photo, None
+    data, status = read_file(path, describe(photo))
+    return ({**photo, "bytes": data} if within else data), stamped(data, status)
+
+
 def describe(photo: Any) -> str:
     """A short name of a photo for messages."""
     if isinstance(photo, dict):
@@ -116,14 +134,14 @@ def _from_bytes(data: bytes, name: str, frame: int | None) -> np.ndarray:
     if dicom.looks_like_dicom(data[: dicom.HEAD]):
         return dicom.read_dicom(data, name, frame)
 
-    def opened() -> Image.Image:
+    def start() -> Image.Image:
         return _opened(data, name)
 
     try:
-        page = opened_page(opened, frame, name)
+        page = opened_page(start, frame, name)
 
         def reopened() -> Image.Image:
-            return opened_page(opened, page.tell(), name)
+            return opened_page(start, page.tell(), name)
 
         return _from_image(page, name, reopened)
     except (PictureError, MemoryError):

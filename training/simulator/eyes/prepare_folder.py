@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from retina_fm._io.files import sha256_of
 from retina_fm._io.processes import start_workers
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError, RetinaError, nearest
+from retina_fm.pictures.files import read_file
 from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
 from retina_fm.training.simulator.eyes.masks import find_mask as find_mask
 from retina_fm.training.simulator.eyes.masks import ignored_folders, listed_masks, masks_of, read_mask
@@ -67,7 +68,7 @@ def _key(job: _Job) -> str:
         digest.update(_READING)
     for name, path in sorted({"photo": job.photo, **job.masks, **job.lesions}.items()):
         digest.update(name.encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256(read_file(path, str(path))[0]).digest())
     return digest.hexdigest()
 
 
@@ -90,6 +91,8 @@ def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
                 metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
                 **{name: read_mask(mask) for name, mask in job.masks.items()},
             )
+            if _key(job) != key:
+                return None, False, "The photo or a mask was changed while it was read. Run again."
             if (trust := _trust(eye.metadata)) < job.least_trust:
                 return None, False, trust
             eye.save(path)
