@@ -21,11 +21,11 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _ALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})  # markers without a length
 
 
-def check_size(width: int, height: int, name: str) -> None:
+def check_size(width: int, height: int, name: str, smallest: int = SMALLEST) -> None:
     """Refuse a size that nobody photographs, by ``PIL.Image.MAX_IMAGE_PIXELS`` among others.
 
     Raises:
-        PictureError: no pixels, fewer than 32 a side, more than 65,535 a side, or too many in all.
+        PictureError: no pixels, fewer than ``smallest`` a side, more than 65,535 a side, or too many in all.
     """
     if width < 1 or height < 1:
         raise PictureError(f"{name}: it has no pixels ({width} x {height}).")
@@ -37,9 +37,9 @@ def check_size(width: int, height: int, name: str) -> None:
         )
     if max(width, height) > LONGEST:
         raise PictureError(f"{name}: too large ({width} x {height} pixels, at most {LONGEST} a side).")
-    if min(width, height) < SMALLEST:
+    if min(width, height) < smallest:
         raise PictureError(
-            f"{name}: {width} x {height} pixels; at least {SMALLEST} a side are needed. Use the original."
+            f"{name}: {width} x {height} pixels; at least {smallest} a side are needed. Use the original."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable
 
 _BEFORE = "_-."  # what may follow a photo's name in its mask's: p1_vessels, p1-1, p1.jpg
@@ -29,12 +30,24 @@ def owner(mask: str, photos: Collection[str]) -> str | None:
 def masks_by_photo(photos: Iterable[str], masks: Iterable[str]) -> dict[str, list[str]]:
     """Masks of each photo by name, the photo's own name alone where there is one, else all in order.
 
-    Photos without a mask are left out.
+    Photos without a mask are left out. Composed and decomposed accents are the same.
     """
-    known = set(photos)
+    names = set(photos)
+    known = {_spelling(name): name for name in names}
+    spelling = _spelling
+    if len(known) < len(names):  # two photos differ in nothing else
+        known, spelling = {name: name for name in names}, str
     found: dict[str, list[str]] = {}
     for mask in sorted(masks):
-        name = owner(mask, known)
+        name = owner(spelling(mask), known)
         if name is not None:
-            found.setdefault(name, []).append(mask)
-    return {name: [name] if name in of_it else of_it for name, of_it in found.items()}
+            found.setdefault(known[name], []).append(mask)
+    own = {
+        name: [mask for mask in of_it if spelling(mask) == spelling(name)] for name, of_it in found.items()
+    }
+    return {name: [name] if name in own[name] else own[name] or of_it for name, of_it in found.items()}
+
+
+def _spelling(name: str) -> str:
+    """One spelling of names whose accents are letters of their own on one disk and not on another."""
+    return unicodedata.normalize("NFC", name)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retina_fm.errors import ConfigError, PictureError
+from retina_fm.errors import ConfigError
 from retina_fm.pictures import describe, expand
+from retina_fm.pictures.mask_images import mask_image, mask_values
 from retina_fm.pictures.mask_names import masks_by_photo
 
 MOST_CLASSES = 32
@@ -32,15 +33,9 @@ def read_mask(mask: Any, shape: tuple[int, int], name: str) -> np.ndarray:
     """
     label = f"mask {describe(mask)} of {name}"
     if isinstance(mask, str | os.PathLike):
-        try:
-            with Image.open(mask) as image:
-                array = np.asarray(
-                    image.convert("RGB") if image.mode not in ("1", "L", "P", "I;16", "I", "F") else image
-                )
-        except FileNotFoundError:
-            raise PictureError(f"{label}: there is no such file. Check the path.") from None
-        except OSError as error:
-            raise PictureError(f"{label}: cannot be read ({error}). Fetch or export it again.") from None
+        array = mask_values(mask_image(mask, label), label)
+    elif isinstance(mask, Image.Image):
+        array = mask_values(mask, label)
     else:
         array = np.asarray(mask)
     if array.ndim == 3 and array.shape[2] in (1, 3, 4):

@@ -18,7 +18,7 @@ from retina_fm.pictures import dicom
 from retina_fm.pictures.arrays import array_to_picture, checked, is_tensor, tensor_to_array
 from retina_fm.pictures.depth import Depth, correct_colour, look
 from retina_fm.pictures.files import Stamp, read_file, read_stream, stamped
-from retina_fm.pictures.limits import check_scans, check_size, is_uncommon_jpeg
+from retina_fm.pictures.limits import SMALLEST, check_scans, check_size, is_uncommon_jpeg
 from retina_fm.pictures.pages import checked_frame, opened_page
 
 _FORMATS = (
@@ -128,11 +128,36 @@ def _from_dict(photo: dict[str, Any], name: str) -> Any:
     raise PictureError(f"{name}: a dict needs 'bytes' or 'path'; this one has {sorted(map(str, photo))}.")
 
 
+def read_image(path: str | os.PathLike[str], name: str) -> Image.Image:
+    """A file as a decoded, upright Pillow image in its own mode: for masks, whose values have a meaning.
+
+    Formats, limits, pages and messages are those of :func:`read_picture`; any size will do.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    data, _ = read_file(path, name)
+    image, depth = _from_file(data, name, None, smallest=1)
+    if depth.inverted and image.mode.startswith("I;16"):
+        return Image.fromarray(65535 - np.asarray(image))
+    return image
+
+
 def _from_bytes(data: bytes, name: str, frame: int | None) -> np.ndarray:
-    if not data:
-        raise PictureError(f"{name}: empty, 0 bytes. Fetch it again.")
     if dicom.looks_like_dicom(data[: dicom.HEAD]):
         return dicom.read_dicom(data, name, frame)
+    image, depth = _from_file(data, name, frame, SMALLEST)
+    return _converted(image, depth, name)
+
+
+def _from_image(image: Image.Image, name: str) -> np.ndarray:
+    upright, depth = _decoded(image, name, None, SMALLEST)
+    return _converted(upright, depth, name)
+
+
+def _from_file(data: bytes, name: str, frame: int | None, smallest: int) -> tuple[Image.Image, Depth]:
+    if not data:
+        raise PictureError(f"{name}: empty, 0 bytes. Fetch it again.")
 
     def start() -> Image.Image:
         return _opened(data, name)
@@ -143,23 +168,23 @@ def _from_bytes(data: bytes, name: str, frame: int | None) -> np.ndarray:
         def reopened() -> Image.Image:
             return opened_page(start, page.tell(), name)
 
-        return _from_image(page, name, reopened)
+        return _decoded(page, name, reopened, smallest)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # damaged headers raise whatever the format's plugin stumbles over
         raise PictureError(_damaged(name, error)) from None
 
 
-def _from_image(
-    image: Image.Image, name: str, reopened: Callable[[], Image.Image] | None = None
-) -> np.ndarray:
-    check_size(*image.size, name)
+def _decoded(
+    image: Image.Image, name: str, reopened: Callable[[], Image.Image] | None, smallest: int
+) -> tuple[Image.Image, Depth]:
+    check_size(*image.size, name, smallest)
     try:
         depth = look(image)
         image.load()
         if reopened is not None and (depth.raw or depth.planes):
             correct_colour(image, depth, reopened, name)
-        return _converted(_upright(image), depth, name)
+        return _upright(image), depth
     except PictureError:
         raise
     except MemoryError:
@@ -173,6 +198,17 @@ def _from_image(
 
 
 def _converted(image: Image.Image, depth: Depth, name: str) -> np.ndarray:
+    try:
+        return _to_picture(image, depth, name)
+    except PictureError:
+        raise
+    except MemoryError:
+        raise PictureError(f"{name}: memory ran out while it was converted. Use fewer workers.") from None
+    except (OSError, ValueError) as error:
+        raise PictureError(_damaged(name, error)) from None
+
+
+def _to_picture(image: Image.Image, depth: Depth, name: str) -> np.ndarray:
     if image.mode == "F" or image.mode.startswith("I"):
         picture = array_to_picture(_deep(image), name, depth.bits)
         return 255 - picture if depth.inverted else picture

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retina_fm.errors import ConfigError, PictureError
+from retina_fm.pictures.depth import seen_bits
+from retina_fm.pictures.mask_images import mask_image
 from retina_fm.pictures.mask_names import masks_by_photo
 from retina_fm.pictures.sources import SUFFIXES
 
@@ -120,13 +122,7 @@ def read_mask(path: Path) -> NDArray[np.float32]:
     Raises:
         PictureError: it is no picture, or its levels do not say what is covered.
     """
-    try:
-        with Image.open(path) as picture:
-            levels = _levels(picture)
-    except (OSError, ValueError) as error:
-        raise PictureError(
-            f"{path} cannot be read as a mask ({error}). Give a PNG, or leave it out."
-        ) from error
+    levels = _levels(mask_image(path, f"mask {path}"))
     try:
         return coverage(levels)
     except ConfigError as error:
@@ -136,7 +132,8 @@ def read_mask(path: Path) -> NDArray[np.float32]:
 def coverage(levels: NDArray[Any]) -> NDArray[np.float32]:
     """Coverage in [0, 1] of a mask's levels: bool, whole numbers, or floats that are coverage already.
 
-    Black and one other level is a mask, whatever that level; more levels are shares of 255, or of 65535.
+    Black and one other level is a mask, whatever that level; more levels are shares of 255, or of the most
+    that 10, 12 or 16 bits hold.
 
     Raises:
         ConfigError: several levels, all nearly black: labels, of which nobody knows which one is meant.
@@ -151,4 +148,5 @@ def coverage(levels: NDArray[Any]) -> NDArray[np.float32]:
             f"the mask has several levels, of which the brightest is {top:g} of 255; these look like labels. "
             "Give a mask for each label, with 0 and 255."
         )
-    return np.asarray(levels / (255.0 if top <= 255 else 65535.0), np.float32)
+    most = 2.0 ** seen_bits(levels) - 1 if levels.dtype.kind in "iu" else (255.0 if top <= 255 else 65535.0)
+    return np.asarray(levels / most, np.float32)
