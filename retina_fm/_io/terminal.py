@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
 _KEPT = "\n\t"
 _CONTROLS = (*range(32), *range(127, 160))
@@ -32,7 +32,7 @@ def shows(text: str, stream: Any) -> bool:
 def safe_output() -> Iterator[None]:
     """Standard output that escapes what a terminal would obey, and what its encoding lacks."""
     before = sys.stdout
-    sys.stdout = _Escaping(before)  # type: ignore[assignment]
+    sys.stdout = cast(TextIO, _Escaping(before))
     try:
         yield
     finally:

@@ -63,7 +63,7 @@ def narrowed(values: np.ndarray, bits: int | None = None) -> np.ndarray:
     """Whole numbers of at most 16 bits as ``uint8``, by the bits that they have."""
     top = 2 ** (bits or seen_bits(values)) - 1
     scaled = (values.astype(np.uint32) * 255 + top // 2) // top
-    return np.minimum(scaled, 255).astype(np.uint8)
+    return np.asarray(np.minimum(scaled, 255), np.uint8)
 
 
 def seen_bits(values: np.ndarray) -> int:

@@ -120,7 +120,8 @@ def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
 def _files_below(root: Path, listing: Listing) -> Iterator[str]:
     """Every entry that is no folder. Not recursive: folders may be nested deeper than Python's stack."""
     seen = {_identity(folder) for folder in root.resolve().parents}  # no link leads up and out
-    folders, linked = [os.fspath(root)], []
+    folders: list[str] = [os.fspath(root)]
+    linked: list[str] = []
     while folders or linked:
         folder = folders.pop() if folders else linked.pop(0)  # a folder is met under its own name first
         try:

@@ -38,7 +38,7 @@ def mask_values(image: Image.Image, label: str) -> np.ndarray:
         return np.asarray(image)
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         shown: Any = np.asarray(image.convert("RGBA")).astype(np.uint16)
-        return ((shown[..., :3] * shown[..., 3:] + 127) // 255).astype(np.uint8)
+        return np.asarray((shown[..., :3] * shown[..., 3:] + 127) // 255, np.uint8)
     return np.asarray(image.convert("RGB"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 _BEFORE = "_-."  # what may follow a photo's name in its mask's: p1_vessels, p1-1, p1.jpg
 _AFTER = "_-"  # what may come before it: mask_p1
@@ -33,8 +33,8 @@ def masks_by_photo(photos: Iterable[str], masks: Iterable[str]) -> dict[str, lis
     Photos without a mask are left out. Composed and decomposed accents are the same.
     """
     names = set(photos)
-    known = {_spelling(name): name for name in names}
-    spelling = _spelling
+    spelling: Callable[[str], str] = _spelling
+    known = {spelling(name): name for name in names}
     if len(known) < len(names):  # two photos differ in nothing else
         known, spelling = {name: name for name in names}, str
     found: dict[str, list[str]] = {}

@@ -51,9 +51,10 @@ def photos_of(table: Any) -> Iterator[Any]:
         raise PictureError(f"This is a dictionary of data sets; choose a split: {splits}.")
     name = _column(table)
     feature = (table.features or {}).get(name)
-    if type(feature).__name__ == "Image":
+    kind: Any = type(feature)
+    if kind.__name__ == "Image":
         # bytes, not decoded pictures: they are cheap to hand to another process, and keep their EXIF
-        table = table.cast_column(name, type(feature)(decode=False))
+        table = table.cast_column(name, kind(decode=False))
     for row in table.with_format(None):
         yield row[name]
 
@@ -70,7 +71,7 @@ def _column(table: Any) -> str:
             f"A data set is read by its one column of pictures; this one {found} among "
             f"{', '.join(names) or 'no columns'}. Pass the column itself: dataset['NAME']."
         )
-    return pictures[0]
+    return str(pictures[0])
 
 
 def _library(value: Any) -> str:
