@@ -58,12 +58,16 @@ class Listing:
         if name.startswith("."):
             return
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
-        if not os.path.isfile(path):  # noqa: PTH113
-            self.passed["link to nothing" if os.path.islink(path) else "pipe, socket or device"] += 1  # noqa: PTH114
-        elif _is_picture(path, name, ending):
+        if os.path.isfile(path):  # noqa: PTH113
+            kind = "picture" if _is_picture(path, name, ending) else ascii(ending)[1:-1] or "without ending"
+        elif os.path.islink(path):  # noqa: PTH114  a picture that is lost is an error, not passed over
+            kind = "picture" if ending in SUFFIXES else "link to nothing"
+        else:
+            kind = "pipe, socket or device"
+        if kind == "picture":
             self.pictures.append(Path(path))
         else:
-            self.passed[ascii(ending)[1:-1] or "without ending"] += 1
+            self.passed[kind] += 1
 
     def sort(self) -> Listing:
         """Put the pictures in natural order."""

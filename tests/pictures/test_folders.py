@@ -86,7 +86,7 @@ def test_what_is_passed_over_is_said_with_its_kinds(tmp_path, caplog):
     touched(
         tmp_path, "a.png", "labels.csv", "b/notes.TXT", "b/more.txt", "b/README", ".hidden.txt", "x.\x1b[2J"
     )
-    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with caplog.at_level(logging.WARNING, "retina_fm"):
         assert listed(tmp_path, tmp_path) == ["a.png"]
     said = caplog.messages[-1]
@@ -98,6 +98,10 @@ def test_what_is_passed_over_is_said_with_its_kinds(tmp_path, caplog):
         list(expand(f"{tmp_path}/*"))
         list(expand([str(tmp_path / "a.png")]))
     assert len(caplog.messages) == 1 and "1 .csv" in caplog.text
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")  # a picture that is missing is an error
+    with pytest.raises(NoPicturesError, match=r"lost\.png: there is no such file"):
+        [read_picture(photo) for photo in expand(tmp_path) if photo.name == "lost.png"]
+    (tmp_path / "lost.png").unlink()
     with pytest.raises(NoPicturesError, match=r"1 \.csv"):
         shutil.rmtree(tmp_path / "b")
         (tmp_path / "a.png").unlink()
