@@ -5,8 +5,9 @@ Names are loaded on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retina_fm._doors import lazy_names
 
 _HOMES = {
     "Draw": "retina_fm.adapters.examples.few_shot",
@@ -23,11 +24,12 @@ _HOMES = {
     "adapt": "retina_fm.adapters.factory",
     "draw_examples": "retina_fm.adapters.examples.few_shot",
     "draw_pictures": "retina_fm.adapters.examples.few_shot",
+    "export_adapter": "retina_fm.adapters.onnx_export",
     "lesion_maps": "retina_fm.adapters.zero_shot",
     "lesion_readings": "retina_fm.adapters.zero_shot",
     "load": "retina_fm.adapters.saving",
     "save": "retina_fm.adapters.saving",
-    "overlay": "retina_fm.pictures.overlays",
+    "overlay": "retina_fm.pictures.sheets",
     "pair_by_name": "retina_fm.pictures.masks",
     "pull": "retina_fm.adapters.hub",
     "push": "retina_fm.adapters.hub",
@@ -36,7 +38,7 @@ _HOMES = {
     "vessel_reader": "retina_fm.adapters.zero_shot",
 }
 
-__all__ = sorted(_HOMES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.adapters.classifier import FundusClassifier as FundusClassifier
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters.heads.neighbours import NeighboursRegressor as NeighboursRegressor
     from retina_fm.adapters.hub import pull as pull
     from retina_fm.adapters.hub import push as push
+    from retina_fm.adapters.onnx_export import export_adapter as export_adapter
     from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
     from retina_fm.adapters.saving import load as load
     from retina_fm.adapters.saving import read_manifest as read_manifest
@@ -63,12 +66,4 @@ if TYPE_CHECKING:
     from retina_fm.adapters.zero_shot import vessel_maps as vessel_maps
     from retina_fm.adapters.zero_shot import vessel_reader as vessel_reader
     from retina_fm.pictures.masks import pair_by_name as pair_by_name
-    from retina_fm.pictures.overlays import overlay as overlay
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retina_fm.adapters' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    from retina_fm.pictures.sheets import overlay as overlay

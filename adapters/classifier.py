@@ -72,7 +72,8 @@ class FundusClassifier(ClassifierMixin, PhotoEstimator):  # type: ignore[misc]
 
     def predict_proba(self, photos: Any) -> np.ndarray:
         """Probabilities ``(N, C)``, calibrated where a validation part allowed it."""
-        return np.asarray(self.head_.predict_proba(self.embed(photos)))
+        embeddings = self.embed(photos)  # first: it says so where nothing was fitted
+        return np.asarray(self.head_.predict_proba(embeddings))
 
     def score(self, photos: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of photos whose label, or whole set of labels, is right."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from retina_fm.adapters.cards import card_of
 from retina_fm.adapters.saving import MANIFEST, TENSORS, load, read_manifest
 from retina_fm.errors import OutputError
 from retina_fm.models.places import HUB_PREFIX
-
-_SPDX = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-4.0": "cc-by-4.0", "CC-BY-NC-4.0": "cc-by-nc-4.0"}
 
 
 def push(
@@ -72,21 +71,3 @@ def pull(repository: str, *, revision: str | None = None, **settings: Any) -> An
     """
     name = repository if repository.startswith(HUB_PREFIX) else HUB_PREFIX + repository
     return load(name, revision=revision, **settings)
-
-
-def card_of(manifest: dict[str, Any]) -> str:
-    """A model card: licence, encoders with theirs, purpose."""
-    licence = manifest["licence"]
-    encoders = "\n".join(
-        f"- `{one['name']}`, licence {one['card']['licence']}, weights `{one['weights_sha256'][:16]}`"
-        for one in manifest["encoders"]
-    )
-    head = f"license: {_SPDX.get(licence, 'other')}\n"
-    if licence not in _SPDX:
-        head += f"license_name: {licence!r}\n"
-    return (
-        f"---\n{head}library_name: retina-fm\n---\n\n# {manifest['task'].capitalize()} adapter\n\n"
-        f"Licence: {licence}. It needs these encoders, which are not part of it and keep "
-        "their own licences:\n\n"
-        f"{encoders}\n\n{manifest['intended_use']}\n"
-    )

@@ -88,7 +88,8 @@ class PhotoEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def predict(self, photos: Any) -> np.ndarray:
         """Labels or measurements of photos, ``(N,)`` or ``(N, C)``."""
-        return np.asarray(self.head_.predict(self.embed(photos)))
+        embeddings = self.embed(photos)  # first: it says so where nothing was fitted
+        return np.asarray(self.head_.predict(embeddings))
 
     def embed(self, photos: Any) -> np.ndarray:
         """What the head sees: embeddings of all encoders side by side, ``float64 (N, D1 + D2 + ...)``."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes, write_json, written_beside
+from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
-from retina_fm.pictures.overlays import overlay
+from retina_fm.pictures.sheets import overlay
 
 
 class Written(NamedTuple):
@@ -108,25 +107,24 @@ def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
         OutputError: it cannot be written.
     """
     path = out if out.suffix.lower() == ".csv" else out / "predictions.csv"
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
     predicted = estimator.predict(photos)
     if hasattr(estimator, "classes_"):
         probability = estimator.predict_proba(photos)
-        columns = [f"p_{name}" for name in estimator.classes_]
-        writer.writerow(["path", "prediction", *columns])
+        columns = ["path", "prediction", *(f"p_{name}" for name in estimator.classes_)]
+        rows = []
         for photo, label, row in zip(photos, predicted, probability, strict=True):
             shown = label if np.ndim(label) == 0 else "|".join(map(str, estimator.classes_[label > 0]))
-            writer.writerow([describe(photo), shown, *(f"{value:.6f}" for value in row)])
+            rows.append([describe(photo), shown, *(f"{value:.6f}" for value in row)])
     else:
         values = predicted.reshape(len(predicted), -1)
-        writer.writerow(
-            ["path", *(f"value_{t}" if values.shape[1] > 1 else "value" for t in range(values.shape[1]))]
-        )
-        for photo, row in zip(photos, values, strict=True):
-            writer.writerow([describe(photo), *(f"{value:.6g}" for value in row)])
+        width = values.shape[1]
+        columns = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
+        rows = [
+            [describe(photo), *(f"{value:.6g}" for value in row)]
+            for photo, row in zip(photos, values, strict=True)
+        ]
     with _writing(path):
-        write_bytes(path, buffer.getvalue().encode())
+        write_bytes(path, csv_bytes(columns, rows))
     return path
 
 
@@ -146,9 +144,8 @@ def read_labels(
         ConfigError: no such table or column, or no row with a label.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_csv(table).rows
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{table} cannot be read as CSV ({error}). It needs the columns path and {column}."
         ) from None

@@ -17,6 +17,7 @@ from safetensors.torch import save as serialise
 
 import retina_fm
 from retina_fm._io.files import write_bytes, write_json
+from retina_fm.adapters.cards import CARD, card_of
 from retina_fm.adapters.extraction import Compute, Identity, encoder_of
 from retina_fm.adapters.factory import TASKS
 from retina_fm.adapters.heads.by_name import make_head
@@ -80,6 +81,7 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
         raise ConfigError(f"The adapter cannot be written as JSON: {error}.") from None
     try:
         write_bytes(target / TENSORS, data)
+        write_bytes(target / CARD, card_of(manifest).encode())
         write_json(target / MANIFEST, manifest)  # last, so that a folder without it is unfinished
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error}). Choose another folder.") from error

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from retina_fm.adapters.extraction import Compute, device_of, encoder_of, model_stamp, photo_list
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.models import load_generator, read_config, resolve
-from retina_fm.network import LESIONS, Generator
+from retina_fm.network import Generator
 from retina_fm.network.masks import field_of_view, without_rim
 from retina_fm.pictures import Transform
 from retina_fm.vessels.reading import read_vessels
+from retina_fm.vocabulary import LESION_TYPES
 
 VESSELS = "vessels"
-TARGETS = (VESSELS, *LESIONS)
+TARGETS = (VESSELS, *LESION_TYPES)
 """What can be read off a model without training."""
 VESSEL_SCALES = (1.0, 0.5)
 """On six photographs of CHASE_DB1, interim weights (AUROC): 0.88 at either scale alone, 0.91 for both. Off a

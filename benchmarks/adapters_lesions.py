@@ -21,7 +21,7 @@ from tables import interval, written
 from retina_fm.adapters import draw_pictures, lesion_maps
 from retina_fm.errors import ConfigError
 from retina_fm.pictures import Transform, read_picture
-from retina_fm.pictures.overlays import comparison
+from retina_fm.pictures.sheets import comparison
 
 KINDS = {"haemorrhages": ("haemorrhage", -1.0), "hard_exudates": ("hard_exudate", 1.0)}
 

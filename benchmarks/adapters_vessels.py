@@ -23,7 +23,7 @@ from timing import taken
 from retina_fm.adapters import draw_pictures
 from retina_fm.adapters.zero_shot import threshold_of
 from retina_fm.errors import ConfigError
-from retina_fm.pictures.overlays import comparison
+from retina_fm.pictures.sheets import comparison
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """The encoder's forward against the machine's own matrix rate, and against ViT-L/16.
 
-    python benchmarks/encoder.py [--device cuda] [--batch 2] [--no-compile] [--skip-vit]
+    python benchmarks/encoder.py [--model NAME] [--device cuda] [--batch 2] [--no-compile] [--skip-vit]
 
 Prints ratios measured in one run: the share of the matrix-product rate of the same number type that the
-forward reaches at 512 and 256 pixels, and pictures a second relative to timm's ViT-L/16 at 224.
+forward reaches at 512 and 256 pixels, and pictures a second relative to timm's ViT-L/16 at 224. Without a
+model it is the paper's width without a decoder; a released model runs as it is loaded.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from tables import table
 from timing import best_of, matrix_job, taken
 from torch import Tensor, nn
 
+import retina_fm
 from retina_fm._vision import import_vision
 from retina_fm.encoding import fastest_precision
 from retina_fm.network import Architecture, Encoder, initialise
 
 
 def flop_per_picture(encoder: Encoder, size: int) -> float:
-    """Operations of the convolutions alone; pooling and normalisation are overhead."""
+    """Operations of the convolutions alone, the decoder's too; pooling and normalisation are overhead."""
     total = 0.0
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
@@ -34,7 +36,9 @@ def flop_per_picture(encoder: Encoder, size: int) -> float:
     with torch.device("meta"):
         shadow = Encoder(encoder.architecture)
     handles = [m.register_forward_hook(count) for m in shadow.modules() if isinstance(m, nn.Conv2d)]
-    shadow.maps(torch.empty(1, 3, size, size, device="meta"))
+    maps = shadow.maps(torch.empty(1, 3, size, size, device="meta"))
+    if shadow.lesion_decoder is not None:
+        shadow.lesion_decoder(maps)
     for handle in handles:
         handle.remove()
     return total
@@ -42,6 +46,7 @@ def flop_per_picture(encoder: Encoder, size: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="a name that retina_fm.load takes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
@@ -52,8 +57,11 @@ def main() -> None:
     precision = fastest_precision(device)
     print(f"{precision}, batch {arguments.batch}, torch {torch.__version__}")
 
-    encoder = Encoder(Architecture()).eval()
-    initialise(encoder, 0)
+    if arguments.model:
+        encoder: Encoder = retina_fm.load(arguments.model)
+    else:
+        encoder = Encoder(Architecture()).eval()
+        initialise(encoder, 0)
     encoder = encoder.to(device, precision.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     matrix, matrix_flop = matrix_job(precision.dtype, device)
     jobs: dict[str, Callable[[], object]] = {"matrix": matrix}

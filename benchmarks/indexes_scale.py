@@ -133,9 +133,7 @@ def main() -> None:
         jobs["approximate 1"] = lambda: [found.search(q, 10) for q in queries[:16]]
         jobs["approximate 64"] = lambda: found.search(queries, 10)
     if not arguments.no_exact:
-        exact = Searcher(
-            found.snapshot, found.space, build_cache(found.snapshot, found.space, exact_up_to=rows)
-        )
+        exact = Searcher(found.state, found.space, build_cache(found.state, found.space, exact_up_to=rows))
         jobs["exact 1"] = lambda: exact.search(queries[:1], 10)
         jobs["exact 64"] = lambda: exact.search(queries, 10)
     memory.peak()

@@ -32,7 +32,8 @@ from tables import written
 
 from retina_fm.pictures import read_picture
 from retina_fm.training.pairs.registration import ACCEPT
-from retina_fm.training.pairs.table import PHASES, choose_frames, read_pairs
+from retina_fm.training.pairs.table import choose_frames, read_pairs
+from retina_fm.vocabulary import PHASES
 
 NUMBERS = (2, 6, 10)  # of the twelve frames, one a phase
 NEAR, FAR = (5.0, 0.05, 0.04), (20.0, 0.15, 0.12)  # degrees, log scale, share of the side

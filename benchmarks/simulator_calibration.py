@@ -21,12 +21,14 @@ import numpy as np
 import tables
 import torch
 from scipy.stats import wasserstein_distance
-from simulator_frames import PHASES, Seen, generated_frames, real_frames, simulated_frames
+from simulator_frames import Seen, generated_frames, real_frames, simulated_frames
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from retina_fm.vocabulary import PHASES
 
 ROWS = ("vessel contrast", "spectrum slope", "saturated fraction", "mean grey", "spread of grey")
 LEVELS = np.arange(256) / 255

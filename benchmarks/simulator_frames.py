@@ -17,12 +17,13 @@ from scipy import ndimage, stats
 
 from retina_fm.encoding.precision import fastest_precision
 from retina_fm.models import load_generator
+from retina_fm.network.levels import from_levels, to_uint8
 from retina_fm.network.masks import OUTSIDE
 from retina_fm.network.unrolling import generate_frames, step_in
 from retina_fm.training import load_eye, render_batch
+from retina_fm.vocabulary import PHASES
 
 Grey = NDArray[np.uint8]
-PHASES = ("arterial", "venous", "late")
 WHITE = 250  # grey levels from here count as saturated
 BINS = np.arange(257) - 0.5
 
@@ -175,11 +176,9 @@ def generated_frames(folders: Sequence[Path], tables: Any, limit: int, seed: int
     for folder in folders:
         for number, file in enumerate(chosen_eyes(folder, limit)):
             eye = load_eye(file)
-            light = torch.from_numpy(eye.photo).permute(2, 0, 1).float() / 127.5 - 1
+            light = from_levels(eye.photo.transpose(2, 0, 1))
             photo = torch.where(torch.from_numpy(eye.field_of_view), light, OUTSIDE)[None]
-            video = (
-                ((generate_frames(step, photo)[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
-            )
+            video = to_uint8(generate_frames(step, photo)[0])
             random = torch.Generator().manual_seed(seed + number)
             slots = torch.randint(0, 4, (3,), generator=random) + torch.tensor([0, 4, 8])
             for phase, slot in zip(PHASES, slots.tolist(), strict=True):

@@ -22,8 +22,7 @@ from tables import table, written
 from retina_fm.training import draw_parameters, load_eye, render_parameters, stack_eyes
 from retina_fm.training.simulator.eyes.prepare import prepare_view
 from retina_fm.training.simulator.eyes.prepared import PreparedEye
-
-PHASES = {"arterial": slice(0, 4), "venous": slice(4, 8), "late": slice(8, 12)}
+from retina_fm.vocabulary import FRAMES_OF, PHASES
 
 
 def estimated(eye: PreparedEye) -> PreparedEye:
@@ -51,7 +50,7 @@ def compare(eye: PreparedEye, seed: int) -> dict[str, dict[str, float]]:
     label = np.maximum(eye.map("artery"), eye.map("vein"))[inside] > 0.5
     reach = 0.05 * eye.radius
     result = {}
-    for phase, part in PHASES.items():
+    for phase, part in FRAMES_OF.items():
         pairs = [
             [contrast(f, eye.field_of_view.astype(np.float32), reach)[inside] for f in frames]
             for frames in zip(given[part], guessed[part], strict=True)

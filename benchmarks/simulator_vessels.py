@@ -21,9 +21,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tables import bootstrapped, cell, written
 
-from retina_fm.pictures.masks import dice
+from retina_fm.pictures.masks import dice, listed_masks, masks_of
 from retina_fm.training.simulator.eyes.arteries_veins import artery_probability
-from retina_fm.training.simulator.eyes.masks import listed_masks, masks_of
 from retina_fm.training.simulator.eyes.vessels import vessel_coverage
 
 SIDE = 600

@@ -5,12 +5,14 @@ Names are loaded on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retina_fm._doors import lazy_names
 
 _HOMES = {
     "Duplicate": "retina_fm.indexes.duplicates",
     "Hit": "retina_fm.indexes.hits",
+    "Hits": "retina_fm.indexes.hits",
     "ImageIndex": "retina_fm.indexes.image_index",
     "Interval": "retina_fm.indexes.recall",
     "RecallReport": "retina_fm.indexes.recall",
@@ -22,18 +24,18 @@ _HOMES = {
     "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
     "save_gallery": "retina_fm.indexes.gallery",
-    "Shown": "retina_fm.indexes.gallery",
+    "Sql": "retina_fm.indexes.where",
     "verify": "retina_fm.indexes.repair",
 }
 
-__all__ = sorted(_HOMES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.indexes.duplicates import Duplicate as Duplicate
     from retina_fm.indexes.exact import nearest_rows as nearest_rows
-    from retina_fm.indexes.gallery import Shown as Shown
     from retina_fm.indexes.gallery import save_gallery as save_gallery
     from retina_fm.indexes.hits import Hit as Hit
+    from retina_fm.indexes.hits import Hits as Hits
     from retina_fm.indexes.image_index import ImageIndex as ImageIndex
     from retina_fm.indexes.opening import index as index
     from retina_fm.indexes.recall import Interval as Interval
@@ -44,9 +46,4 @@ if TYPE_CHECKING:
     from retina_fm.indexes.repair import rebuild as rebuild
     from retina_fm.indexes.repair import verify as verify
     from retina_fm.indexes.space import Space as Space
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retina_fm.indexes' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from retina_fm.indexes.where import Sql as Sql

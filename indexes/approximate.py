@@ -1,8 +1,18 @@
-"""Building the approximate index, and measuring its recall against exact search while at it."""
+"""Which FAISS index suits how many vectors, how it is built, and what its recall is against exact search.
+
+* Up to 200 000 vectors: ``Flat``, exact.
+* Beyond: ``PCAR<d>,IVF<lists>,SQ8``, approximate, with exact re-ranking. ``lists`` is the power of two
+  nearest to three times the square root of the number of vectors. ``d`` is the least of 64, 128, 256, 512
+  and D that keeps 90 % of the variance of a training sample.
+* Where these codes exceed the memory allowed (a quarter of the machine's without ``memory=``), the product
+  quantiser ``PQ<d/2>`` takes the place of ``SQ8``, then ``PQ<d/4>``, then ``PQ<d/8>``.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.indexes.exact import nearest_rows
-from retina_fm.indexes.faiss_library import load_faiss
-from retina_fm.indexes.plan import TRAINED_PER_LIST, Plan, plan_approximate
-from retina_fm.indexes.snapshot import Snapshot
+from retina_fm.indexes.products import load_faiss
 from retina_fm.indexes.space import Space
+from retina_fm.indexes.state import State
 
 logger = logging.getLogger("retina_fm")
 
+EXACT_UP_TO = 200_000
+KEPT_VARIANCE = 0.9
+WIDTHS = (64, 128, 256, 512)
+TRAINED_PER_LIST = 40
+ID_BYTES = 8
 TARGET_RECALL = 0.98
 MEASURED_K = 10
 MEASURED_QUERIES = 500
@@ -25,6 +39,63 @@ DEPTHS = (20, 50, 100, 200, 400, 800)
 """Candidates that are scored again with whole vectors."""
 _ERRORS = 2.0  # standard errors of the measured recall that the target keeps away from it
 _RANDOM_READ = 4.0  # cost of a byte read at random, in bytes read in order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build.
+
+    Attributes:
+        factory: FAISS's name of it.
+        lists: inverted lists.
+        code_bytes: a vector takes in memory.
+    """
+
+    factory: str
+    lists: int
+    code_bytes: int
+
+
+def list_count(vectors: int) -> int:
+    """Inverted lists for so many vectors."""
+    return int(2 ** max(4, round(math.log2(3 * math.sqrt(vectors)))))
+
+
+def plan_approximate(vectors: int, sample: NDArray[np.float32], memory: int) -> Plan:
+    """Inverted lists over shortened, quantised vectors.
+
+    Args:
+        vectors: how many there will be.
+        sample: ``(M, D)`` points among them.
+        memory: bytes that the codes may take.
+    """
+    width = kept_width(sample)
+    lists = list_count(vectors)
+    reduction = f"PCAR{width}," if width < sample.shape[1] else ""
+    codes = [("SQ8", width)]
+    codes += [(f"PQ{width // part}", width // part) for part in (2, 4, 8) if width % part == 0]
+    for name, size in codes:  # noqa: B007  the last one is kept where none fits
+        if vectors * (size + ID_BYTES) <= memory:
+            break
+    return Plan(f"{reduction}IVF{lists},{name}", lists, size)
+
+
+def kept_width(sample: NDArray[np.float32]) -> int:
+    """The least of the widths on offer that keeps nine tenths of the sample's variance."""
+    centred = sample.astype(np.float64) - sample.mean(axis=0)
+    variances = np.linalg.eigvalsh(centred.T @ centred)[::-1]
+    kept = np.cumsum(variances) / max(float(variances.sum()), 1e-30)
+    needed = int(np.searchsorted(kept, KEPT_VARIANCE)) + 1
+    dimension = sample.shape[1]
+    return min((width for width in WIDTHS if needed <= width < dimension), default=dimension)
+
+
+def default_memory() -> int:
+    """A quarter of the machine's memory, in bytes."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
 
 
 @dataclass(frozen=True)
@@ -43,39 +114,39 @@ class Setting:
 
 
 def build_approximate(
-    snapshot: Snapshot, space: Space, memory: int, seed: int = 0, target: float = TARGET_RECALL
+    state: State, space: Space, memory: int, seed: int = 0, target: float = TARGET_RECALL
 ) -> tuple[Any, Plan, Setting]:
     """Train, fill and tune in two passes over the embeddings: a sample, then all.
 
     Returns:
-        The FAISS index with the rows' ids, what it is, and how it reaches the recall asked for.
+        The FAISS index of all places, what it is, and how it reaches the recall asked for.
     """
     faiss = load_faiss()
     random = np.random.Generator(np.random.PCG64(seed))
-    places = snapshot.live_positions
-    rough = space.points(snapshot.take(_drawn(random, places, 16_384)))
+    places = state.live_positions
+    rough = space.points(state.vectors.take(_drawn(random, places, 16_384)))
     plan = plan_approximate(len(places), rough, memory)
-    index = faiss.index_factory(snapshot.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(state.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
     inverted = faiss.extract_index_ivf(index)
     inverted.cp.niter = 10
     # FAISS warns below 39 points a list; a small index in a test has fewer
     inverted.cp.min_points_per_centroid = 1
     sample = _drawn(random, places, max(TRAINED_PER_LIST * plan.lists, 65_536))
-    index.train(space.points(snapshot.take(sample)))
+    index.train(space.points(state.vectors.take(sample)))
     asked = _drawn(random, places, MEASURED_QUERIES)
-    queries = space.points(snapshot.take(asked))
+    queries = space.points(state.vectors.take(asked))
 
     def filling() -> Iterator[tuple[int, NDArray[np.float32]]]:
-        for first, block in snapshot.blocks():
+        for first, block in state.vectors.blocks():
             points = space.points(block)
-            index.add_with_ids(points, snapshot.ids[first : first + len(block)])
+            index.add(points)
             yield first, points
 
     truth = nearest_rows(
-        queries, filling(), MEASURED_K, allowed=snapshot.live, excluded=asked, longest=space.longest
+        queries, filling(), MEASURED_K, allowed=state.live, excluded=asked, longest=space.longest
     ).positions
-    setting = tune(index, plan, queries, asked, truth, snapshot, target)
-    logger.info("%s over %d vectors: %s", plan.factory, snapshot.total, setting)
+    setting = tune(index, plan, queries, asked, truth, state, target)
+    logger.info("%s over %d vectors: %s", plan.factory, state.total, setting)
     return index, plan, setting
 
 
@@ -85,7 +156,7 @@ def tune(
     queries: NDArray[np.float32],
     own: NDArray[np.int64],
     truth: NDArray[np.int64],
-    snapshot: Snapshot,
+    state: State,
     target: float,
 ) -> Setting:
     """The cheapest setting that reaches the recall asked for, or the best there is.
@@ -95,20 +166,18 @@ def tune(
     best = Setting(0, 0, -1.0)
     asked = max(1, len(truth))
     cheapest: tuple[float, Setting] | None = None
-    per_list = plan.code_bytes * snapshot.total / plan.lists
+    per_list = plan.code_bytes * state.total / plan.lists
     probes = 1
     while True:
         ids = search_ids(index, queries, DEPTHS[-1] + 1, probes)
-        ids = np.where(ids == snapshot.ids[own][:, None], -2, ids)
+        ids = np.where(ids == own[:, None], -2, ids)
         for depth in DEPTHS:
             hit = [
-                np.isin(snapshot.ids[true[true >= 0]], found[: depth + 1]).mean()
-                if (true >= 0).any()
-                else 1.0
+                np.isin(true[true >= 0], found[: depth + 1]).mean() if (true >= 0).any() else 1.0
                 for true, found in zip(truth, ids, strict=True)
             ]
             setting = Setting(probes, depth, float(np.mean(hit)))
-            cost = probes * per_list + depth * 4 * snapshot.dimension * _RANDOM_READ
+            cost = probes * per_list + depth * 4 * state.dimension * _RANDOM_READ
             if setting.recall > best.recall:
                 best = setting
             doubt = _ERRORS * float(np.std(hit)) / asked**0.5
@@ -126,7 +195,7 @@ def tune(
 def search_ids(
     index: Any, queries: NDArray[np.float32], count: int, probes: int, selector: Any = None
 ) -> NDArray[np.int64]:
-    """Ids of candidates ``(Q, count)``, -1 where there are fewer."""
+    """Places of candidates ``(Q, count)``, -1 where there are fewer."""
     faiss = load_faiss()
     settings = faiss.SearchParametersIVF(nprobe=probes, **({"sel": selector} if selector else {}))
     if isinstance(faiss.downcast_index(index), faiss.IndexPreTransform):

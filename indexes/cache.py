@@ -1,37 +1,39 @@
 """``index.faiss``: points ready for search, and whether what lies on the disk may be trusted.
 
-The file can always be made again from the parts. ``index.json`` beside it says what it was made of; it is
-written last, so that a kill between the two leaves a pair that does not match and is made anew.
+The file can always be made again from the vectors. Its last bytes say what it was made of: generation,
+vectors file, number of rows and their hash, metric and whitening, and the CRC-32 of everything before them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
+import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of, write_json, written_beside
-from retina_fm.indexes.approximate import Setting, build_approximate
-from retina_fm.indexes.faiss_library import load_faiss
-from retina_fm.indexes.plan import EXACT_UP_TO, default_memory, plan_exact
-from retina_fm.indexes.snapshot import Snapshot
+from retina_fm._io.files import sync_folder
+from retina_fm.indexes.approximate import EXACT_UP_TO, Setting, build_approximate, default_memory
+from retina_fm.indexes.products import load_faiss
 from retina_fm.indexes.space import Space
+from retina_fm.indexes.state import State
+from retina_fm.indexes.writer import CACHE as FILE
+from retina_fm.indexes.writer import SCRATCH, Writer
 
 logger = logging.getLogger("retina_fm")
 
-FILE = "index.faiss"
-ABOUT = "index.json"
-FORMAT = 1
-HASHED_UP_TO = 2 << 30
-"""Bytes up to which a file is hashed whenever it is opened; larger ones by ``verify`` alone."""
+FORMAT = 2
 STALE_SHARE = 0.1
 STALE_ROWS = 1000
+_TAIL = struct.Struct("<II8s")  # length and CRC-32 of the description, mark
+_MARK = b"RFMCACHE"
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class About:
         factory: FAISS's name of the index.
         faiss_version: that wrote it.
         space: hash of metric and whitening.
-        count: rows that it covers, the first ones of the index.
-        ids: CRC-32 of their ids.
-        size: of the file.
-        sha256: of the file.
+        generation: of the index it was made in.
+        rows: places that it covers, the first ones.
+        vectors: hash of the checksums of these rows.
+        crc: CRC-32 of FAISS's bytes.
         setting: of approximate search; None for exact.
         format: of this description.
     """
@@ -53,10 +55,10 @@ class About:
     factory: str
     faiss_version: str
     space: str
-    count: int
-    ids: int
-    size: int = 0
-    sha256: str = ""
+    generation: int
+    rows: int
+    vectors: str
+    crc: int = 0
     setting: Setting | None = None
     format: int = FORMAT
 
@@ -78,103 +80,141 @@ class Cache:
         """Whether search in it can miss a neighbour."""
         return self.about.setting is not None
 
+    @property
+    def recall(self) -> dict[str, Any] | None:
+        """Of approximate against exact search, as it was measured."""
+        setting = self.about.setting
+        if setting is None:
+            return None
+        return {"k": 10, **setting.__dict__, "rows": self.about.rows, "factory": self.about.factory}
+
     def matrix(self) -> NDArray[np.float32]:
-        """The points of an exact index, ``(count, D)``, memory-mapped where the file is."""
+        """The points of an exact index, ``(rows, D)``, memory-mapped where the file is."""
         faiss = load_faiss()
-        flat = faiss.downcast_index(self.index.index)
+        flat = faiss.downcast_index(self.index)
         points: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
         return points.reshape(flat.ntotal, flat.d)
 
 
 def build_cache(
-    snapshot: Snapshot, space: Space, *, memory: int | None = None, exact_up_to: int | None = None
+    state: State, space: Space, *, memory: int | None = None, exact_up_to: int | None = None
 ) -> Cache:
-    """Make the points of all rows ready for search, by the rule of :mod:`retina_fm.indexes.plan`."""
+    """Make the points of all places ready for search, by the rule of :mod:`retina_fm.indexes.approximate`."""
     faiss = load_faiss()
     limit = EXACT_UP_TO if exact_up_to is None else exact_up_to
-    setting = None
-    if snapshot.total > limit:
-        index, plan, setting = build_approximate(snapshot, space, memory or default_memory())
+    setting, factory = None, "Flat"
+    if state.total > limit:
+        index, plan, setting = build_approximate(state, space, memory or default_memory())
+        factory = plan.factory
     else:
-        plan = plan_exact(snapshot.dimension)
-        index = faiss.index_factory(snapshot.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
-        for first, block in snapshot.blocks():
-            index.add_with_ids(space.points(block), snapshot.ids[first : first + len(block)])
+        index = faiss.IndexFlatIP(state.dimension)
+        for _, block in state.vectors.blocks():
+            index.add(space.points(block))
     about = About(
-        plan.factory, faiss.__version__, space.hash, snapshot.total, _ids_crc(snapshot, snapshot.total),
-        setting=setting,
+        factory, faiss.__version__, space.hash, state.manifest.generation, state.total,
+        _hash(state, state.total), setting=setting,
     )  # fmt: skip
     return Cache(index, about)
 
 
-def save_cache(store: Path, cache: Cache) -> About:
-    """Write the two files.
+def save_cache(writer: Writer, cache: Cache) -> None:
+    """Write the file beside and rename it.
 
     Raises:
-        OSError: the disk is full or cannot be written; the old files stay, or go unused.
+        OSError: the disk is full or cannot be written; the old file stays.
     """
-    faiss = load_faiss()
-    with written_beside(store / FILE) as scratch:
-        try:
-            faiss.write_index(cache.index, str(scratch))
-        except RuntimeError as error:
-            raise OSError(f"FAISS cannot write it: {str(error).splitlines()[0][-120:]}") from error
-        size, digest = scratch.stat().st_size, sha256_of(scratch)
-    about = About(**{**cache.about.__dict__, "size": size, "sha256": digest})
-    write_json(store / ABOUT, asdict(about))
-    return about
-
-
-def load_cache(store: Path, snapshot: Snapshot, space: Space, *, full: bool = False) -> Cache | None:
-    """The cache on the disk, memory-mapped, or None where it is missing, damaged, or of something else."""
-    faiss = load_faiss()
-    path = store / FILE
+    faiss, folder = load_faiss(), writer.folder
+    assert folder is not None
+    if not writer.names(FILE):
+        logger.warning("%s is none of this index; search goes without", folder / FILE)
+        return
+    scratch = folder / SCRATCH
     try:
-        values = json.loads((store / ABOUT).read_text(encoding="utf-8"))
-        setting = Setting(**values["setting"]) if values["setting"] else None
-        about = About(**{**values, "setting": setting})
-        reason = _unfit(about, path, snapshot, space, faiss.__version__, full)
+        with scratch.open("xb"):
+            pass
+        faiss.write_index(cache.index, str(scratch))
+        about = json.dumps(asdict(replace(cache.about, crc=_crc(scratch, scratch.stat().st_size)))).encode()
+        with scratch.open("ab") as stream:
+            stream.write(about + _TAIL.pack(len(about), zlib.crc32(about), _MARK))
+        with scratch.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        scratch.replace(folder / FILE)
+        sync_folder(folder)
+    except RuntimeError as error:
+        raise OSError(f"FAISS cannot write it: {str(error).splitlines()[0][-120:]}") from error
+    finally:
+        writer.tidy()
+
+
+def load_cache(folder: Path, state: State, space: Space) -> Cache | None:
+    """The cache on the disk, memory-mapped, or None where it is missing, damaged, or of something else."""
+    faiss, path = load_faiss(), folder / FILE
+    try:
+        about = read_about(path)
+        reason = _unfit(about, state, space, faiss.__version__)
         if reason is None:
             return Cache(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), about)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     logger.info("%s is not used (%s)", path, reason)
     return None
 
 
-def is_stale(cache: Cache | None, snapshot: Snapshot) -> bool:
+def read_about(path: Path) -> About:
+    """What a cache was made of; reads every byte.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it was changed, is cut, or is something else.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        stream.seek(max(0, size - _TAIL.size))
+        length, crc, mark = _TAIL.unpack(stream.read())
+        start = size - _TAIL.size - length
+        if mark != _MARK or start < 0:
+            raise ValueError("it is no cache of an index, or is cut")
+        stream.seek(start)
+        text = stream.read(length)
+    if zlib.crc32(text) != crc:
+        raise ValueError("it was changed")
+    values = json.loads(text)
+    about = About(**{**values, "setting": Setting(**values["setting"]) if values["setting"] else None})
+    if _crc(path, start) != about.crc:
+        raise ValueError("it was changed")
+    return about
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file ends as a cache does, or is not there."""
+    return not path.exists() or path.read_bytes()[-len(_MARK) :] == _MARK
+
+
+def is_stale(cache: Cache | None, state: State) -> bool:
     """Whether so many rows came since that the cache should be made again."""
     if cache is None:
         return True
-    tail = snapshot.total - cache.about.count
-    return tail > max(STALE_ROWS, STALE_SHARE * cache.about.count)
+    return state.total - cache.about.rows > max(STALE_ROWS, STALE_SHARE * cache.about.rows)
 
 
-def _unfit(
-    about: About, path: Path, snapshot: Snapshot, space: Space, version: str, full: bool
-) -> str | None:
+def _unfit(about: About, state: State, space: Space, version: str) -> str | None:
     if about.format != FORMAT or about.faiss_version != version:
         return f"it is of format {about.format} and FAISS {about.faiss_version}"
     if about.space != space.hash:
         return "it was made for another metric or whitening"
-    if about.count > snapshot.total or about.ids != _ids_crc(snapshot, about.count):
+    if about.rows > state.total or about.vectors != _hash(state, about.rows):
         return "it was made of other rows"
-    size = path.stat().st_size
-    if size != about.size:
-        return f"it has {size} of {about.size} bytes"
-    if (full or size <= HASHED_UP_TO) and sha256_of(path) != about.sha256:
-        return "it was changed"
     return None
 
 
-def _ids_crc(snapshot: Snapshot, count: int) -> int:
-    return zlib.crc32(np.ascontiguousarray(snapshot.ids[:count]).data)
+def _hash(state: State, rows: int) -> str:
+    return hashlib.sha256(state.vectors.crcs[:rows].astype("<u4").tobytes()).hexdigest()
 
 
-def is_whole(path: Path, about: Path) -> bool:
-    """Whether a cache's bytes are those that its description states."""
-    try:
-        values = json.loads(about.read_text(encoding="utf-8"))
-        return bool(path.stat().st_size == values["size"] and sha256_of(path) == values["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _crc(path: Path, size: int) -> int:
+    crc = 0
+    with path.open("rb") as stream:
+        while size > 0 and (chunk := stream.read(min(size, 4 << 20))):
+            crc = zlib.crc32(chunk, crc)
+            size -= len(chunk)
+    return crc

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError
 from retina_fm.indexes.exact import rescore
+from retina_fm.indexes.metadata import describe
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
@@ -55,14 +56,15 @@ def find_duplicates(index: ImageIndex, threshold: float) -> list[Duplicate]:
         raise ConfigError(f"threshold is {threshold!r}; a cosine from -1 to 1 is needed.")
     if index.space.metric != "cosine":
         raise ConfigError("Duplicates are found by cosine; this index has metric='dot'.")
-    places = index.snapshot.live_positions
+    places = index.state.live_positions
     points = index.points()
     pairs = _near(points, threshold)
-    equal = _equal_files(index, places)
+    equal = _equal_files(index)
     for one, other in sorted(equal - set(pairs)):
         pairs[one, other] = float(rescore(points[one], points[other : other + 1])[0])
     order = sorted(pairs, key=lambda pair: (pair not in equal, -pairs[pair], pair))
-    described = index.describe(places)
+    found = describe(index.state, places.tolist())
+    described = [found[place] for place in places.tolist()]
     return [
         Duplicate(
             described[one][0],
@@ -89,10 +91,9 @@ def _near(points: NDArray[np.float32], threshold: float) -> dict[tuple[int, int]
     return pairs
 
 
-def _equal_files(index: ImageIndex, places: NDArray[np.int64]) -> set[tuple[int, int]]:
-    hashes = index.snapshot.rows.column("sha256").take(places).to_pylist() if len(places) else []
+def _equal_files(index: ImageIndex) -> set[tuple[int, int]]:
     groups: dict[str, list[int]] = {}
-    for number, digest in enumerate(hashes):
+    for number, (*_, digest) in enumerate(index.state.rows()):
         if digest:
             groups.setdefault(digest, []).append(number)
     return {(one, other) for group in groups.values() for one in group for other in group if one < other}

@@ -22,13 +22,15 @@ _ROWS = 8192
 
 def batches(index: ImageIndex) -> Iterator[pa.Table]:
     """Path, embedding and metadata of the live rows, in bounded memory."""
-    places = index.snapshot.live_positions
+    places = index.state.live_positions
+    metadata = index.metadata
+    paths = index.paths
     for start in range(0, max(1, len(places)), _ROWS):
         some = places[start : start + _ROWS]
-        matrix = index.snapshot.take(some)
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), index.snapshot.dimension)
-        table = index._table(some)
-        columns = {"path": [path for path, _ in index.describe(some)], "embedding": vectors}
+        matrix = index.state.vectors.take(some)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), index.state.dimension)
+        table = metadata.slice(start, len(some))
+        columns = {"path": paths[start : start + len(some)], "embedding": vectors}
         taken = [name for name in table.column_names if name in columns]
         if taken:
             raise ConfigError(

@@ -7,43 +7,40 @@ import html
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
-from retina_fm.indexes.hits import Hit
 from retina_fm.pictures import read_picture
+
+if TYPE_CHECKING:
+    from retina_fm.indexes.hits import Hit, Hits
 
 _THUMB = 200
 _LINE = 14
 _GAP = 12
 _INK, _FAINT, _SAME = (32, 36, 44), (96, 104, 120), (22, 133, 84)
+_STYLE = "".join(
+    f".retina-fm-hits {rule}"
+    for rule in (
+        "section{display:flex;flex-wrap:wrap;gap:12px;padding:12px 0;border-top:1px solid #d8dce4}",
+        "figure{margin:0;width:208px;padding:4px;border-radius:8px;border:2px solid transparent}",
+        "img{display:block;width:200px;height:200px;object-fit:contain;background:#000;border-radius:4px}",
+        "figcaption{font-size:12px;overflow-wrap:anywhere}",
+        "b{font-weight:600}",
+        "small{display:block;color:#606878}",
+        ".query{background:#eef1f6}",
+        ".same{border-color:#168554}",
+    )
+)
 _NOTE = "Research use; not a medical device."
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A query and its hits.
-
-    Attributes:
-        photo: the query, in any form that can be read; None where it was an embedding.
-        name: of the query.
-        metadata: of the query, where it is known.
-        hits: what was found.
-    """
-
-    photo: Any
-    name: str
-    metadata: Mapping[str, Any]
-    hits: Sequence[Hit]
-
-
 def save_gallery(
-    shown: Sequence[Shown], path: str | Path, *, title: str = "Search", same: str = "patient_id"
+    shown: Sequence[Hits], path: str | Path, *, title: str = "Search", same: str = "patient_id"
 ) -> Path:
     """Write a gallery; the suffix decides the form.
 
@@ -95,29 +92,29 @@ def _words(metadata: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {value}" for key, value in metadata.items() if value not in (None, "")]
 
 
-def _page(shown: Sequence[Shown], title: str, same: str) -> str:
+def fragment(shown: Sequence[Hits], same: str = "patient_id") -> str:
+    """Queries and hits as HTML to put into a page or a notebook, a row each."""
     rows = []
     for entry in shown:
         figures = [_figure(entry.photo, entry.name, "query", "query", _words(entry.metadata))]
-        for hit in entry.hits:
+        for hit in entry:
             kind = "hit same" if _agree(entry.metadata, hit, same) else "hit"
             heading = f"{hit.rank}. score {hit.score:.4f}"
             figures.append(_figure(hit.path, Path(hit.path).name, kind, heading, _words(hit.metadata)))
         rows.append(f"<section>{''.join(figures)}</section>")
-    marked = any(_agree(entry.metadata, hit, same) for entry in shown for hit in entry.hits)
+    return f'<div class="retina-fm-hits"><style>{_STYLE}</style>{"".join(rows)}</div>'
+
+
+def _page(shown: Sequence[Hits], title: str, same: str) -> str:
+    marked = any(_agree(entry.metadata, hit, same) for entry in shown for hit in entry)
     key = f" A green frame marks the query's own {html.escape(same)}." if marked else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width"><style>'
-        "body{font:14px/1.4 system-ui,sans-serif;margin:1.5rem;color:#20242c;background:#fff}"
-        "section{display:flex;flex-wrap:wrap;gap:12px;padding:12px 0;border-top:1px solid #d8dce4}"
-        "figure{margin:0;width:208px;padding:4px;border-radius:8px;border:2px solid transparent}"
-        "img{display:block;width:200px;height:200px;object-fit:contain;background:#000;border-radius:4px}"
-        "figcaption{font-size:12px;overflow-wrap:anywhere}b{font-weight:600}"
-        "small{display:block;color:#606878}.query{background:#eef1f6}.same{border-color:#168554}</style>"
+        "body{font:14px/1.4 system-ui,sans-serif;margin:1.5rem;color:#20242c;background:#fff}</style>"
         f"<h1>{html.escape(title)}</h1>"
         f"<p>Left the query, then what was found, nearest first.{key} {_NOTE}</p>"
-        f"{''.join(rows)}</html>\n"
+        f"{fragment(shown, same)}</html>\n"
     )
 
 
@@ -132,8 +129,8 @@ def _figure(photo: Any, name: str, kind: str, heading: str, words: list[str]) ->
     )
 
 
-def _sheet(shown: Sequence[Shown], title: str, same: str) -> bytes:
-    columns = 1 + max((len(entry.hits) for entry in shown), default=0)
+def _sheet(shown: Sequence[Hits], title: str, same: str) -> bytes:
+    columns = 1 + max((len(entry) for entry in shown), default=0)
     texts = [_captions(entry) for entry in shown]
     heights = [_THUMB + _LINE * max(map(len, captions)) + 2 * _GAP for captions in texts]
     width = columns * (_THUMB + _GAP) + _GAP
@@ -146,7 +143,7 @@ def _sheet(shown: Sequence[Shown], title: str, same: str) -> bytes:
     top = 48
     for entry, captions, height in zip(shown, texts, heights, strict=True):
         for column, lines in enumerate(captions):
-            hit = entry.hits[column - 1] if column else None
+            hit = entry[column - 1] if column else None
             left, line = _GAP + column * (_THUMB + _GAP), top + _THUMB + _GAP
             image = _thumbnail(hit.path if hit else entry.photo)
             draw.rectangle((left, top + 6, left + _THUMB - 1, top + 5 + _THUMB), fill="black")
@@ -163,12 +160,11 @@ def _sheet(shown: Sequence[Shown], title: str, same: str) -> bytes:
     return buffer.getvalue()
 
 
-def _captions(entry: Shown) -> list[list[str]]:
+def _captions(entry: Hits) -> list[list[str]]:
     """Lines under each picture of a row."""
     texts = [["query", Path(entry.name).name, *_words(entry.metadata)]]
     texts += [
-        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_words(hit.metadata)]
-        for hit in entry.hits
+        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_words(hit.metadata)] for hit in entry
     ]
     return [[line for text in lines for line in textwrap.wrap(text, 32) or [""]] for lines in texts]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,23 +13,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, IndexMismatchError, OutputError
-from retina_fm.indexes import changing
+from retina_fm.indexes import metadata as describing
+from retina_fm.indexes import updating
+from retina_fm.indexes.approximate import EXACT_UP_TO
 from retina_fm.indexes.cache import Cache, build_cache, load_cache
 from retina_fm.indexes.duplicates import Duplicate, find_duplicates
-from retina_fm.indexes.filters import Where, rows_where
-from retina_fm.indexes.hits import Hit
-from retina_fm.indexes.manifest import Manifest
-from retina_fm.indexes.metadata import aligned
-from retina_fm.indexes.models import LazyEmbedder
-from retina_fm.indexes.plan import EXACT_UP_TO
+from retina_fm.indexes.hits import Hit, Hits
+from retina_fm.indexes.models import LazyEmbedder, check_model
 from retina_fm.indexes.queries import Queries, prepare
 from retina_fm.indexes.recall import DEFAULT_K, RecallReport, recall_of_pairs, recall_of_points
-from retina_fm.indexes.rows import usable_path
 from retina_fm.indexes.searcher import Searcher
-from retina_fm.indexes.snapshot import Snapshot
 from retina_fm.indexes.space import Space
-from retina_fm.indexes.store import open_snapshot, read_stored_whitening
+from retina_fm.indexes.state import Manifest, State, open_state, stored_path
+from retina_fm.indexes.where import Sql, Where, places_where
+from retina_fm.indexes.writer import writing
 from retina_fm.models import RetinalEncoder, Whitening
+
+_MASKS = 8
 
 
 class ImageIndex:
@@ -37,29 +39,25 @@ class ImageIndex:
 
     Attributes:
         folder: of the store, or None for an index in memory.
-        manifest: metric, model, counts, measured recall.
         report: what the last ``index``, ``add`` or ``remove`` did.
+        state: rows and vectors.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
-        snapshot: Snapshot,
+        state: State,
         *,
         folder: Path | None = None,
-        whitening: Whitening | None = None,
         whiten: bool | None = None,
         model: str | RetinalEncoder | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        self.manifest = manifest
-        self.report = changing.UpdateReport()
-        self._whitening = whitening
+        self.report = updating.UpdateReport()
         self._whiten = whiten
         self._model = model
         self._settings = settings or {}
-        self._adopt(manifest, snapshot, None)
+        self.adopt(state)
 
     @classmethod
     def open(
@@ -84,22 +82,15 @@ class ImageIndex:
             IndexMismatchError: it was made with another model, or by a newer release.
         """
         folder = Path(store)
-        manifest, snapshot = open_snapshot(folder)
-        whitening = read_stored_whitening(folder, manifest)
+        state = open_state(folder)
         if model is not None:
-            changing.check_model(manifest, model)
-        return cls(
-            manifest,
-            snapshot,
-            folder=folder,
-            whitening=whitening,
-            whiten=whiten,
-            model=model,
-            settings=settings,
-        )
+            check_model(state.manifest.model, model)
+        found = cls(state, folder=folder, whiten=whiten, model=model, settings=settings)
+        found.searcher  # noqa: B018  what is damaged is told now
+        return found
 
     def __len__(self) -> int:
-        return len(self.snapshot)
+        return len(self.state)
 
     def __repr__(self) -> str:
         model = self.manifest.model.name if self.manifest.model else "plain embeddings"
@@ -107,35 +98,47 @@ class ImageIndex:
         return f"ImageIndex({len(self)} of {model}, {self.space.metric}, {place})"
 
     @property
-    def snapshot(self) -> Snapshot:
-        """Ids, embeddings and rows."""
-        return self._snapshot
+    def manifest(self) -> Manifest:
+        """Metric, model, counts, measured recall."""
+        cache = self.searcher.cache
+        return replace(self.state.manifest, recall=cache.recall if cache else None)
+
+    @property
+    def whitening(self) -> Whitening | None:
+        """Copied from the model when the index was made."""
+        return self.state.whitening
 
     @property
     def space(self) -> Space:
         """Metric and whitening."""
-        return self._searcher.space
+        manifest = self.state.manifest
+        whiten = manifest.whiten if self._whiten is None else self._whiten
+        if whiten and self.whitening is None:
+            raise IndexMismatchError(
+                "whiten=True, but the model of this index ships no whitening. Leave it out, or use a model "
+                "that has one."
+            )
+        return Space(manifest.metric, self.whitening if whiten and manifest.metric == "cosine" else None)
 
     @property
     def approximate(self) -> bool:
         """Whether search without a filter may miss a neighbour."""
-        return self._searcher.approximate
+        return self.searcher.approximate
 
     @property
     def paths(self) -> list[str]:
         """Of the pictures, in the order in which they were added."""
-        stored = self.snapshot.paths.take(pa.array(self.snapshot.live_positions)).to_pylist()
-        return [self._path(path) for path in stored]
+        return [self.state.usable(path) for path in self.state.stored_paths()]
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
         """``(N, D)`` as the model gave them, in the order of :attr:`paths`, read into memory."""
-        return self.snapshot.take(self.snapshot.live_positions)
+        return self.state.vectors.take(self.state.live_positions)
 
     @property
     def metadata(self) -> pa.Table:
         """In the order of :attr:`paths`, nulls where a picture has none."""
-        return self._table(self.snapshot.live_positions)
+        return describing.table_of(self.state)
 
     def search(
         self,
@@ -144,25 +147,27 @@ class ImageIndex:
         *,
         where: Where | None = None,
         exclude_same: str | Sequence[str] | None = None,
+        include_query: bool = False,
         exact: bool = False,
     ) -> Any:
         """The k pictures nearest to a query.
 
-        A file that is in the index and has not changed is not encoded again. A float array of rank 1 or 2
-        is taken for embeddings; give a grey float picture as ``(H, W, 1)``.
+        A file of the index is left out of its own answer, and not encoded again unless it has changed. A
+        float array of rank 1 or 2 is taken for embeddings; give a grey float picture as ``(H, W, 1)``.
 
         Args:
             query: a photo or many, as :func:`retina_fm.encode` takes them, or embeddings ``(D,)``
                 or ``(Q, D)``.
             k: how many; fewer come where the index, or what the filter leaves, is smaller.
             where: conditions on metadata, met before anything is ranked; see
-                :func:`retina_fm.indexes.filters.rows_where`.
-            exclude_same: ``"path"`` leaves out the query itself, ``"patient_id"`` (or any other column, or
-                several) pictures that agree with it there; for queries that are in the index.
+                :func:`retina_fm.indexes.where.places_where`.
+            exclude_same: ``"patient_id"`` (or any other column, or several) leaves out pictures that agree
+                with the query there; for queries that are in the index.
+            include_query: let a file of the index be found by itself.
             exact: forbid the approximate index.
 
         Returns:
-            ``list[Hit]`` for one query, ``list[list[Hit]]`` for many.
+            ``Hits``, a list of ``Hit``, for one query; a list of them for many.
 
         Raises:
             ConfigError: k below 1, a column that is not there, embeddings of another length.
@@ -171,21 +176,17 @@ class ImageIndex:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ConfigError(f"k is {k!r}; a whole number from 1 is needed.")
         queries = self.prepare(query)
-        allowed = None
-        if where is not None:
-            allowed = np.zeros(self.snapshot.total, np.bool_)
-            places = self.snapshot.live_positions
-            allowed[places] = rows_where(self._table(places, with_path=True), where)
-        excluded = self._excluded(queries, exclude_same)
-        found = self._searcher.search(
+        allowed = None if where is None else self._mask(where)
+        excluded = self._excluded(queries, exclude_same, include_query)
+        found = self.searcher.search(
             queries.embeddings, int(k), allowed=allowed, excluded=excluded, exact=exact
         )
-        hits = [self._hits(*row) for row in zip(found.positions, found.scores, strict=True)]
+        hits = self._hits(queries, found.positions, found.scores)
         return hits[0] if queries.single else hits
 
     def prepare(self, query: Any) -> Queries:
         """A query as embeddings, with its name and its place in the index."""
-        return prepare(query, self.snapshot, self.folder or Path(), self._embedder(), self.snapshot.dimension)
+        return prepare(query, self.state, self.embedder())
 
     def add(
         self,
@@ -207,16 +208,15 @@ class ImageIndex:
             on_error: see :func:`retina_fm.encode`.
             build: make the search index ready; False leaves it for a later call where more is to come.
             wait: seconds to wait for another writer.
-            **settings: of :func:`retina_fm.encode_to`.
+            **settings: ``batch_size``, ``workers``, ``progress``, ``compile``.
 
         Returns:
             This index, in its new state.
         """
-        request = changing.Request(
-            photos=photos, paths=paths, metadata=metadata, on_error=on_error, build=build, wait=wait,
-            settings={**self._settings, **settings},
+        updating.update(
+            self, photos, paths=paths, metadata=metadata, on_error=on_error, build=build, wait=wait,
+            settings=settings,
         )  # fmt: skip
-        changing.update(self, request)
         return self
 
     def remove(self, paths: str | Path | Sequence[str | Path] | None = None, *, where: Where | None = None,
@@ -229,11 +229,30 @@ class ImageIndex:
         Raises:
             ConfigError: a path that is not in the index.
         """
-        return changing.remove(self, paths, where, wait)
+        if (paths is None) == (where is None):
+            raise ConfigError("Say what to remove: either paths or where=.")
+        return updating.remove(self, lambda: self._named(paths, where), wait)
+
+    def index_column(self, column: str, wait: float = 0.0) -> None:
+        """Make filters on a metadata column of a big index fast.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        with writing(self.folder, wait, memory=self.state) as writer:
+            updating.prepared(self, writer)
+            describing.column_kind(self.state, column)
+            writer.index_column(column)
+            updating.finished(self, writer, build=False)
 
     def compact(self, wait: float = 0.0) -> None:
         """Rewrite the files without what was removed, so that it is gone for good."""
-        changing.compact_now(self, wait)
+        with writing(self.folder, wait, memory=self.state) as writer:
+            updating.prepared(self, writer)
+            if not writer.upgraded:  # that has rewritten everything
+                updating.compact(self, writer)
+            if self.folder is not None:
+                updating.refresh_cache(self, writer)
 
     def save(self, store: str | Path) -> ImageIndex:
         """Write an index to a new folder.
@@ -244,7 +263,23 @@ class ImageIndex:
         Raises:
             OutputError: there is an index already, or the disk is full.
         """
-        return changing.save(self, Path(store))
+        folder, plain = Path(store), self.state.manifest.model is None
+
+        def moved(path: str) -> str:
+            return (
+                path if plain or path.startswith("sha256:") else stored_path(self.state.usable(path), folder)
+            )
+
+        with writing(folder) as writer:
+            if writer.state is not None:
+                raise OutputError(f"{store} holds an index already; name another folder, or remove it first.")
+            writer.manifest = replace(self.state.manifest, generation=0)
+            writer.whitening = self.whitening
+            writer.rewrite(self.state, moved)
+            writer.commit()
+            saved = ImageIndex(writer.committed(), folder=folder, model=self._model, settings=self._settings)
+            updating.refresh_cache(saved, writer)
+        return saved
 
     def evaluate(
         self,
@@ -265,7 +300,7 @@ class ImageIndex:
             seed: of the bootstrap.
         """
         places, ids, chosen = self._judged(groups, where)
-        points = self._searcher.points_of(places)
+        points = self.searcher.points_of(places)
         return recall_of_points(points, ids, k, queries=chosen, gallery=chosen, repeats=repeats, seed=seed)
 
     def evaluate_pairs(
@@ -279,8 +314,8 @@ class ImageIndex:
     ) -> dict[tuple[str, str], RecallReport]:
         """Recall@K for every ordered pair of modalities: queries of the first, gallery of the second."""
         places, ids, _ = self._judged(groups, None)
-        kinds = self._column(modality) if isinstance(modality, str) else list(modality)
-        points = self._searcher.points_of(places)
+        kinds = describing.column_of(self.state, modality) if isinstance(modality, str) else list(modality)
+        points = self.searcher.points_of(places)
         return recall_of_pairs(points, ids, kinds, k, repeats=repeats, seed=seed)
 
     def duplicates(self, threshold: float = 0.999) -> list[Duplicate]:
@@ -317,117 +352,130 @@ class ImageIndex:
         """Take over the state that is on the disk now."""
         if self.folder is None:
             raise OutputError("An index in memory has nothing to load; save it first.")
-        manifest, snapshot = open_snapshot(self.folder)
-        self._whitening = read_stored_whitening(self.folder, manifest)
-        self._adopt(manifest, snapshot, None)
+        self.adopt(open_state(self.folder))
+
+    def adopt(self, state: State) -> None:
+        """Be another state of the same index."""
+        self.state = state
+        self._searcher: Searcher | None = None
+        self._masks: dict[str, NDArray[np.bool_]] = {}
 
     def points(self) -> NDArray[np.float32]:
-        """Points ``(N, D)`` of the live rows, in the order of :attr:`paths`."""
-        return self._searcher.points_of(self.snapshot.live_positions)
+        """Points ``(N, D)`` of the pictures, in the order of :attr:`paths`."""
+        return self.searcher.points_of(self.state.live_positions)
 
     @property
     def space_is_not_stored(self) -> bool:
         """Whether this view compares otherwise than the store's own cache does."""
-        return self._whiten is not None and self._whiten != self.manifest.whiten
+        return self._whiten is not None and self._whiten != self.state.manifest.whiten
 
     @property
     def searcher(self) -> Searcher:
-        """Search by positions."""
+        """Search by places."""
+        if self._searcher is None:
+            cache: Cache | None = None
+            if self.state.total:
+                if self.folder is not None:
+                    cache = load_cache(self.folder, self.state, self.space)
+                elif self.state.total > EXACT_UP_TO:
+                    cache = build_cache(self.state, self.space)
+            self._searcher = Searcher(self.state, self.space, cache)
         return self._searcher
 
-    def describe(self, positions: NDArray[np.int64]) -> list[tuple[str, dict[str, Any]]]:
-        """Path and metadata at some positions."""
-        stored = self.snapshot.paths.take(pa.array(positions)).to_pylist()
-        rows = self._table(positions).to_pylist() or [{} for _ in stored]
-        return [(self._path(path), row) for path, row in zip(stored, rows, strict=True)]
-
-    def _adopt(self, manifest: Manifest, snapshot: Snapshot, cache: Cache | None) -> None:
-        whiten = manifest.whiten if self._whiten is None else self._whiten
-        if whiten and self._whitening is None:
-            raise IndexMismatchError(
-                "whiten=True, but the model of this index ships no whitening. Leave it out, or use a model "
-                "that has one."
-            )
-        space = Space(manifest.metric, self._whitening if whiten and manifest.metric == "cosine" else None)
-        if cache is None and snapshot.total:
-            if self.folder is not None:
-                cache = load_cache(self.folder, snapshot, space)
-            elif snapshot.total > EXACT_UP_TO:
-                cache = build_cache(snapshot, space)
-        self.manifest = manifest
-        self._snapshot = snapshot
-        self._searcher = Searcher(snapshot, space, cache)
-
-    def _embedder(self) -> LazyEmbedder | None:
-        if self.manifest.model is None:
+    def embedder(self) -> LazyEmbedder | None:
+        """What encodes photos for this index; None for plain embeddings."""
+        model = self.state.manifest.model
+        if model is None:
             return None
         if not hasattr(self, "_lazy"):
             chosen = {name: self._settings[name] for name in ("device", "dtype") if name in self._settings}
-            self._lazy = LazyEmbedder(self.manifest.model, self._model, **chosen)
+            self._lazy = LazyEmbedder(model, self._model, **chosen)
         return self._lazy
 
-    def _path(self, stored: str) -> str:
-        return usable_path(stored, self.folder) if self.manifest.model else stored
+    def _mask(self, where: Where) -> NDArray[np.bool_]:
+        """Places that meet conditions; the last ones are kept, since a state does not change."""
+        key = repr(where) if isinstance(where, str | Sql) else ""
+        if key not in self._masks:
+            mask = places_where(self.state, where)
+            if not key:
+                return mask
+            while len(self._masks) >= _MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[key] = mask
+        return self._masks[key]
 
-    def _table(self, positions: NDArray[np.int64], with_path: bool = False) -> pa.Table:
-        stored = self.snapshot.paths.take(pa.array(positions))
-        table = aligned(self.snapshot.metadata, stored.to_pylist())
-        if with_path:
-            return table.append_column("path", pa.array([self._path(p) for p in stored.to_pylist()]))
-        return table
-
-    def _column(self, name: str) -> list[Any]:
-        table = self.metadata
-        if name not in table.column_names:
+    def _named(self, paths: Any, where: Where | None) -> NDArray[np.int64]:
+        state = self.state
+        if where is not None:
+            return np.flatnonzero(places_where(state, where))
+        names = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        plain, folder = state.manifest.model is None, self.folder or Path()
+        seen: dict[str, str] = {}
+        stored = [
+            str(n) if plain or str(n).startswith("sha256:") else stored_path(n, folder, seen) for n in names
+        ]
+        places = state.find(stored)
+        missing = [name for name, place in zip(names, places, strict=True) if place < 0]
+        if missing:
             raise ConfigError(
-                f"There is no metadata column {name!r} ({', '.join(table.column_names) or 'none at all'}). "
-                "Add metadata, or pass the values themselves."
+                f"{len(missing)} of {len(names)} paths are not in the index, for example "
+                f"{str(missing[0])!r}; nothing was removed."
             )
-        values: list[Any] = table.column(name).to_pylist()
-        return values
+        return np.unique(places)
 
     def _judged(
         self, groups: Sequence[Any] | str, where: Where | None
     ) -> tuple[NDArray[np.int64], list[Any], NDArray[np.bool_] | None]:
-        places = self.snapshot.live_positions
-        ids = self._column(groups) if isinstance(groups, str) else list(groups)
-        chosen = None if where is None else rows_where(self._table(places, with_path=True), where)
-        return places, ids, chosen
+        places = self.state.live_positions
+        ids = describing.column_of(self.state, groups) if isinstance(groups, str) else list(groups)
+        return places, ids, None if where is None else self._mask(where)[places]
 
     def _excluded(
-        self, queries: Queries, exclude_same: str | Sequence[str] | None
+        self, queries: Queries, exclude_same: str | Sequence[str] | None, include_query: bool
     ) -> list[NDArray[np.int64]] | None:
-        if exclude_same is None:
+        columns = [exclude_same] if isinstance(exclude_same, str) else list(exclude_same or ())
+        known = queries.positions >= 0
+        files = [isinstance(photo, str | os.PathLike) for photo in queries.photos]
+        itself = known & (np.array(files, np.bool_) if "path" not in columns else True)
+        if include_query and "path" not in columns:
+            itself[:] = False
+        columns = [column for column in columns if column != "path"]
+        if not columns and not itself.any():
             return None
-        columns = [exclude_same] if isinstance(exclude_same, str) else list(exclude_same)
-        found = [np.empty(0, np.int64) for _ in queries.positions]
+        found = [
+            queries.positions[i : i + 1] if itself[i] else np.empty(0, np.int64) for i in range(len(known))
+        ]
         for column in columns:
-            if column == "path":
-                found = [
-                    np.append(some, place) if place >= 0 else some
-                    for some, place in zip(found, queries.positions, strict=True)
-                ]
-                continue
-            lost = np.flatnonzero(queries.positions < 0)
-            if len(lost):
+            if not known.all():
+                lost = queries.names[int(np.argmin(known))]
                 raise ConfigError(
-                    f"exclude_same={column!r}: {queries.names[lost[0]]} is not in the index, so its "
-                    f"{column} is unknown. Use where= with '!=' instead."
+                    f"exclude_same={column!r}: {lost} is not in the index, so its {column} is unknown. "
+                    "Use where= with '!=' instead."
                 )
-            values = np.array(self._column(column), dtype=object)
-            live = self.snapshot.live_positions
+            values = np.array(describing.column_of(self.state, column), dtype=object)
+            live = self.state.live_positions
             for number, place in enumerate(queries.positions):
                 own = values[np.searchsorted(live, place)]
                 if own is not None:
-                    found[number] = np.union1d(found[number], live[values == own])
+                    same = live[values == own]
+                    found[number] = np.union1d(
+                        found[number], same if not include_query else same[same != place]
+                    )
         return found
 
-    def _hits(self, positions: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
-        kept = positions >= 0
-        described = self.describe(positions[kept])
-        return [
-            Hit(path, float(score), rank, metadata)
-            for rank, ((path, metadata), score) in enumerate(
-                zip(described, scores[kept], strict=True), start=1
-            )
-        ]
+    def _hits(
+        self, queries: Queries, positions: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> list[Hits]:
+        wanted = {*positions.ravel().tolist(), *queries.positions.tolist()} - {-1}
+        known = describing.describe(self.state, wanted)
+        found = []
+        for number, (places, row) in enumerate(zip(positions.tolist(), scores.tolist(), strict=True)):
+            hits = [
+                Hit(known[place][0], score, rank, known[place][1])
+                for rank, (place, score) in enumerate(zip(places, row, strict=True), start=1)
+                if place >= 0
+            ]
+            own = int(queries.positions[number])
+            about = known[own][1] if own >= 0 else {}
+            found.append(Hits(hits, queries.photos[number], queries.names[number], about))
+        return found

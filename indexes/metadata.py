@@ -1,23 +1,44 @@
-"""Metadata of pictures, from a table file, a data frame or plain dictionaries."""
+"""Metadata of pictures: from a table file, a data frame or plain dictionaries, and out of an index again."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, MetadataWarning
-from retina_fm.indexes.snapshot import Snapshot
+from retina_fm.indexes.database import quoted
+from retina_fm.indexes.state import State
 
 _SHOWN = 3
+_TYPES: dict[str, Any] = {
+    "INTEGER": pa.int64(), "REAL": pa.float64(), "TEXT": pa.string(), "BOOLEAN": pa.bool_(),
+    "DATE": pa.date32(), "TIMESTAMP": pa.timestamp("us"),
+}  # fmt: skip
+_BACK: dict[str, Callable[[Any], Any]] = {
+    "BOOLEAN": bool, "DATE": datetime.date.fromisoformat, "TIMESTAMP": datetime.datetime.fromisoformat,
+}  # fmt: skip
+
+
+class Metadata(NamedTuple):
+    """Metadata that belongs to pictures.
+
+    Attributes:
+        kinds: SQL type of each column.
+        rows: values in the order of the columns, by stored path.
+    """
+
+    kinds: dict[str, str]
+    rows: dict[str, tuple[Any, ...]]
 
 
 def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
@@ -63,100 +84,131 @@ def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
         ) from None
 
 
-def merged_metadata(
-    old: pa.Table | None,
+def incoming(
     source: Any,
-    snapshot: Snapshot,
-    places: NDArray[np.int64],
-    stored: Callable[[str, Path | None], list[str]],
-) -> pa.Table:
-    """The metadata of an index after new metadata was given; what it had for other pictures stays.
+    given: Sequence[str],
+    known: Container[str],
+    spellings: Callable[[str, Path | None], list[str]],
+) -> Metadata:
+    """Metadata by the paths of an index.
 
     Args:
-        old: what the index has, or None.
-        source: see :func:`read_metadata`; without a column ``path``, one row for each of ``places``.
-        snapshot: the index.
-        places: positions of the pictures that were given together with the metadata.
-        stored: from a path in the metadata and its folder to the ways in which the index may call it.
+        source: see :func:`read_metadata`; without a column ``path``, one row for each of ``given``.
+        given: stored paths of the pictures that came together with the metadata.
+        known: stored paths of all pictures that there will be.
+        spellings: from a path in the metadata and its folder to the ways in which the index may call it.
 
     Raises:
         ConfigError: two different rows for a picture, or not one row that belongs to any.
     """
     table, folder = read_metadata(source)
     if "path" not in table.column_names:
-        if table.num_rows != len(places):
+        if table.num_rows != len(given):
             raise ConfigError(
-                f"The metadata has no column 'path' and {table.num_rows} rows for {len(places)} pictures; "
+                f"The metadata has no column 'path' and {table.num_rows} rows for {len(given)} pictures; "
                 "add the column, or give one row a picture, in their order."
             )
-        table = table.add_column(0, "path", snapshot.paths.take(pa.array(places)))
-        named = table
+        names: list[str | None] = list(given)
     else:
-        named = _matched(table, folder, snapshot, stored)
-    named = _unique(named)
-    if old is None or not old.num_rows:
-        return named
-    new_paths = set(named.column("path").to_pylist())
-    kept = old.filter(pa.array([path not in new_paths for path in old.column("path").to_pylist()]))
-    return pa.concat_tables([kept, named], promote_options="permissive")
-
-
-def aligned(metadata: pa.Table | None, paths: Sequence[str]) -> pa.Table:
-    """Metadata in the order of some stored paths, with nulls where there is none, and without ``path``."""
-    if metadata is None:
-        return pa.table({})
-    places = {path: number for number, path in enumerate(metadata.column("path").to_pylist())}
-    order = pa.array([places.get(path) for path in paths], pa.int64())
-    return metadata.drop_columns(["path"]).take(order)
-
-
-def _matched(
-    table: pa.Table, folder: Path | None, snapshot: Snapshot, stored: Callable[[str, Path | None], list[str]]
-) -> pa.Table:
-    """Rows whose path is in the index, with the path that the index uses."""
-    live = snapshot.live_positions
-    known = set(snapshot.paths.take(pa.array(live)).to_pylist())
-    rows, names, unknown = [], [], []
-    for number, path in enumerate(table.column("path").to_pylist()):
-        name = next((name for name in stored(str(path), folder) if name in known), None)
-        if name is None:
-            unknown.append(str(path))
-        else:
-            rows.append(number)
-            names.append(name)
-    if unknown:
-        shown = ", ".join(repr(path) for path in unknown[:_SHOWN])
-        if not rows:
+        paths = [str(path) for path in table.column("path").to_pylist()]
+        names = [next((name for name in spellings(path, folder) if name in known), None) for path in paths]
+        _tell_unknown([path for path, name in zip(paths, names, strict=True) if name is None], len(paths))
+        table = table.drop_columns(["path"])
+    columns = {name: _plain(table.column(number)) for number, name in enumerate(table.column_names)}
+    values = zip(*(values for _, values in columns.values()), strict=True) if columns else [()] * len(names)
+    rows: dict[str, tuple[Any, ...]] = {}
+    for number, (name, row) in enumerate(zip(names, values, strict=True)):
+        if name is not None and rows.setdefault(name, row) != row:
             raise ConfigError(
-                f"Not one path of the metadata is in the index (for example {shown}); paths are relative to "
-                "the metadata's file."
+                f"The metadata has two different rows for {name!r} (the other is number {number + 1}); keep "
+                "one."
             )
-        warnings.warn(
-            MetadataWarning(f"{len(unknown)} rows of metadata belong to no picture of the index: {shown}"),
-            stacklevel=4,
-        )
-    taken = table.take(pa.array(rows, pa.int64()))
-    return taken.set_column(taken.column_names.index("path"), "path", pa.array(names, pa.string()))
+    return Metadata({name: kind for name, (kind, _) in columns.items()}, rows)
 
 
-def _unique(table: pa.Table) -> pa.Table:
-    """One row a path; repeated rows are dropped where they say the same.
+def describe(state: State, places: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Path and metadata of pictures, by place."""
+    columns = ", ".join(["_place", "_path", *map(quoted, state.kinds)])
+    back = [(number, _BACK[kind]) for number, kind in enumerate(state.kinds.values()) if kind in _BACK]
+    found = {}
+    for place, path, *values in state.among(columns, "_place", places):
+        for number, convert in back:
+            if values[number] is not None:
+                values[number] = convert(values[number])
+        found[place] = state.usable(str(path)), dict(zip(state.kinds, values, strict=True))
+    return found
+
+
+def column_kind(state: State, name: str) -> str:
+    """SQL type of a metadata column.
 
     Raises:
-        ConfigError: where they do not.
+        ConfigError: it is not there.
     """
-    seen: dict[str, int] = {}
-    keep = []
-    rows = table.to_pylist() if len(set(table.column("path").to_pylist())) < table.num_rows else None
-    if rows is None:
-        return table
-    for number, row in enumerate(rows):
-        first = seen.setdefault(row["path"], number)
-        if first == number:
-            keep.append(number)
-        elif rows[first] != row:
-            raise ConfigError(
-                f"The metadata has two different rows for {row['path']!r} ({first + 1} and {number + 1}); "
-                "keep one."
-            )
-    return table.take(pa.array(keep, pa.int64()))
+    kinds = state.kinds
+    if name not in kinds:
+        raise ConfigError(
+            f"There is no metadata column {name!r} ({', '.join(kinds) or 'none at all'}). Add metadata, or "
+            "pass the values themselves."
+        )
+    return kinds[name]
+
+
+def column_of(state: State, name: str) -> list[Any]:
+    """A metadata column in the order of the live places.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    kind = column_kind(state, name)
+    values = state.query(f"SELECT {quoted(name)} FROM picture ORDER BY _place")
+    convert = _BACK.get(kind)
+    return [value if convert is None or value is None else convert(value) for (value,) in values]
+
+
+def table_of(state: State) -> pa.Table:
+    """All metadata in the order of the live places, nulls where a picture has none."""
+    columns = {}
+    for name, kind in state.kinds.items():
+        values = column_of(state, name)
+        broken = kind == "INTEGER" and any(isinstance(value, float) for value in values)
+        columns[name] = pa.array(values, _TYPES["REAL" if broken else kind])
+    return pa.table(columns)
+
+
+def _tell_unknown(unknown: list[str], total: int) -> None:
+    if not unknown:
+        return
+    shown = ", ".join(repr(path) for path in unknown[:_SHOWN])
+    if len(unknown) == total:
+        raise ConfigError(
+            f"Not one path of the metadata is in the index (for example {shown}); paths are relative to the "
+            "metadata's file."
+        )
+    warnings.warn(
+        MetadataWarning(f"{len(unknown)} rows of metadata belong to no picture of the index: {shown}"),
+        stacklevel=5,
+    )
+
+
+def _plain(column: pa.ChunkedArray) -> tuple[str, list[Any]]:
+    """A column's SQL type, and its values as SQLite holds them; what it has no type for becomes text."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = pc.cast(column, kind.value_type)
+        kind = kind.value_type
+    if pa.types.is_null(kind):
+        return "", column.to_pylist()
+    if pa.types.is_boolean(kind):
+        return "BOOLEAN", column.to_pylist()
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return "INTEGER", column.to_pylist()
+    if pa.types.is_floating(kind):
+        values = pc.cast(column, pa.float64()).to_pylist()
+        return "REAL", [None if value is None or np.isnan(value) else value for value in values]
+    if pa.types.is_date(kind):
+        return "DATE", [None if value is None else value.isoformat()[:10] for value in column.to_pylist()]
+    if pa.types.is_timestamp(kind) and kind.tz is None:
+        values = pc.cast(column, pa.timestamp("us"), safe=False).to_pylist()
+        return "TIMESTAMP", [None if value is None else value.isoformat(" ") for value in values]
+    return "TEXT", [None if value is None else str(value) for value in column.to_pylist()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm.errors import IndexMismatchError, LicenceNotice
-from retina_fm.indexes.manifest import ModelIdentity
+from retina_fm.indexes.state import ModelIdentity
 from retina_fm.models import RetinalEncoder, Whitening, load, read_config, read_whitening, resolve
 
 TIMM = "timm/"
@@ -82,3 +82,12 @@ def require_same(expected: ModelIdentity | None, found: ModelIdentity | None) ->
         raise IndexMismatchError(
             f"The index was made with {difference}. Use the model it was made with, or another store."
         )
+
+
+def check_model(expected: ModelIdentity | None, model: str | RetinalEncoder) -> None:
+    """Refuse a model that an index was not made with.
+
+    Raises:
+        IndexMismatchError: they differ.
+    """
+    require_same(expected, identity_of(model)[0])

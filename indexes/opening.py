@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from retina_fm.errors import ConfigError, IndexMismatchError
-from retina_fm.indexes import changing
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
+from retina_fm.indexes import database, old_format, updating
 from retina_fm.indexes.image_index import ImageIndex
-from retina_fm.indexes.manifest import FILE, Manifest
 from retina_fm.indexes.models import identity_of, require_same
 from retina_fm.indexes.queries import are_embeddings
-from retina_fm.indexes.snapshot import empty_snapshot
 from retina_fm.indexes.space import METRICS, Space
-from retina_fm.models import RetinalEncoder
+from retina_fm.indexes.state import Manifest, ModelIdentity, empty_state, stored_path
+from retina_fm.models import RetinalEncoder, Whitening
 
 DEFAULT_STORE = ".retina-fm-index"
 """Folder of the index that lies in a folder of photos."""
+_OF_ENCODING = ("path", "embedding", "width", "height", "fov_y", "fov_x", "fov_radius", "fov_circle",
+                "file_size", "file_mtime_ns")  # fmt: skip
 
 
 class _Default(str):
@@ -48,8 +53,11 @@ def index(
     renamed or copied are not; rows whose file is gone are dropped. A killed call continues where it was.
 
     Args:
-        photos: as :func:`retina_fm.encode` takes many, or embeddings ``(N, D)`` (a float array of rank 2).
-        model: name, weights folder or loaded encoder; for plain embeddings None, or what made them.
+        photos: as :func:`retina_fm.encode` takes many; embeddings ``(N, D)`` (a float array of rank 2); or a
+            ``.parquet`` file with the columns ``path`` and ``embedding``, as ``encode_to`` writes it, whose
+            further columns become metadata.
+        model: name, weights folder or loaded encoder; for plain embeddings None, or what made them. Without
+            it, that of the index or the table that is there, else ``fundus2video``.
         metric: ``cosine`` or ``dot``.
         store: folder of the index. Without it, a folder of photos gets it in ``.retina-fm-index`` inside,
             and anything else is indexed in memory.
@@ -75,66 +83,124 @@ def index(
         OutputError: another process writes, or the disk is full.
         ConfigError: an argument makes no sense.
     """
-    plain = are_embeddings(photos)
-    if plain and isinstance(model, _Default):
-        model = None
+    table = None
+    if isinstance(photos, str | os.PathLike) and Path(photos).suffix.lower() == ".parquet":
+        table = Path(photos)
+    plain = are_embeddings(photos) or table is not None
     if not plain and model is None:
         raise ConfigError("model=None goes with embeddings (N, D); photos need a model.")
-    if not plain and paths is not None:
-        raise ConfigError("paths= names embeddings; photos have their own paths.")
+    if (not plain or table is not None) and paths is not None:
+        raise ConfigError("paths= names embeddings; photos and tables have their own paths.")
     if vectors not in ("float32", "float16"):
         raise ConfigError(f"vectors is {vectors!r}; use 'float32' or 'float16'.")
     Space(metric)  # refuses an unknown one
     if whiten and metric != "cosine":
         raise ConfigError(f"Whitening goes with metric='cosine', not with {metric!r}.")
     folder = _place(photos, store, plain)
-    identity, whitening = identity_of(model) if model is not None else (None, None)
+    there = find(folder, _model_settings(settings)) if folder is not None else None
+    whitening: Whitening | None = None
+    if isinstance(model, _Default) and (there is not None or plain):
+        identity = made_by(table) if table is not None else None
+        if there is not None and not plain:
+            identity = there.manifest.model
+    else:
+        identity, whitening = identity_of(model) if model is not None else (None, None)
     if metric != "cosine":
         whitening = None
-    if whiten and whitening is None:
-        raise ConfigError("whiten=True, but the model ships no whitening.")
-    if folder is not None and (folder / FILE).exists():
-        found = ImageIndex.open(folder, **_model_settings(settings))
-        require_same(found.manifest.model, identity)
-        if found.manifest.metric != metric:
+    if there is not None:
+        require_same(there.manifest.model, identity)
+        if there.manifest.metric != metric:
             raise IndexMismatchError(
-                f"The index {folder} was made with metric={found.manifest.metric!r}, not {metric!r}; use it, "
+                f"The index {folder} was made with metric={there.manifest.metric!r}, not {metric!r}; use it, "
                 "or another store."
             )
-        if whiten is not None and whiten != found.manifest.whiten:
+        if whiten is not None and whiten != there.manifest.whiten:
             raise IndexMismatchError(
-                f"The index {folder} was made with whiten={found.manifest.whiten}; "
+                f"The index {folder} was made with whiten={there.manifest.whiten}; "
                 f"ImageIndex.open(..., whiten={whiten}) searches it the other way."
             )
-        found._model = model if model is not None and not isinstance(model, str) else found._model
+        found = there
+        if model is not None and not isinstance(model, str):
+            found._model = model
     else:
+        if whiten and whitening is None:
+            raise ConfigError("whiten=True, but the model ships no whitening.")
         manifest = Manifest(
             metric=metric,
             dtype=vectors,
             model=identity,
             whiten=whitening is not None and whiten is not False,
         )
-        loaded = model if not isinstance(model, str) else None
         found = ImageIndex(
-            manifest,
-            empty_snapshot(),
+            empty_state(manifest, whitening),
             folder=folder,
-            whitening=whitening,
-            model=loaded,
+            model=model if not isinstance(model, str) else None,
             settings=_model_settings(settings),
         )
+    given = photos
+    if table is not None:
+        given, more = read_table(table, folder or Path(), plain=identity is None)
+        metadata = more if metadata is None else metadata
     rest = {name: value for name, value in settings.items() if name not in ("device", "dtype")}
-    request = changing.Request(
-        photos=photos,
-        paths=paths,
-        metadata=metadata,
-        on_error=on_error,
-        wait=wait,
-        drop_missing=True,
+    updating.update(
+        found, given, paths=paths, metadata=metadata, on_error=on_error, wait=wait, drop_missing=True,
         settings=rest,
-    )
-    changing.update(found, request)
+    )  # fmt: skip
     return found
+
+
+def find(folder: Path, settings: dict[str, Any]) -> ImageIndex | None:
+    """The index of a folder, or None where there is none yet."""
+    try:
+        return ImageIndex.open(folder, **settings)
+    except IndexNotFoundError:
+        return None
+
+
+def made_by(table: Path) -> ModelIdentity | None:
+    """What made the embeddings of a table, as its file says; None where it does not."""
+    found = {
+        key.decode(): value.decode() for key, value in (_parquet(table).schema_arrow.metadata or {}).items()
+    }
+    names = ("model", "weights_sha256", "transform_hash")
+    if not all(found.get(name) for name in names):
+        return None
+    return ModelIdentity(found["model"], *(found[name] for name in names))
+
+
+def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, Any]:
+    """Embeddings of a Parquet file with their paths and files, and its further columns.
+
+    Raises:
+        ConfigError: it cannot be read or has no embeddings.
+    """
+    table = _parquet(path).read()
+    names = table.column_names
+    if "embedding" not in names or "path" not in names:
+        raise ConfigError(f"{path} has the columns {', '.join(names)}; path and embedding are needed.")
+    column = table.column("embedding").combine_chunks()
+    values = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    if column.null_count or len(values) % max(1, table.num_rows):
+        raise ConfigError(f"{path}: embeddings are missing or of several lengths.")
+    paths = [str(value) for value in table.column("path").to_pylist()]
+    seen: dict[str, str] = {}
+    if not plain:
+        paths = [name if name.startswith("sha256:") else stored_path(path.parent / name, folder, seen)
+                 for name in paths]  # fmt: skip
+    files: list[tuple[int, int, str | None]] | None = None
+    if "file_size" in names and "file_mtime_ns" in names:
+        sizes, times = table.column("file_size").to_pylist(), table.column("file_mtime_ns").to_pylist()
+        files = [(size or 0, time or 0, None) for size, time in zip(sizes, times, strict=True)]
+    more = [name for name in names if name not in _OF_ENCODING]
+    matrix = values.reshape(table.num_rows, -1) if table.num_rows else values.reshape(0, 0)
+    return updating.Table(matrix, paths, files), table.select(more) if more else None
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ConfigError(f"The table {path} cannot be read ({error}); a Parquet file is needed.") from None
 
 
 def default_store(folder: str | os.PathLike[str]) -> Path:
@@ -145,7 +211,12 @@ def default_store(folder: str | os.PathLike[str]) -> Path:
 def find_store(place: str | os.PathLike[str]) -> Path:
     """The index meant by its own folder, or by the folder of photos that it lies in."""
     inside = default_store(place)
-    return inside if not (Path(place) / FILE).exists() and (inside / FILE).exists() else Path(place)
+    return inside if not is_store(Path(place)) and is_store(inside) else Path(place)
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds an index, of this format or the one before."""
+    return (folder / database.FILE).exists() or old_format.is_there(folder)
 
 
 def _place(photos: Any, store: str | Path | None, plain: bool) -> Path | None:

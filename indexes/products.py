@@ -15,11 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.indexes.faiss_library import load_faiss
-
 _PIECE_BYTES = 8 << 20
 _PRODUCT_BYTES = 16 << 20
 _FEW_BYTES = 4 << 20
+
+
+@cache
+def load_faiss() -> Any:
+    """FAISS. torch comes first: each brings an OpenMP runtime, and the other order can crash."""
+    import torch  # noqa: F401
+    import faiss  # isort: skip
+
+    return faiss
 
 
 def inner_products(queries: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:

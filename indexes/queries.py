@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, IndexMismatchError
 from retina_fm.indexes.models import LazyEmbedder
-from retina_fm.indexes.rows import stored_path
-from retina_fm.indexes.snapshot import Snapshot
 from retina_fm.indexes.space import check_embeddings
+from retina_fm.indexes.state import State, stored_path
 from retina_fm.pictures import describe, expand, is_single
 from retina_fm.pictures.arrays import is_tensor
 
@@ -26,12 +24,14 @@ class Queries:
 
     Attributes:
         embeddings: ``(Q, D)``.
+        photos: of each, in the form it was given; None for an embedding.
         names: of each, for people.
         positions: of each in the index, -1 where it is not there.
         single: whether the caller asked for one.
     """
 
     embeddings: NDArray[np.float32]
+    photos: list[Any]
     names: list[str]
     positions: NDArray[np.int64]
     single: bool
@@ -51,9 +51,7 @@ def as_matrix(value: Any, dimension: int | None) -> tuple[NDArray[np.float32], b
     return check_embeddings(array[None] if single else array, dimension), single
 
 
-def prepare(
-    query: Any, snapshot: Snapshot, folder: Path, embedder: LazyEmbedder | None, dimension: int
-) -> Queries:
+def prepare(query: Any, state: State, embedder: LazyEmbedder | None) -> Queries:
     """Embeddings of whatever is asked for.
 
     Raises:
@@ -62,9 +60,9 @@ def prepare(
         PictureError: a picture that cannot be read.
     """
     if are_embeddings(query):
-        matrix, single = as_matrix(query, dimension)
+        matrix, single = as_matrix(query, state.dimension)
         names = [f"vector {number}" for number in range(len(matrix))]
-        return Queries(matrix, names, np.full(len(matrix), -1, np.int64), single)
+        return Queries(matrix, [None] * len(matrix), names, np.full(len(matrix), -1, np.int64), single)
     if embedder is None:
         raise IndexMismatchError(
             f"{describe(query)}: this index holds plain embeddings and knows no model; search it with "
@@ -72,22 +70,18 @@ def prepare(
         )
     single = is_single(query)
     photos = [query] if single else list(expand(query))
-    positions = positions_of(photos, snapshot, folder)
-    known = _unchanged(photos, positions, snapshot)
-    embeddings = np.empty((len(photos), dimension), np.float32)
-    embeddings[known] = snapshot.take(positions[known])
+    places = state.find([_stored(photo, state.folder or Path()) for photo in photos])
+    known = _unchanged(photos, places, state)
+    embeddings = np.empty((len(photos), state.dimension), np.float32)
+    embeddings[known] = state.vectors.take(places[known])
     if not known.all():
         from retina_fm.encoding import encode
 
         missing = [photo for photo, there in zip(photos, known, strict=True) if not there]
         found = encode(missing, embedder.encoder(), progress=None)
-        embeddings[~known] = check_embeddings(found, dimension)
-    return Queries(embeddings, [_name(photo) for photo in photos], positions, single)
-
-
-def positions_of(photos: list[Any], snapshot: Snapshot, folder: Path) -> NDArray[np.int64]:
-    """Where files lie in the index, -1 for what is not there."""
-    return snapshot.find([_stored(photo, folder) for photo in photos])
+        embeddings[~known] = check_embeddings(found, state.dimension)
+    names = [os.fspath(p) if isinstance(p, str | os.PathLike) else describe(p) for p in photos]
+    return Queries(embeddings, photos, names, places, single)
 
 
 def _stored(photo: Any, folder: Path) -> str:
@@ -100,18 +94,13 @@ def _stored(photo: Any, folder: Path) -> str:
         return ""
 
 
-def _unchanged(photos: list[Any], positions: NDArray[np.int64], snapshot: Snapshot) -> NDArray[np.bool_]:
+def _unchanged(photos: list[Any], places: NDArray[np.int64], state: State) -> NDArray[np.bool_]:
     """Files whose size and time are those of their row: nothing needs to be encoded."""
-    same = np.zeros(len(photos), np.bool_)
-    there = np.flatnonzero(positions >= 0)
-    table = (
-        snapshot.rows.select(["size", "mtime_ns"]).take(pa.array(positions[there])) if len(there) else None
-    )
-    for line, number in enumerate(there):
-        assert table is not None
-        row = (table.column(0)[line].as_py(), table.column(1)[line].as_py())
-        same[number] = row == _size_and_time(photos[number])
-    return same
+    rows = state.among("_place, _size, _mtime_ns", "_place", places[places >= 0].tolist())
+    known = {place: (size, mtime) for place, size, mtime in rows}
+    same = [place >= 0 and known[place] == _size_and_time(photo)
+            for photo, place in zip(photos, places.tolist(), strict=True)]  # fmt: skip
+    return np.array(same, np.bool_)
 
 
 def _size_and_time(path: Any) -> tuple[int, int] | None:
@@ -120,7 +109,3 @@ def _size_and_time(path: Any) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def _name(photo: Any) -> str:
-    return os.fspath(photo) if isinstance(photo, str | os.PathLike) else describe(photo)

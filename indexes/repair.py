@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-from dataclasses import dataclass
+import sqlite3
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of
-from retina_fm.errors import IndexDamagedError
-from retina_fm.indexes import cache
-from retina_fm.indexes.manifest import Manifest, read_manifest
-from retina_fm.indexes.parts import Part, faults_of, salvage
-from retina_fm.indexes.store import Writer, open_snapshot, read_checked, writing
+from retina_fm._io.files import sync_folder
+from retina_fm.errors import IndexDamagedError, IndexNotFoundError, OutputError, RetinaError
+from retina_fm.indexes import cache, database, old_format
+from retina_fm.indexes.state import (
+    EMBEDDING,
+    State,
+    Vectors,
+    empty_state,
+    open_state,
+    read_manifest,
+    stored_checksums,
+)
+from retina_fm.indexes.writer import CACHE, Writer, locked, reporting, writing
 
-logger = logging.getLogger("retina_fm")
+_NEW = "index.db.new"
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ class RepairReport:
 
     Attributes:
         rows: in the index now.
-        lost: rows whose embedding or path could not be read; their photos are encoded again when the index
-            is next brought up to date.
-        dropped: files beside the rows that could not be used: removals, metadata, whitening.
+        lost: rows whose embedding, path or metadata could not be read; photos among them are encoded again
+            when the index is next brought up to date.
+        dropped: what beside the rows could not be used.
         cache_made: whether ``index.faiss`` was made again.
     """
 
@@ -39,101 +45,141 @@ class RepairReport:
     cache_made: bool
 
 
-def verify(store: Path) -> list[str]:
+def verify(folder: Path) -> list[str]:
     """Read every byte of an index; what is wrong, in words, empty where nothing is.
 
     Raises:
         IndexNotFoundError: there is no index.
-        IndexDamagedError: the manifest itself cannot be read.
     """
-    manifest = read_manifest(store)
-    faults = [fault for part in manifest.parts for fault in faults_of(store, part)]
-    faults += [fault for name in manifest.files for fault in _file_fault(store, manifest, name)]
-    if not faults:
-        _, snapshot = open_snapshot(store)
-        if len(snapshot) != manifest.count:
-            faults.append(f"{store} holds {len(snapshot)} rows, its manifest counts {manifest.count}")
-        if (np.diff(snapshot.ids) <= 0).any():
-            faults.append(f"{store}: ids are not in order")
-        paths = snapshot.paths.take(pa.array(snapshot.live_positions))
-        if len(paths.unique()) < len(paths):
-            faults.append(f"{store}: {len(paths) - len(paths.unique())} paths occur twice")
-    faiss_file, about = store / cache.FILE, store / cache.ABOUT
-    if about.exists():
-        if not cache.is_whole(faiss_file, about):
-            faults.append(f"{faiss_file} is damaged; it is made again by itself or with --rebuild")
-    elif manifest.count:
-        faults.append(f"{faiss_file} is missing; it is made again by itself or with --rebuild")
+    try:
+        state = open_state(folder)
+    except IndexNotFoundError:
+        raise
+    except RetinaError as error:
+        return [str(error)]
+    faults = []
+    bad = int((~state.vectors.whole()).sum())
+    if bad:
+        faults.append(f"{state.vectors.name}: {bad} of {state.total} rows were changed")
+    rows = state.rows()
+    if len(rows) != len(state) or [row[0] for row in rows] != state.live_positions.tolist():
+        faults.append(f"{folder} holds {len(rows)} rows, its settings count {len(state)}")
+    if len({str(row[1]) for row in rows}) < len(rows):
+        faults.append(f"{folder}: paths occur twice")
+    if old_format.is_there(folder) and not (folder / database.FILE).exists():
+        return faults  # the cache of that format is not used
+    try:
+        cache.read_about(folder / CACHE)
+    except FileNotFoundError:
+        if len(state):
+            faults.append(f"{folder / CACHE} is missing; it is made again by itself or with --rebuild")
+    except Exception as error:
+        faults.append(f"{folder / CACHE} is damaged ({error}); it is made again by itself or with --rebuild")
     return faults
 
 
-def rebuild(store: Path, wait: float = 0.0) -> RepairReport:
+def rebuild(folder: Path, wait: float = 0.0) -> RepairReport:
     """Make an index whole again: keep every row that can be read, and make ``index.faiss`` anew.
 
     Raises:
         IndexNotFoundError: there is no index.
-        IndexDamagedError: the manifest itself cannot be read.
+        IndexDamagedError: not even its settings can be read.
         OutputError: another process writes, or the disk is full.
     """
-    from retina_fm.indexes.changing import refresh_cache
     from retina_fm.indexes.image_index import ImageIndex
+    from retina_fm.indexes.updating import prepared, refresh_cache
 
-    read_manifest(store)
-    with writing(store, wait) as writer:
-        lost, dropped = _repair(writer)
-        index = ImageIndex.open(store)
+    lost, dropped = 0, list[str]()
+    if (folder / database.FILE).exists():
+        lock = locked(folder, wait)
+        try:
+            state, lost, dropped = _salvaged(folder)
+            if lost or dropped:
+                _replace(folder, state)
+        finally:
+            lock.release()
+    else:
+        open_state(folder)  # an index of the format before this one is whole or cannot be mended
+    with writing(folder, wait) as writer:
+        assert writer.state is not None
+        index = ImageIndex(writer.state, folder=folder)
+        prepared(index, writer)
         made = refresh_cache(index, writer, force=True)
         return RepairReport(len(index), lost, tuple(dropped), made)
 
 
-def _repair(writer: Writer) -> tuple[int, list[str]]:
-    store, manifest = writer.store, writer.manifest
-    bad_files = [name for name in manifest.files if _file_fault(store, manifest, name)]
-    damaged = [part for part in manifest.parts if faults_of(store, part)]
-    if not bad_files and not damaged:
-        return 0, []
-    removed = _removed_ids(store, manifest)
-    parts: list[Part] = []
-    lost = 0
-    for part in manifest.parts:
-        if part not in damaged:
-            parts.append(part)
-            continue
-        table, vectors = salvage(store, part, manifest.dimension, manifest.dtype)
-        lost += part.rows - len(vectors)
-        if len(vectors):
-            parts.append(writer.new_part(table.column("id")[0].as_py(), table, [vectors]))
-    changes: dict[str, object] = {"files": {n: d for n, d in manifest.files.items() if n not in bad_files}}
-    for kind in ("removed", "metadata", "whitening"):
-        if getattr(manifest, kind) in bad_files:
-            changes[kind] = None
-            if kind == "whitening":
-                changes["whiten"] = False
-    writer.manifest = manifest.with_changes(**changes)
-    ids = _ids_of(writer, parts)
-    writer.replace_parts(tuple(parts), removed[np.isin(removed, ids)])
-    writer.commit()
-    return lost, bad_files
+def _replace(folder: Path, state: State) -> None:
+    """Write an index anew from a state, and only then let it take the place of the damaged one."""
+    new = folder / _NEW
+    with reporting(folder):
+        if new.is_symlink() or (new.exists() and not database.is_ours(new.read_bytes()[:100])):
+            raise OutputError(f"{new} is in the way and none of an index; move it elsewhere.")
+        new.unlink(missing_ok=True)
+        with contextlib.closing(database.connect_file(folder, _NEW)) as db:
+            writer = Writer(db, folder, None, _NEW)
+            writer.manifest, writer.whitening = state.manifest, state.whitening
+            writer.rewrite(state)
+            if (old := Path(state.vectors.name).name) != writer.file:
+                writer.name_file(old, "old")
+            if cache.is_ours(folder / CACHE):
+                writer.name_cache()
+            writer.commit()
+            writer.close()
+        (folder / database.JOURNAL).unlink(missing_ok=True)  # of the damaged file
+        new.replace(folder / database.FILE)
+        sync_folder(folder)
 
 
-def _ids_of(writer: Writer, parts: list[Part]) -> NDArray[np.int64]:
-    from retina_fm.indexes.parts import read_rows
+def _salvaged(folder: Path) -> tuple[State, int, list[str]]:
+    """A state of the rows that are as they were written, how many are lost, and what else is."""
+    path = folder / database.FILE
+    dropped: list[str] = []
+    try:
+        db = database.read(folder)
+    except IndexDamagedError:
+        dropped.append(f"{path.name} was changed")
+        db = database.in_memory(path.read_bytes())
+        db.text_factory = lambda data: data.decode(errors="surrogateescape")
+    try:
+        assert db is not None
+        manifest, whitening = read_manifest(db, checked=bool(dropped))
+        (name,) = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone() or ("",)
+        crcs, _ = stored_checksums(db, name)
+        kinds = database.metadata_columns(db)
+        rows = [row for row in _readable(db) if row[5] == database.row_crc(list(kinds), row[:5], row[6:])]
+    except (sqlite3.Error, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise IndexDamagedError(
+            f"{path} cannot be mended: not even its settings can be read ({error}). Build the index again."
+        ) from None
+    vectors = _what_is_there(folder, name, manifest.dimension, manifest.dtype, crcs)
+    good = vectors.whole()
+    rows = [row for row in rows if 0 <= row[0] < len(vectors) and good[row[0]]]
+    lost = manifest.count - len(rows)
+    fresh = empty_state(replace(manifest, count=len(rows)), whitening).db
+    writer = Writer(fresh, None, None)
+    writer.add(row[:5] for row in rows)
+    writer.describe(kinds, {row[0]: row[6:] for row in rows})
+    there = {row[0] for row in rows}
+    writer.remove(place for place in range(len(vectors)) if place not in there)
+    fresh.execute("COMMIT")
+    return State(fresh, vectors, folder), lost, dropped
 
-    columns = [read_rows(writer.store, part, ["id"]).column("id").to_numpy() for part in parts]
-    return np.concatenate([np.empty(0, np.int64), *columns])
+
+def _what_is_there(folder: Path, name: str, width: int, dtype: str, crcs: Any) -> Vectors:
+    path = folder / name
+    row_bytes = width * np.dtype(dtype).itemsize
+    there = min(path.stat().st_size // row_bytes, len(crcs)) if name and row_bytes and path.is_file() else 0
+    if not there:
+        return Vectors([], width, str(path))
+    kind = np.dtype(dtype).newbyteorder("<")
+    return Vectors([(np.memmap(path, kind, "r", shape=(there, width)), crcs[:there])], width, str(path))
 
 
-def _removed_ids(store: Path, manifest: Manifest) -> NDArray[np.int64]:
-    if manifest.removed:
-        with contextlib.suppress(OSError, IndexDamagedError):
-            read_checked(store, manifest, manifest.removed)
-            ids: NDArray[np.int64] = np.load(store / manifest.removed, allow_pickle=False)
-            return ids
-    return np.empty(0, np.int64)
-
-
-def _file_fault(store: Path, manifest: Manifest, name: str) -> list[str]:
-    path = store / name
-    if not path.is_file():
-        return [f"{path} is missing"]
-    return [] if sha256_of(path) == manifest.files[name] else [f"{path} was changed: its SHA-256 is another"]
+def _readable(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Rows up to a page that cannot be read, from both ends."""
+    found: dict[int, tuple[Any, ...]] = {}
+    for way in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.Error, OverflowError):
+            for row in db.execute(f"SELECT * FROM picture ORDER BY _place {way}"):
+                found.setdefault(row[0], row)
+    return [found[place] for place in sorted(found)]

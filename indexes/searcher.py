@@ -8,13 +8,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.indexes.approximate import search_ids
+from retina_fm.indexes.approximate import EXACT_UP_TO, search_ids
 from retina_fm.indexes.cache import Cache
 from retina_fm.indexes.exact import BLOCK_ROWS, Neighbours, nearest_rows, order, rescore
-from retina_fm.indexes.faiss_library import load_faiss
-from retina_fm.indexes.plan import EXACT_UP_TO
-from retina_fm.indexes.snapshot import Snapshot
+from retina_fm.indexes.products import load_faiss
 from retina_fm.indexes.space import Space
+from retina_fm.indexes.state import State
 
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
@@ -26,16 +25,16 @@ _MOST_CANDIDATES = 2048  # beyond it exact search is no slower
 
 
 class Searcher:
-    """Answers in positions and scores; which pictures these are is not its concern.
+    """Answers in places and scores; which pictures these are is not its concern.
 
     Attributes:
-        snapshot: what is searched.
+        state: what is searched.
         space: how embeddings are compared.
         cache: points that were prepared, or None.
     """
 
-    def __init__(self, snapshot: Snapshot, space: Space, cache: Cache | None) -> None:
-        self.snapshot = snapshot
+    def __init__(self, state: State, space: Space, cache: Cache | None) -> None:
+        self.state = state
         self.space = space
         self.cache = cache
 
@@ -63,8 +62,8 @@ class Searcher:
             exact: forbid the approximate index.
         """
         points = self.space.points(queries)
-        live = self.snapshot.live if allowed is None else self.snapshot.live & allowed
-        count = len(self.snapshot) if allowed is None else int(live.sum())
+        live = self.state.live if allowed is None else self.state.live & allowed
+        count = len(self.state) if allowed is None else int(live.sum())
         k_found = max(1, min(k, count))
         filtered = allowed is not None
         few = filtered and count <= EXACT_UP_TO
@@ -76,7 +75,7 @@ class Searcher:
         """Points at some positions."""
         if self._matrix is not None and (not len(positions) or positions.max() < len(self._matrix)):
             return self._matrix[positions]
-        return self.space.points(self.snapshot.take(positions))
+        return self.space.points(self.state.vectors.take(positions))
 
     def blocks(self, first: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Points of all positions from one on, as (first position, block) pairs."""
@@ -86,21 +85,19 @@ class Searcher:
             for start in range(first, len(matrix), rows):
                 yield start, matrix[start : start + rows]
             done = max(first, len(matrix))
-        for start, block in self.snapshot.blocks(done):
+        for start, block in self.state.vectors.blocks(done):
             yield start, self.space.points(block)
 
     @cached_property
     def _matrix(self) -> NDArray[np.float32] | None:
         """Points of the first positions: the cache's, all of them in memory, or none where they are many."""
-        snapshot = self.snapshot
-        if self.cache is not None and not self.cache.approximate and self.cache.about.count == snapshot.total:
-            return self.cache.matrix()
-        if self.approximate or 4 * snapshot.total * snapshot.dimension > KEPT_BYTES:
+        state, cache = self.state, self.cache
+        if cache is not None and not cache.approximate and cache.about.rows == state.total:
+            return cache.matrix()
+        if self.approximate or 4 * state.total * state.dimension > KEPT_BYTES:
             return None
-        ready = (
-            self.cache.matrix() if self.cache is not None else np.empty((0, snapshot.dimension), np.float32)
-        )
-        rest = [self.space.points(block) for _, block in snapshot.blocks(len(ready))]
+        ready = cache.matrix() if cache is not None else np.empty((0, state.dimension), np.float32)
+        rest = [self.space.points(block) for _, block in state.vectors.blocks(len(ready))]
         return np.concatenate([ready, *rest])
 
     def _exact(
@@ -123,7 +120,7 @@ class Searcher:
         places = np.flatnonzero(live)
         for start in range(0, len(places), BLOCK_ROWS):
             some = places[start : start + BLOCK_ROWS]
-            yield some, self.space.points(self.snapshot.take(some))
+            yield some, self.space.points(self.state.vectors.take(some))
 
     def _approximate(
         self,
@@ -134,27 +131,26 @@ class Searcher:
         excluded: list[Positions] | None,
     ) -> Neighbours:
         assert self.cache is not None and self.cache.about.setting is not None
-        setting, covered = self.cache.about.setting, self.cache.about.count
+        setting, covered = self.cache.about.setting, self.cache.about.rows
         depth = max(setting.depth, 4 * k)
         if excluded is not None:
             depth += max((len(positions) for positions in excluded), default=0)
         if depth > _MOST_CANDIDATES:
             return self._exact(points, k, live, excluded)
         selector, probes = None, setting.probes
-        share = float(live[:covered].mean()) if filtered or len(self.snapshot) < self.snapshot.total else 1.0
+        share = float(live[:covered].mean()) if filtered or len(self.state) < self.state.total else 1.0
         if share < _FEW_LEFT:
-            selector = _selector(self.snapshot.ids[:covered][live[:covered]])
+            selector = _selector(np.flatnonzero(live[:covered]))
             probes = int(min(self.lists, np.ceil(probes / max(share, 1e-9))))
         elif share < 1:
             depth = int(np.ceil(depth / share))  # cheaper than to ask of each code whether it may be found
         ids = search_ids(self.cache.index, points, depth, probes, selector)
-        places = np.searchsorted(self.snapshot.ids[:covered], np.maximum(ids, 0))
-        candidates = [np.sort(row[found >= 0]) for row, found in zip(places, ids, strict=True)]
+        candidates = [np.sort(row[row >= 0]) for row in ids]
         answers = Neighbours(
             np.full((len(points), k), -1, np.int64), np.full((len(points), k), -np.inf, np.float32)
         )
         tail = None
-        if covered < self.snapshot.total:
+        if covered < self.state.total:
             more = k + max((len(positions) for positions in excluded or []), default=0)
             longest = self.space.longest
             tail = nearest_rows(points, self.blocks(covered), more, allowed=live, longest=longest)
@@ -183,9 +179,9 @@ class Searcher:
         return int(load_faiss().extract_index_ivf(self.cache.index).nlist)
 
 
-def _selector(ids: Positions) -> object:
-    chosen = np.zeros(int(ids[-1]) + 1 if len(ids) else 1, np.bool_)
-    chosen[ids] = True
+def _selector(places: Positions) -> object:
+    chosen = np.zeros(int(places[-1]) + 1 if len(places) else 1, np.bool_)
+    chosen[places] = True
     return load_faiss().IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
 
 

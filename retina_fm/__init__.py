@@ -5,19 +5,18 @@ The public names are loaded on first use, so that importing the package costs ne
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retina_fm._doors import lazy_names, open_checkout
 
 __version__ = "0.1.0"
 
-# In a checkout that was not installed, adapters, indexes, training and weights lie beside this folder.
 if __name__ == "retina_fm":
-    _beside = Path(__file__).resolve().parent.parent
-    if not (Path(__file__).parent / "training").is_dir() and (_beside / "training" / "__init__.py").is_file():
-        __path__.append(str(_beside))
+    open_checkout(Path(__file__).resolve().parent)
 
 _HOMES = {
+    "Embedder": "retina_fm.encoding.photo_embedder",
     "Encoder": "retina_fm.network",
     "Features": "retina_fm.network",
     "Geometry": "retina_fm.pictures",
@@ -31,12 +30,14 @@ _HOMES = {
     "load": "retina_fm.models",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
+__all__ += ["__version__"]
 
 if TYPE_CHECKING:
     from retina_fm.adapters import adapt as adapt
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
+    from retina_fm.encoding.photo_embedder import Embedder as Embedder
     from retina_fm.indexes import index as index
     from retina_fm.models import list_models as list_models
     from retina_fm.models import load as load
@@ -45,15 +46,3 @@ if TYPE_CHECKING:
     from retina_fm.network import Features as Features
     from retina_fm.pictures import Geometry as Geometry
     from retina_fm.pictures import Transform as Transform
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retina_fm' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from retina_fm.errors import ConfigError
-from retina_fm.network import LESIONS
-from retina_fm.training.pretraining.data.samples import Samples, sample_steps
+from retina_fm.training.pretraining.data.samples import (
+    MASK_THRESHOLD,
+    Samples,
+    _assemble,
+    draw_steps,
+)
 from retina_fm.training.pretraining.data.streams import seed_of
+from retina_fm.vocabulary import FRAMES_A_VIDEO, LESION_TYPES
 
-FRAMES = 12
+
+def sample_steps(
+    frames: Tensor,
+    photo: Tensor,
+    generator: torch.Generator,
+    *,
+    field_of_view: Tensor | None = None,
+    lesions: Tensor | None = None,
+    lesion_known: Tensor | None = None,
+    steps: Sequence[int] | None = None,
+) -> Samples:
+    """Cuts one sample out of each whole sequence.
+
+    Step 0 predicts frames 0 to 2 from the photo, given twice; step t predicts t to t + 2 from the three
+    frames t - 1 to t + 1.
+    """
+    step = draw_steps(generator, len(frames), steps).to(frames.device)
+    field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
+    mask = ((frames[:, :1] - frames[:, -1:]).abs() > MASK_THRESHOLD).float() * field
+    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
+    triple = torch.arange(3, device=frames.device)
+    last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
+    target = frames[rows, step.unsqueeze(1) + triple]
+    return _assemble(photo, last, target, step, field, mask, lesions, lesion_known)
 
 
 def crude_sequence(number: int, side: int):
@@ -22,13 +53,13 @@ def crude_sequence(number: int, side: int):
         a, b, c, d = (torch.rand(4, generator=random) * 2 - 1).tolist()
         distance = (x * torch.cos(torch.tensor(3 * a)) + y * torch.sin(torch.tensor(3 * a)) + 0.6 * b).abs()
         vessels = torch.maximum(vessels, torch.exp(-(((distance + 0.1 * c * d * x) / 0.05) ** 2)))
-    lesions = torch.zeros(len(LESIONS), side, side)
+    lesions = torch.zeros(len(LESION_TYPES), side, side)
     for kind in (0, 1, 2):
         row, column = (torch.rand(2, generator=random) * side * 0.5 + side * 0.25).long().tolist()
         lesions[kind, row : row + 4, column : column + 4] = 1
     photo = torch.stack([0.7 - 0.2 * vessels, 0.45 - 0.3 * vessels, 0.25 - 0.1 * vessels])
     photo = (photo + 0.3 * lesions[2] - 0.2 * lesions[1]).clamp(0, 1)
-    time = torch.linspace(0, 1, FRAMES).view(-1, 1, 1)
+    time = torch.linspace(0, 1, FRAMES_A_VIDEO).view(-1, 1, 1)
     frames = (
         0.1 + 0.8 * vessels * (1 - (time - 0.4).abs() * 1.2) + 0.5 * time * lesions[0] - 0.08 * lesions[1]
     )

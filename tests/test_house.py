@@ -35,13 +35,8 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
             "adapters.segmenter",
         }
     ),
-    frozenset(
-        {
-            "indexes.changing",
-            "indexes.image_index",
-            "indexes.repair",
-        }
-    ),
+    frozenset({"indexes.image_index", "indexes.repair"}),
+    frozenset({"indexes.metadata", "indexes.old_format", "indexes.state", "indexes.writer"}),
 }
 
 
@@ -236,6 +231,32 @@ def test_pictures_and_help_do_without_torch() -> None:
         "print([m for m in ('torch', 'faiss', 'timm') if m in sys.modules])"
     )
     assert found.strip() == "[]"
+
+
+@pytest.mark.parametrize("face", sorted(face for face, names in FACES.items() if names))
+def test_a_faces_names_are_the_same_for_the_type_checker(face: str) -> None:
+    shown = {
+        alias.name: (node.module or "").partition(".")[2]
+        for node, kind in statements(TREES[face])
+        if kind == "typing" and isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert shown == FACES[face]
+
+
+def test_a_checkout_lets_in_its_parts_and_nothing_else_that_lies_there() -> None:
+    found = fresh(
+        "import importlib\n"
+        "for part in ('adapters', 'indexes', 'training', 'weights', 'tests', 'benchmarks', 'docs'):\n"
+        "    try:\n"
+        "        print(importlib.import_module(f'retina_fm.{part}').__name__)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        print(error)"
+    )
+    assert found.splitlines() == [
+        *(f"retina_fm.{part}" for part in BESIDE),
+        *(f"No module named 'retina_fm.{other}'" for other in ("tests", "benchmarks", "docs")),
+    ]
 
 
 def test_public_names_resolve_and_unknown_ones_do_not() -> None:

@@ -5,13 +5,14 @@ The public names are loaded on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retina_fm._doors import lazy_names
 
 _HOMES = {
     "DrawnRetina": "retina_fm.training.simulator.anatomy.drawn",
     "EyeBatch": "retina_fm.training.simulator.rendering.eye_batch",
-    "LESION_TYPES": "retina_fm.training.simulator.anatomy.lesion_shapes",
+    "LESION_TYPES": "retina_fm.vocabulary",
     "Limits": "retina_fm.training.pretraining.run_settings",
     "Machine": "retina_fm.training.pretraining.run_settings",
     "PRESETS": "retina_fm.training.pretraining.presets",
@@ -47,56 +48,12 @@ _HOMES = {
     "render_batch": "retina_fm.training.simulator.rendering.render",
     "render_parameters": "retina_fm.training.simulator.rendering.render",
     "render_samples": "retina_fm.training.pretraining.data.samples",
-    "sample_steps": "retina_fm.training.pretraining.data.samples",
     "stack_eyes": "retina_fm.training.simulator.rendering.eye_batch",
     "with_settings": "retina_fm.training.pretraining.presets",
     "write_pairs": "retina_fm.training.pairs.table",
 }
 
-__all__ = [
-    "LESION_TYPES",
-    "PRESETS",
-    "DrawnRetina",
-    "EyeBatch",
-    "Limits",
-    "Machine",
-    "PairSamples",
-    "PairSequence",
-    "PreparedEye",
-    "Preset",
-    "PretrainReport",
-    "Recipe",
-    "Rendered",
-    "RenderedSamples",
-    "Samples",
-    "Validation",
-    "check_data",
-    "check_pairs",
-    "draw_parameters",
-    "draw_patient",
-    "draw_retina",
-    "find_recipe",
-    "list_recipes",
-    "load_eye",
-    "open_stream",
-    "prepare_drawn",
-    "prepare_drawn_folder",
-    "prepare_eye",
-    "prepare_folder",
-    "prepare_view",
-    "preset_named",
-    "pretrain",
-    "read_pairs",
-    "register_archive",
-    "register_sequence",
-    "render_batch",
-    "render_parameters",
-    "render_samples",
-    "sample_steps",
-    "stack_eyes",
-    "with_settings",
-    "write_pairs",
-]
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.training.pairs.register_archive import register_archive as register_archive
@@ -110,7 +67,6 @@ if TYPE_CHECKING:
     from retina_fm.training.pretraining.data.samples import RenderedSamples as RenderedSamples
     from retina_fm.training.pretraining.data.samples import Samples as Samples
     from retina_fm.training.pretraining.data.samples import render_samples as render_samples
-    from retina_fm.training.pretraining.data.samples import sample_steps as sample_steps
     from retina_fm.training.pretraining.data.sources import check_data as check_data
     from retina_fm.training.pretraining.presets import PRESETS as PRESETS
     from retina_fm.training.pretraining.presets import Preset as Preset
@@ -127,7 +83,6 @@ if TYPE_CHECKING:
     from retina_fm.training.simulator.anatomy.drawn import DrawnRetina as DrawnRetina
     from retina_fm.training.simulator.anatomy.drawn import draw_patient as draw_patient
     from retina_fm.training.simulator.anatomy.drawn import draw_retina as draw_retina
-    from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES as LESION_TYPES
     from retina_fm.training.simulator.eyes.prepare import prepare_drawn as prepare_drawn
     from retina_fm.training.simulator.eyes.prepare import prepare_eye as prepare_eye
     from retina_fm.training.simulator.eyes.prepare import prepare_view as prepare_view
@@ -141,15 +96,4 @@ if TYPE_CHECKING:
     from retina_fm.training.simulator.rendering.render import Rendered as Rendered
     from retina_fm.training.simulator.rendering.render import render_batch as render_batch
     from retina_fm.training.simulator.rendering.render import render_parameters as render_parameters
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retina_fm.training' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    from retina_fm.vocabulary import LESION_TYPES as LESION_TYPES

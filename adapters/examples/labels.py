@@ -19,11 +19,13 @@ class ClassTargets:
         classes: the label of each column, sorted; for multi-label the columns' names or numbers.
         onehot: ``float32 (N, C)``, 1 where the class applies.
         multi_label: whether any number of classes may apply at once.
+        weight: ``(N,)``, how many examples each stands for; None where each stands for one.
     """
 
     classes: np.ndarray
     onehot: np.ndarray
     multi_label: bool
+    weight: np.ndarray | None = None
 
     @property
     def index(self) -> np.ndarray:
@@ -159,22 +161,23 @@ def _from_indicator(array: np.ndarray, classes: Any) -> ClassTargets:
 def class_weights(targets: ClassTargets, class_weight: Any) -> np.ndarray:
     """Weight of each example and class, ``float32 (N, C)``; mean 1 over the examples' own entries.
 
-    For one class each, a row holds the weight of that example's class; for multi-label every entry is
-    weighted by how rare its value is in its column.
+    Examples that stand for several count so often. For one class each, a row holds the weight of that
+    example's class; for multi-label every entry is weighted by how rare its value is in its column.
 
     Raises:
         ConfigError: a weight names a class that is not there.
     """
-    onehot = targets.onehot
+    onehot, times = targets.onehot, targets.weight
+    counted = np.ones_like(onehot) if times is None else np.repeat(times[:, None], onehot.shape[1], axis=1)
     if class_weight is None:
-        return np.ones_like(onehot)
+        return counted.astype(np.float32)
     if targets.multi_label:
         if class_weight != "balanced":
             raise ConfigError("For multi-label problems class_weight is None or 'balanced'.")
-        share = onehot.mean(0).clip(1e-6, 1 - 1e-6)
-        return np.asarray(np.where(onehot > 0.5, 0.5 / share, 0.5 / (1 - share)), np.float32)
+        share = weighted_mean(onehot, times).clip(1e-6, 1 - 1e-6)
+        return np.asarray(counted * np.where(onehot > 0.5, 0.5 / share, 0.5 / (1 - share)), np.float32)
     if class_weight == "balanced":
-        weights = 1 / onehot.mean(0)
+        weights = 1 / weighted_mean(onehot, times)
     elif isinstance(class_weight, dict):
         unknown = [key for key in class_weight if key not in set(targets.classes.tolist())]
         if unknown:
@@ -183,4 +186,10 @@ def class_weights(targets: ClassTargets, class_weight: Any) -> np.ndarray:
     else:
         raise ConfigError(f"class_weight is {class_weight!r}; use None, 'balanced' or a dict.")
     rows = (onehot * weights).sum(1, keepdims=True)
-    return np.repeat(rows / rows.mean(), onehot.shape[1], axis=1).astype(np.float32)
+    rows = rows / weighted_mean(rows, times)
+    return np.asarray(counted * np.repeat(rows, onehot.shape[1], axis=1), np.float32)
+
+
+def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Mean over the examples ``(N, ...)``, each counted as often as its weight says."""
+    return np.asarray(values.mean(0) if weight is None else np.average(values, axis=0, weights=weight))

@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
-from retina_fm.adapters.examples.labels import ClassTargets, class_targets, is_label_sets, regression_targets
+from retina_fm.adapters.examples.labels import (
+    ClassTargets,
+    class_targets,
+    is_label_sets,
+    regression_targets,
+    weighted_mean,
+)
+from retina_fm.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,6 +49,7 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         y: Any,
         groups: Any = None,
         val: Validation | None = None,
+        sample_weight: Any = None,
     ) -> Self:
         """Learn from embeddings.
 
@@ -45,12 +58,18 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             y: ``(N,)`` labels, ``(N, C)`` indicator, or a set of label names an example.
             groups: ``(N,)`` patients, kept together where a validation part is set aside.
             val: embeddings and labels to validate on instead.
+            sample_weight: ``(N,)``, how many examples each stands for; zero leaves it out.
 
         Raises:
             ConfigError: labels that cannot be learnt from; the message says which.
             ValueError: embeddings with NaN, infinity or of a wrong rank.
         """
         X, targets = self._checked(X, y)
+        weight = counted_weight(sample_weight, X)
+        if weight is not None:
+            kept = weight > 0
+            groups = None if groups is None else np.asarray(groups)[kept]
+            X, targets = X[kept], _of_rows(targets, kept, weight[kept])
         self.classes_, self.multi_label_ = targets.classes, targets.multi_label
         held = None
         if val is not None:
@@ -122,6 +141,7 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
         y: Any,
         groups: Any = None,
         val: Validation | None = None,
+        sample_weight: Any = None,
     ) -> Self:
         """Learn from embeddings ``(N, D)`` and measurements ``(N,)`` or ``(N, T)``; else as a classifier."""
         if y is None:
@@ -133,14 +153,19 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
         _same_length(len(X), len(values))
         self.one_target_ = values.ndim == 1
         values = values.reshape(len(values), -1)
-        self.target_mean_ = values.mean(0)
-        spread = values.std(0)
+        weight = counted_weight(sample_weight, X)
+        if weight is not None:
+            kept = weight > 0
+            groups = None if groups is None else np.asarray(groups)[kept]
+            X, values, weight = X[kept], values[kept], weight[kept]
+        self.target_mean_ = weighted_mean(values, weight)
+        spread = np.sqrt(weighted_mean(np.square(values - self.target_mean_), weight))
         self.target_scale_ = np.where(spread > 0, spread, 1.0)
         held = None
         if val is not None:
             others = regression_targets(val[1]).reshape(len(val[0]), -1)
             held = (validate_data(self, val[0], reset=False, dtype=np.float64), self._standard(others))
-        self._learn(X, self._standard(values), groups, held)
+        self._learn(X, self._standard(values), groups, held, weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -167,21 +192,49 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return np.asarray((values - self.target_mean_) / self.target_scale_)
 
     @abstractmethod
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None: ...
+    def _learn(
+        self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any, weight: np.ndarray | None
+    ) -> None: ...
 
     @abstractmethod
     def _predicted(self, X: np.ndarray) -> np.ndarray: ...
 
 
-def shrunk_scale(X: np.ndarray, prior: float = 16.0) -> np.ndarray:
+def counted_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """How many examples each stands for, ``float64 (N,)``, or None where all count the same.
+
+    Raises:
+        ValueError: of another length, negative, NaN, or zero throughout.
+    """
+    if sample_weight is None:
+        return None
+    weight = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+    if not weight.any():
+        raise ValueError("Every sample_weight is zero: no example is left to learn from.")
+    return None if (weight == 1).all() else weight
+
+
+def shrunk_scale(X: np.ndarray, prior: float = 16.0, weight: np.ndarray | None = None) -> np.ndarray:
     """Standard deviation of each feature, drawn to the typical one where there are few examples.
 
     From a handful of examples a feature's own spread is chance; dividing by it would give noise the loudest
     voice. The variance counts as if ``prior`` further examples had had the mean variance of all features.
     """
-    variance = X.var(0)
-    pooled = (len(X) * variance + prior * variance.mean()) / (len(X) + prior)
+    variance = X.var(0) if weight is None else weighted_mean((X - weighted_mean(X, weight)) ** 2, weight)
+    count = len(X) if weight is None else weight.sum()
+    pooled = (count * variance + prior * variance.mean()) / (count + prior)
     return np.sqrt(np.where(pooled > 0, pooled, 1.0))
+
+
+def _of_rows(targets: ClassTargets, kept: np.ndarray, weight: np.ndarray) -> ClassTargets:
+    """Some of the examples; classes of which none is left go as well."""
+    onehot, classes = targets.onehot[kept], targets.classes
+    if not targets.multi_label:
+        left = onehot.any(0)
+        onehot, classes = onehot[:, left], classes[left]
+        if len(classes) < 2:
+            raise ConfigError(f"There is only one class, {classes[0]!r}, among examples with a weight.")
+    return ClassTargets(classes, onehot, targets.multi_label, weight)
 
 
 def _same_length(examples: int, labels: int) -> None:

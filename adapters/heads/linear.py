@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
 from retina_fm.adapters.examples.few_shot import check_groups
-from retina_fm.adapters.examples.labels import ClassTargets, class_weights
+from retina_fm.adapters.examples.labels import ClassTargets, class_weights, weighted_mean
 from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_scale
 
 _GRID = (0.003, 0.03, 0.3, 3.0)
@@ -40,7 +40,7 @@ class LinearClassifier(ClassifierHead):
         self.max_iter = max_iter
 
     def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.mean_, self.scale_ = X.mean(0), shrunk_scale(X)
+        self.mean_, self.scale_ = weighted_mean(X, targets.weight), shrunk_scale(X, weight=targets.weight)
         Z = (X - self.mean_) / self.scale_
         patients = check_groups(groups, len(X))
         weights = class_weights(targets, self.class_weight)
@@ -119,11 +119,19 @@ class LinearRegressor(RegressorHead):
     def __init__(self, alpha: float = 100.0) -> None:
         self.alpha = alpha
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.mean_, self.scale_ = X.mean(0), shrunk_scale(X)
+    def _learn(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        groups: Any,  # noqa: ARG002
+        val: Any,  # noqa: ARG002
+        weight: np.ndarray | None,
+    ) -> None:
+        self.mean_, self.scale_ = weighted_mean(X, weight), shrunk_scale(X, weight=weight)
         # alpha is per example and feature, so that its meaning does not change with the size of the set
-        alpha = self.alpha * X.shape[1] * len(X) / 1e5
-        fitted = Ridge(alpha=alpha).fit((X - self.mean_) / self.scale_, y)
+        count = len(X) if weight is None else weight.sum()
+        alpha = self.alpha * X.shape[1] * count / 1e5
+        fitted = Ridge(alpha=alpha).fit((X - self.mean_) / self.scale_, y, sample_weight=weight)
         self.coef_ = fitted.coef_.reshape(y.shape[1], -1)
         self.intercept_ = np.asarray(fitted.intercept_).reshape(-1)
 

@@ -13,7 +13,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from retina_fm.adapters.examples.labels import ClassTargets, class_targets, class_weights, regression_targets
+from retina_fm.adapters.examples.labels import (
+    ClassTargets,
+    class_targets,
+    class_weights,
+    regression_targets,
+    weighted_mean,
+)
 from retina_fm.adapters.examples.splits import check_groups, validation_split
 from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_scale
 from retina_fm.adapters.heads.calibration import fit_temperature
@@ -40,11 +46,11 @@ class _WithModule:
         """Schedule and step sizes."""
         return Protocol(self.epochs, self.batch_size, self.learning_rate)
 
-    def _build(self, X: np.ndarray, outputs: int) -> MLP:
+    def _build(self, X: np.ndarray, outputs: int, weight: np.ndarray | None = None) -> MLP:
         with seeded(self.seed):
             module = MLP(self._widths(X.shape[1]), outputs, hidden=self.hidden, dropout=self.dropout)
-        module.mean.copy_(torch.from_numpy(X.mean(0)))
-        module.scale.copy_(torch.from_numpy(shrunk_scale(X)))
+        module.mean.copy_(torch.from_numpy(weighted_mean(X, weight)))
+        module.scale.copy_(torch.from_numpy(shrunk_scale(X, weight=weight)))
         return module
 
     def _widths(self, features: int) -> list[int]:
@@ -137,9 +143,12 @@ class MLPClassifier(_WithModule, ClassifierHead):
             rows, other = validation_split(strata, patients, self.validation, self.seed)
             part = ClassTargets(targets.classes, targets.onehot[other], targets.multi_label)
             held = (X[other], part) if len(other) else None
-        self.module_ = self._build(X[rows], len(targets.classes))
+        times = None if targets.weight is None else targets.weight[rows]
+        self.module_ = self._build(X[rows], len(targets.classes), times)
         self.temperature_ = 1.0
         weights = class_weights(targets, self.class_weight)[rows]
+        if times is not None:
+            weights /= times.mean()  # so that a step keeps its size
         onehot = targets.onehot[rows]
         self._start_at_prior(onehot, weights, targets.multi_label)
         loss = classification_loss(onehot, weights, targets.multi_label, self.label_smoothing)
@@ -238,12 +247,14 @@ class MLPRegressor(_WithModule, RegressorHead):
         self.validation = validation
         self.seed = seed
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None:
+    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any, weight: np.ndarray | None) -> None:
         rows, held = np.arange(len(X)), val
         if val is None and len(X) >= 20:
             rows, other = validation_split(None, check_groups(groups, len(X)), self.validation, self.seed)
             held = (X[other], y[other]) if len(other) else None
-        self.module_ = self._build(X[rows], y.shape[1])
+        times = np.ones(len(rows)) if weight is None else weight[rows] / weight[rows].mean()
+        self.module_ = self._build(X[rows], y.shape[1], None if weight is None else times)
+        each = torch.from_numpy(times.astype(np.float32))[:, None]
         wanted = torch.from_numpy(y[rows].astype(np.float32))
         score = (
             None if held is None else (lambda _: -float(np.square(self._outputs(held[0]) - held[1]).mean()))
@@ -251,7 +262,7 @@ class MLPRegressor(_WithModule, RegressorHead):
         found, self.n_iter_ = train(
             self.module_,
             torch.from_numpy(X[rows].astype(np.float32)),
-            lambda out, chosen: (out - wanted[chosen]).square().mean(),
+            lambda out, chosen: ((out - wanted[chosen]).square() * each[chosen]).mean(),
             self.protocol(),
             score,
             self.seed,

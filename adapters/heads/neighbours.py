@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
-from retina_fm.adapters.examples.labels import ClassTargets, class_weights
+from retina_fm.adapters.examples.labels import ClassTargets, class_weights, weighted_mean
 from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_scale
 from retina_fm.adapters.heads.linear import probabilities_of
 
@@ -27,7 +27,7 @@ class NeighboursClassifier(ClassifierHead):
         self.class_weight = class_weight
 
     def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.scale_ = shrunk_scale(X)
+        self.scale_ = shrunk_scale(X, weight=targets.weight)
         self.embeddings_ = X / self.scale_
         self.targets_ = targets.onehot.astype(np.float64)
         self.weights_ = class_weights(targets, self.class_weight).astype(np.float64)
@@ -52,19 +52,28 @@ class NeighboursRegressor(RegressorHead):
     def __init__(self, n_neighbors: int = 5) -> None:
         self.n_neighbors = n_neighbors
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.scale_ = shrunk_scale(X)
+    def _learn(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        groups: Any,  # noqa: ARG002
+        val: Any,  # noqa: ARG002
+        weight: np.ndarray | None,
+    ) -> None:
+        self.scale_ = shrunk_scale(X, weight=weight)
         self.embeddings_, self.targets_ = X / self.scale_, y
+        self.weights_ = np.ones(len(X)) if weight is None else weight
 
     def _predicted(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            self.targets_[nearest_rows(X / self.scale_, self.embeddings_, self.n_neighbors)].mean(1)
-        )
+        nearest = nearest_rows(X / self.scale_, self.embeddings_, self.n_neighbors)
+        weights = self.weights_[nearest][..., None]
+        return np.asarray((self.targets_[nearest] * weights).sum(1) / weights.sum(1))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        return {name: getattr(self, name) for name in ("embeddings_", "targets_", "scale_")}, {}
+        return {name: getattr(self, name) for name in ("embeddings_", "targets_", "scale_", "weights_")}, {}
 
     def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
+        arrays.setdefault("weights_", np.ones(len(arrays["targets_"])))  # adapters of earlier releases
         self.__dict__.update(arrays, **values)
 
 
@@ -83,17 +92,20 @@ class NearestMeanClassifier(ClassifierHead):
         self.class_weight = class_weight
 
     def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.scale_ = shrunk_scale(X)
+        self.scale_ = shrunk_scale(X, weight=targets.weight)
         Z, onehot = X / self.scale_, targets.onehot.astype(np.float64)
-        counts = onehot.sum(0)
-        means = (onehot.T @ Z) / counts[:, None]
+        times = np.ones(len(Z)) if targets.weight is None else targets.weight
+        own = onehot * times[:, None]
+        counts = own.sum(0)
+        means = (own.T @ Z) / counts[:, None]
         if targets.multi_label:
-            without = ((1 - onehot).T @ Z) / (len(Z) - counts)[:, None]
+            without = ((times[:, None] - own).T @ Z) / (times.sum() - counts)[:, None]
             self.means_ = np.stack([without, means])
-            within = Z.var(0).sum()
+            within = weighted_mean(np.square(Z - weighted_mean(Z, targets.weight)), targets.weight).sum()
         else:
             self.means_ = means
-            within = np.square(Z - means[targets.index]).sum() / max(1, len(Z) - len(means))
+            within = (np.square(Z - means[targets.index]).sum(1) * times).sum()
+            within /= max(1, times.sum() - len(means))
         # one example a class has no spread within; the distance between the classes stands in for it
         between = max(np.square(means - means.mean(0)).sum() / len(means), 1e-12)
         self.spread_ = float(within if within > 1e-9 * between else between)

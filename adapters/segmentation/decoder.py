@@ -46,11 +46,12 @@ class MapSource:
         self.channels = [channels[index] for index in self.picked]
         self.guides = 1 + len(VESSEL_SCALES) * int(isinstance(encoder, Encoder) and encoder.sees_vessels)
 
-    def maps(self, views: Tensor) -> tuple[Tensor, ...]:
+    def maps(self, views: Tensor, lines: Tensor | None = None) -> tuple[Tensor, ...]:
         """Distinct maps of views ``float32 (N, 3, S, S)``, normalised as the encoder's transform says.
 
-        The last one ``(N, G, S, S)`` holds the guides: the view's dark lines and, where the encoder predicts
-        vessels, what it sees at each scale.
+        The last one ``(N, G, S, S)`` holds the guides: the view's dark lines (``lines``
+        ``(N, 1, S, S)``, found here unless given) and, where the encoder predicts vessels, what it sees at
+        each scale.
         """
         given = views.to(self.encoder.dtype)
         found = (
@@ -60,7 +61,7 @@ class MapSource:
         )
         transform = self.encoder.transform
         mean, std = (views.new_tensor(v).view(1, 3, 1, 1) for v in (transform.mean, transform.std))
-        guides = [line_maps(views * std + mean)]
+        guides = [line_maps(views * std + mean) if lines is None else lines]
         if self.guides > 1:
             guides += [self._vessels(given, found, scale) for scale in VESSEL_SCALES]
         beside = torch.cat(guides, 1).to(found[0].dtype)

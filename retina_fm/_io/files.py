@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from retina_fm.errors import OutputError
+
 _CHUNK = 1 << 20
 
 
@@ -18,7 +20,8 @@ _CHUNK = 1 << 20
 def written_beside(path: Path) -> Iterator[Path]:
     """A scratch path in the same folder; when the block ends well, its file takes the place of ``path``.
 
-    The file is flushed to disk before it is renamed, so that a crash leaves the old file or the new one.
+    The file is flushed to disk before it is renamed, so that a crash leaves the old file or the new one. Its
+    name is drawn and must be new, so that nothing that lies there, a link least of all, is written through.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -44,6 +47,43 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with written_beside(path) as scratch:
         scratch.write_bytes(data)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """:func:`write_bytes` where a user named the place.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        write_bytes(path, data)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error}). Check that the folder is writable and has space."
+        ) from error
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file of a folder that is scratch itself: flushed to disk, but in place."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder, made where it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be the output folder ({error}). Give a folder that can be made and written."
+        ) from error
+    return Path(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-LAYOUTS = ("pix2pixhd", "retfound", "retfound-green", "flair")
+LAYOUTS = (
+    *("pix2pixhd", "flair", "mirage", "mirage-oct", "visionfm", "visionfm-oct"),
+    *("retfound", "retfound-untrained-norm", "retfound-oct", "retfound-dinov2"),
+    *("retfound-green", "retfound-green-class-token", "retfound-green-all-tokens"),
+)
+"""Told here as well, so that ``--help`` needs no torch."""
 
 
 def add(subparsers: Any) -> None:

@@ -16,7 +16,11 @@ def add(subparsers: Any) -> None:
         description="Build an index of photos, or bring it up to date: only new and changed photos are "
         "encoded. A killed run continues where it was.",
     )
-    parser.add_argument("photos", nargs="*", help="a folder; or quoted globs, files and folders with --store")
+    parser.add_argument(
+        "photos",
+        nargs="*",
+        help="a folder; or with --store quoted globs, files, folders, or a .parquet table of embeddings",
+    )
     parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
     parser.add_argument(
         "--metadata", help="CSV or Parquet with a column path, relative to it or to the photos"
@@ -28,6 +32,7 @@ def add(subparsers: Any) -> None:
         "--no-whiten", action="store_true", help="leave out the whitening that the model ships"
     )
     add_model_arguments(parser)
+    parser.set_defaults(model=None)  # that of the index, or the released one
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
     parser.add_argument("--workers", type=int, help="decoding processes (chosen for the device)")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="unreadable photos")
@@ -68,10 +73,11 @@ def _build(arguments: argparse.Namespace, store: Any) -> None:
     from retina_fm.cli.encode import collect
     from retina_fm.cli.main import print_json
     from retina_fm.indexes import index
+    from retina_fm.indexes.opening import DEFAULT_MODEL
 
     found = index(
         collect(arguments.photos),
-        arguments.model,
+        arguments.model or DEFAULT_MODEL,
         metric=arguments.metric,
         store=store,
         metadata=arguments.metadata,
@@ -148,13 +154,13 @@ def _compact(arguments: argparse.Namespace, store: Any) -> int:
 def _duplicates(arguments: argparse.Namespace, store: Any) -> int:
     from retina_fm.cli.main import print_json
     from retina_fm.indexes import ImageIndex
-    from retina_fm.indexes.gallery import Shown, save_gallery
-    from retina_fm.indexes.hits import Hit
+    from retina_fm.indexes.gallery import save_gallery
+    from retina_fm.indexes.hits import Hit, Hits
 
     pairs = ImageIndex.open(store).duplicates(arguments.threshold)
     if arguments.gallery:
         shown = [
-            Shown(p.first, p.first, p.first_metadata, [Hit(p.second, p.score, 1, p.second_metadata)])
+            Hits([Hit(p.second, p.score, 1, p.second_metadata)], p.first, p.first, p.first_metadata)
             for p in pairs
         ]
         save_gallery(shown, arguments.gallery, title=f"Duplicates in {store}")

@@ -26,6 +26,7 @@ COMMANDS = (
     "register",
     "pretrain",
     "export",
+    "export_onnx",
     "generate",
     "index",
     "search",

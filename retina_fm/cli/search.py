@@ -17,13 +17,16 @@ def add(subparsers: Any) -> None:
     parser.add_argument("queries", nargs="+", metavar="query", help="photos, a folder or a quoted glob")
     parser.add_argument("-k", type=int, default=10, help="how many to find (10)")
     parser.add_argument(
-        "--where", action="append", metavar="COLUMN=VALUE",
-        help="only pictures with this metadata (=, !=, <, <=, >, >=); repeat for more conditions",
+        "--where", action="append", metavar="CONDITION",
+        help="only pictures with this metadata: eye=left, \"age>60 and label contains 'D'\"; repeat for more",
     )  # fmt: skip
     parser.add_argument(
         "--exclude-same", action="append", metavar="COLUMN",
-        help="leave out what agrees with the query: path is the query itself; or patient_id, eye, ...",
+        help="leave out what agrees with the query: patient_id, eye, ...",
     )  # fmt: skip
+    parser.add_argument(
+        "--include-query", action="store_true", help="let a picture of the index be found by itself"
+    )
     parser.add_argument("--exact", action="store_true", help="exact search where the index is approximate")
     parser.add_argument("--no-whiten", action="store_true", help="compare without the model's whitening")
     parser.add_argument("--gallery", help="page or sheet to look at: out.html or out.png")
@@ -55,11 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.k,
         where=arguments.where,
         exclude_same=arguments.exclude_same,
+        include_query=arguments.include_query,
         exact=arguments.exact,
     )
     names = [str(query) for query in queries]
     if arguments.gallery:
-        _gallery(arguments, index, queries, found)
+        from retina_fm.indexes import save_gallery
+
+        save_gallery(found, arguments.gallery, title=f"Search in {arguments.index}")
     if arguments.json:
         print_json(
             [{"query": n, "hits": [h.as_dict() for h in hits]} for n, hits in zip(names, found, strict=True)]
@@ -71,15 +77,3 @@ def run(arguments: argparse.Namespace) -> int:
             notes = "  ".join(f"{key}={value}" for key, value in hit.metadata.items() if value is not None)
             print(f"{hit.rank:4d}  {hit.score:.4f}  {hit.path}  {notes}".rstrip())
     return 0
-
-
-def _gallery(arguments: argparse.Namespace, index: Any, queries: list[Any], found: list[Any]) -> None:
-    from retina_fm.indexes.gallery import Shown, save_gallery
-
-    places = index.prepare(queries).positions
-    shown = []
-    for query, place, hits in zip(queries, places, found, strict=True):
-        metadata = index.describe(places[places == place][:1])[0][1] if place >= 0 else {}
-        shown.append(Shown(query, str(query), metadata, hits))
-    title = f"Search in {arguments.index}"
-    save_gallery(shown, arguments.gallery, title=title)

@@ -42,8 +42,8 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare where needed, render and report; 1 if anything failed."""
+    from retina_fm._io.files import make_folder
     from retina_fm.cli.main import print_json
-    from retina_fm.training.simulator.eyes.prepare_folder import make_folder
     from retina_fm.training.simulator.simulate import check_settings, simulate
 
     check_settings(

@@ -5,8 +5,9 @@ Names are loaded on first use: worker processes import this package and must not
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from retina_fm._doors import lazy_names
 
 _HOMES = {
     "EncodeReport": "retina_fm.encoding.to_table",
@@ -16,7 +17,7 @@ _HOMES = {
     "fastest_precision": "retina_fm.encoding.precision",
 }
 
-__all__ = sorted(_HOMES)
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.encoding.in_memory import encode as encode
@@ -24,9 +25,3 @@ if TYPE_CHECKING:
     from retina_fm.encoding.precision import fastest_precision as fastest_precision
     from retina_fm.encoding.to_table import EncodeReport as EncodeReport
     from retina_fm.encoding.to_table import encode_to as encode_to
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'retina_fm.encoding' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)

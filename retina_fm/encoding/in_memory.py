@@ -38,7 +38,8 @@ def encode(
 
     Args:
         photos: one photo (path, bytes, file, PIL image, array, tensor, DICOM, dict) or many (folder, glob,
-            iterable or generator of photos, ``(N, H, W, 3)`` array, ``(N, 3, H, W)`` tensor).
+            iterable or generator of photos, ``(N, H, W, 3)`` array, ``(N, 3, H, W)`` tensor, a data set of
+            Hugging Face or one of its columns).
         model: a name that ``retina_fm.load`` takes, or a loaded encoder, which keeps its device and type.
         batch_size: views a forward pass; chosen for the device without it.
         workers: decoding processes; chosen without it, 0 decodes in this process.

@@ -36,7 +36,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class Encoded:
     """One encoded photo."""
 
     key: Key
@@ -90,7 +90,7 @@ def schema(dimension: int, metadata: Mapping[str, str]) -> pa.Schema:
     )
 
 
-def table_of(rows: list[Row], columns: pa.Schema) -> pa.Table:
+def table_of(rows: list[Encoded], columns: pa.Schema) -> pa.Table:
     """Rows as a table of that schema."""
     matrix = np.stack([row.embedding for row in rows]).astype(np.float32, copy=False)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
@@ -113,7 +113,7 @@ def table_of(rows: list[Row], columns: pa.Schema) -> pa.Table:
     )
 
 
-def write_part(path: Path, rows: list[Row], columns: pa.Schema) -> None:
+def write_part(path: Path, rows: list[Encoded], columns: pa.Schema) -> None:
     """One part file, whole or not at all."""
     with written_beside(path) as scratch:
         pq.write_table(table_of(rows, columns), scratch, compression="none")

@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,18 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from filelock import FileLock, Timeout
 
 import retina_fm
 from retina_fm._io.files import canonical_json, written_beside
+from retina_fm._io.locks import locked
 from retina_fm._io.progress import progress_bar
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import batches, split_failures
 from retina_fm.encoding.rows import (
     ROW_GROUP,
+    Encoded,
     Key,
-    Row,
     RowReader,
     key_decoded,
     key_of,
@@ -173,21 +173,10 @@ class _Store:
         self.positions: dict[str, int] = {}
         self._keep_old = self._compatible(overwrite)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One writer a table; the lock is the operating system's, so a kill releases it."""
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.table.parent / f".{self.table.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(
-                f"{self.table} is being written by another process; wait for it or name another file."
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """One writer a table."""
+        busy = f"{self.table} is being written by another process; wait for it or name another file."
+        return locked(self.table.parent / f".{self.table.name}.lock", busy)
 
     def collect_finished(self) -> None:
         """Learn which rows an earlier table or an interrupted run holds."""
@@ -203,7 +192,7 @@ class _Store:
                 raise OutputError(f"{path} cannot be read ({error}); remove it and run again.") from None
             self.where.update({key: (path, index) for index, key in enumerate(keys)})
 
-    def write(self, first: int, rows: list[Row]) -> None:
+    def write(self, first: int, rows: list[Encoded]) -> None:
         """Make finished rows durable."""
         path = self.parts / f"{first:012d}.parquet"
         try:
@@ -273,7 +262,7 @@ def _encode_missing(
 
     ahead = 2 * embedder.batch_size + 2 * workers
     stream = decoded(missing(), embedder.encoder.transform, workers=workers, ahead=ahead)
-    waiting: list[Row] = []
+    waiting: list[Encoded] = []
     first = 0
     written = time.monotonic()
     failures: list[Decoded] = []
@@ -284,7 +273,7 @@ def _encode_missing(
                 vectors = embedder(np.stack([item.view for item in good if item.view is not None]))
                 first = first if waiting else good[0].position
                 waiting += [
-                    Row(decoded_key(item), vector, item.geometry)
+                    Encoded(decoded_key(item), vector, item.geometry)
                     for item, vector in zip(good, vectors, strict=True)
                     if item.geometry is not None
                 ]

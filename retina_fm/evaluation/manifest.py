@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm._io.files import write_bytes
+from retina_fm._io.tables import csv_bytes, parse_csv
 from retina_fm.errors import ManifestError, ManifestWarning
+from retina_fm.vocabulary import EYES, SPLITS
 
 COLUMNS = ("path", "label", "mask", "patient_id", "eye", "split", "modality")
 """Columns with a meaning; paths are relative to the table. Others are kept and may serve as labels."""
-SPLITS = ("train", "val", "test")
-EYES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,9 @@ def read_manifest(
     source = Path(table)
     try:
         text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        found = parse_csv(text).rows
+    except (OSError, ValueError) as error:
         raise ManifestError(f"{source} cannot be read ({error}). Give a CSV in UTF-8.") from None
-    found = list(csv.DictReader(io.StringIO(text, newline="")))
     if not found or "path" not in found[0]:
         raise ManifestError(f"{source} has no rows with a column path. It needs one; others: {COLUMNS[1:]}.")
     for column in keep or {}:
@@ -150,11 +148,9 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str]]) -> Path:
         raise ManifestError(f"There are no pictures to write to {path}. Check the folder that was read.")
     present = {column for row in table for column in row}
     columns = [c for c in COLUMNS if c in present] + sorted(present - set(COLUMNS))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_bytes(Path(path), stream.getvalue().encode())
+    write_bytes(
+        Path(path), csv_bytes(columns, ([row.get(column, "") for column in columns] for row in table))
+    )
     return Path(path)
 
 

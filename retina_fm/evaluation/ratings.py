@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 
 from retina_fm._io.files import write_bytes, write_json
 from retina_fm._io.pages import data_url, picture_url, render
+from retina_fm._io.tables import read_csv
 from retina_fm.errors import ManifestError
 from retina_fm.metrics.agreement import SCALE, weighted_kappa
 
@@ -90,8 +90,8 @@ def read_ratings(path: str | Path) -> dict[str, int]:
     """
     source = Path(path)
     try:
-        rows = list(csv.DictReader(io.StringIO(source.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError) as error:
+        rows = read_csv(source).rows
+    except (OSError, ValueError) as error:
         raise ManifestError(f"{source} cannot be read ({error}).") from None
     if not rows or not {"item", "score"} <= set(rows[0]):
         raise ManifestError(f"{source} needs the columns item and score, as the page saves them.")

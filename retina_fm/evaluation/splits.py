@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.errors import ManifestError
+from retina_fm.vocabulary import SPLITS
 
 Positions = NDArray[np.int64]
 SHARES = (0.55, 0.15, 0.30)
@@ -62,7 +63,7 @@ def official_split(
     share: float = 0.15,
 ) -> Parts:
     """The split that a data set comes with; without a validation part, one is drawn from training."""
-    train, val, test = (np.flatnonzero(parts == name) for name in ("train", "val", "test"))
+    train, val, test = (np.flatnonzero(parts == name) for name in SPLITS)
     if not len(val):
         parts_of_training = _assigned(truth[train], patients[train], seed, (1 - share, share, 0.0))
         train, val = train[parts_of_training != 1], train[parts_of_training == 1]

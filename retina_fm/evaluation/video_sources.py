@@ -17,8 +17,8 @@ from PIL import Image, ImageSequence
 
 from retina_fm.errors import ConfigError, MissingDependencyError
 from retina_fm.pictures.reading import read_image
+from retina_fm.vocabulary import FRAMES_A_VIDEO
 
-FRAMES = 12
 OTHERS = ("seg2vid", "med-ddpm", "consisti2v")
 """The paper's comparison methods; write ``seg2vid=FOLDER`` among the models."""
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".bmp"})
@@ -36,20 +36,6 @@ class VideoSource(NamedTuple):
     name: str
     identity: dict[str, Any]
     frames: Callable[[Path, str], NDArray[np.uint8]]
-
-
-def from_function(name: str, function: Callable[[Path], Any], version: str = "") -> VideoSource:
-    """A source from any function of a photo's path.
-
-    Args:
-        name: in the results.
-        function: to frames ``(T, H, W)`` or ``(T, H, W, 3)``, uint8 or float in [0, 1]; T frames are brought
-            to twelve by taking the nearest in time.
-        version: changes when the function does, so that finished cells are not used again.
-    """
-    return VideoSource(
-        name, {"kind": "function", "version": version}, lambda photo, _: twelve(function(photo))
-    )
 
 
 def from_model(name: str, source: str) -> VideoSource:
@@ -121,7 +107,7 @@ def twelve(frames: Any) -> NDArray[np.uint8]:
         if not np.isfinite(array).all() or array.min() < -0.01 or array.max() > 1.01:
             raise ConfigError("Frames in floating point must be in [0, 1]; scale them, or save 8 bits.")
         array = np.rint(array.clip(0, 1) * 255)
-    chosen = np.rint(np.linspace(0, len(array) - 1, FRAMES)).astype(int)
+    chosen = np.rint(np.linspace(0, len(array) - 1, FRAMES_A_VIDEO)).astype(int)
     return np.asarray(array[chosen], np.uint8)
 
 

@@ -6,6 +6,7 @@ from retina_fm.models.contract import RetinalEncoder
 from retina_fm.models.folder import WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.registry import ModelSummary, list_models, load, load_generator, resolve
+from retina_fm.models.sharing import push, save_encoder
 from retina_fm.models.whitening import Whitening, fit_whitening, read_whitening, save_whitening
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "list_models",
     "load",
     "load_generator",
+    "push",
     "read_config",
     "read_whitening",
     "resolve",
+    "save_encoder",
     "save_folder",
     "save_whitening",
 ]

@@ -12,18 +12,31 @@ from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.sharing import save_encoder
+from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
-from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
+from retina_fm.network.feature_map import FeatureMap
+from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.pictures import Transform
 
 KIND = "timm"
+BACKBONE, ALL_TOKENS, LAST_CLASS_TOKENS = "backbone", "all tokens", "last class tokens"
+POOLINGS = (BACKBONE, ALL_TOKENS, LAST_CLASS_TOKENS)
+CLASS_TOKENS = 4
+"""Blocks whose class tokens the last pooling joins."""
 
 
-class BackboneEncoder(TwoStepForward, nn.Module):
+class BackboneEncoder(nn.Module):
     """A timm backbone with a transform, a card and one named pooling.
+
+    timm's own methods (``forward_intermediates``, ``group_matcher`` and so on) are the backbone's; the
+    classifier is over the embedding.
 
     Attributes:
         backbone: the timm model, without classifier.
+        head: classifier over the embedding, an identity without classes.
+        pooling: ``"backbone"`` (timm's own), ``"all tokens"`` (their mean, class token and registers too)
+            or ``"last class tokens"`` (of the last four blocks, side by side).
         whitening: for retrieval, where the weights folder has one; no part of the embedding.
     """
 
@@ -37,10 +50,19 @@ class BackboneEncoder(TwoStepForward, nn.Module):
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
-        self.num_features = int(backbone.num_features)
+        self.network = dict(config.network)
+        self.pooling = str(config.network.get("pooling", BACKBONE))
+        if self.pooling not in POOLINGS:
+            raise ConfigError(f"pooling is {self.pooling!r}; this release knows {', '.join(POOLINGS)}.")
+        repeats = CLASS_TOKENS if self.pooling == LAST_CLASS_TOKENS else 1
+        self.num_features = int(backbone.num_features) * repeats
+        self.head: nn.Module = nn.Identity()
+        self.num_classes = 0
         info = backbone.feature_info
         self.feature_info = FeatureInfo(
-            [int(entry["num_chs"]) for entry in info], [int(entry["reduction"]) for entry in info]
+            [int(entry["num_chs"]) for entry in info],
+            [int(entry["reduction"]) for entry in info],
+            [f"backbone.{entry['module']}" for entry in info],
         )
 
     @property
@@ -55,9 +77,13 @@ class BackboneEncoder(TwoStepForward, nn.Module):
             ViewError: the view has a wrong rank or type.
         """
         _check(view)
+        if self.pooling == LAST_CLASS_TOKENS:
+            last, pairs = self.backbone.forward_intermediates(
+                view.to(self.dtype), output_fmt="NCHW", return_prefix_tokens=True
+            )
+            return Features(self._class_tokens(pairs), tuple(pair[0] for pair in pairs), None)
         last, maps = self.backbone.forward_intermediates(view.to(self.dtype), output_fmt="NCHW")
-        pooled = self.backbone.forward_head(last, pre_logits=True)
-        return Features(pooled.float(), tuple(maps), None)
+        return Features(self._pooled(last), tuple(maps), None)
 
     def features(self, view: Tensor) -> Features:
         """The same as calling the encoder."""
@@ -67,9 +93,114 @@ class BackboneEncoder(TwoStepForward, nn.Module):
     def embed(self, view: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` alone, float32."""
         _check(view)
-        last = self.backbone.forward_features(view.to(self.dtype))
+        if self.pooling == LAST_CLASS_TOKENS:
+            pairs = self.backbone.forward_intermediates(
+                view.to(self.dtype), CLASS_TOKENS, intermediates_only=True, return_prefix_tokens=True
+            )
+            return self._class_tokens(pairs)
+        return self._pooled(self.backbone.forward_features(view.to(self.dtype)))
+
+    def _pooled(self, last: Tensor) -> Tensor:
+        if self.pooling == ALL_TOKENS:
+            return last.mean(1).float()
         pooled: Tensor = self.backbone.forward_head(last, pre_logits=True)
         return pooled.float()
+
+    def _class_tokens(self, pairs: Any) -> Tensor:
+        tokens = [self.backbone.norm(pair[1][:, :1])[:, 0] for pair in pairs[-CLASS_TOKENS:]]
+        return torch.cat(tokens, dim=-1).float()
+
+    def save_pretrained(self, folder: str | Path, **about: Any) -> WeightsConfig:
+        """Write the encoder as it is now, classifier included, as a weights folder with a card.
+
+        Args:
+            folder: to write; :func:`retina_fm.load` reads it.
+            about: ``name``, ``licence`` and ``training_data``, see :func:`retina_fm.models.save_encoder`.
+        """
+        network = {**self.network, "num_classes": self.num_classes}
+        head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        tensors = {**self.backbone.state_dict(), **head}
+        return save_encoder(folder, self, KIND, network, tensors, **about)
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Length of what a classifier takes, an embedding."""
+        return self.num_features
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm's data tools read off a model: the transform stated here, not the backbone's own."""
+        theirs = self.backbone.pretrained_cfg
+        return pretrained_cfg(
+            self.transform,
+            self.card,
+            architecture=self.name,
+            stride=None,
+            first_conv=f"backbone.{theirs['first_conv']}",
+            classifier="head",
+            fixed_size=bool(theirs.get("fixed_input_size", False)),
+        )
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The same under timm's older name."""
+        return self.pretrained_cfg
+
+    def forward_features(self, view: Tensor) -> Tensor:
+        """First step of timm's forward: the backbone's last map or tokens, which carry the embeddings."""
+        _check(view)
+        last: Tensor = self.backbone.forward_features(view.to(self.dtype))
+        if self.pooling == LAST_CLASS_TOKENS:
+            return FeatureMap.carrying(last, self.embed(view))
+        return FeatureMap.carrying(last, self._pooled(last))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Second step: logits, or embeddings ``(N, D)`` without a classifier or with ``pre_logits``."""
+        pooled = getattr(x, "pooled", None)
+        if pooled is None and self.pooling == LAST_CLASS_TOKENS:
+            raise ViewError("The last tokens alone do not give this embedding; call embed(view).")
+        pooled = self._pooled(x) if pooled is None else pooled
+        logits: Tensor = pooled if pre_logits else self.head(pooled)
+        return logits
+
+    def forward_intermediates(self, x: Tensor, indices: Any = None, **settings: Any) -> Any:
+        """The backbone's maps that were asked for; see timm's method of that name."""
+        _check(x)
+        return self.backbone.forward_intermediates(x.to(self.dtype), indices=indices, **settings)
+
+    def prune_intermediate_layers(self, indices: Any = 1, **settings: Any) -> list[int]:
+        """Take away what the maps asked for do not need."""
+        kept: list[int] = self.backbone.prune_intermediate_layers(indices, **settings)
+        return kept
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training."""
+        self.backbone.set_grad_checkpointing(enable)
+
+    def get_classifier(self, name_only: bool = False) -> nn.Module | str:
+        """The classifier over the embedding, or the name of its module."""
+        return "head" if name_only else self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new classifier over the embedding; 0 classes take it away, ``global_pool`` is the backbone's."""
+        if global_pool is not None:
+            self.backbone.reset_classifier(0, global_pool)
+        place = next(self.backbone.parameters()).device
+        linear = nn.Linear(self.head_hidden_size, num_classes, device=place)
+        self.head = linear if num_classes else nn.Identity()
+        self.num_classes = num_classes
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """The backbone's patterns of parameter names, for timm's layer-wise learning rates."""
+        below = self.backbone.group_matcher(coarse)
+        return {key: _below(pattern) for key, pattern in below.items()}
+
+
+def _below(pattern: Any) -> Any:
+    """Patterns of a module's parameter names, for the module that holds it as ``backbone``."""
+    if isinstance(pattern, str):
+        return "|".join(rf"^backbone\.{part.lstrip('^')}" for part in pattern.split("|"))
+    return [(_below(one), *rest) for one, *rest in pattern]
 
 
 def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:
@@ -80,10 +211,18 @@ def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:
         WeightsError: tensors are missing, superfluous, of another shape or not finite.
     """
     tensors = read_tensors(folder, config)
-    backbone = create_backbone(dict(config.network))
-    check_tensors(tensors, dict(backbone.state_dict()), str(folder))
-    backbone.load_state_dict(tensors, strict=True)
-    return BackboneEncoder(backbone, config).eval()
+    encoder = BackboneEncoder(create_backbone(dict(config.network)), config)
+    classes = int(config.network.get("num_classes", 0))
+    expected = dict(encoder.backbone.state_dict())
+    if classes:
+        encoder.reset_classifier(classes)
+        expected.update({f"head.{key}": value for key, value in encoder.head.state_dict().items()})
+    check_tensors(tensors, expected, str(folder))
+    mine = [f"head.{key}" for key in encoder.head.state_dict()]  # the backbone itself has no classifier
+    head = {key.removeprefix("head."): tensors.pop(key) for key in mine}
+    encoder.head.load_state_dict(head, strict=True)
+    encoder.backbone.load_state_dict(tensors, strict=True)
+    return encoder.eval()
 
 
 def create_backbone(network: dict[str, Any]) -> nn.Module:
@@ -141,11 +280,14 @@ def fetch_from_timm(name: str) -> BackboneEncoder:
 
 
 def transform_of(backbone: nn.Module) -> Transform:
-    """A transform with the size, interpolation and normalisation that timm states for a model."""
+    """A transform with the size, crop, interpolation and normalisation that timm states for a model."""
     timm = import_vision("timm")
     settings = timm.data.resolve_model_data_config(backbone)
+    # timm resizes to more than the size and cuts the rest off all sides; here the crop does both at once
+    cut = float(settings["crop_pct"]) - 1 if settings["crop_mode"] == "center" else 0.0
     return Transform(
         size=int(settings["input_size"][-1]),
+        margin=cut,
         resample="bicubic" if settings["interpolation"] == "bicubic" else "bilinear",
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),

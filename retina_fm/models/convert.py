@@ -112,18 +112,24 @@ def convert_peer(
     """
     state = values
     if peer.unwrap is not None:
-        if not isinstance(values.get(peer.unwrap), Mapping):
+        found = [key for key in peer.unwrap if isinstance(values.get(key), Mapping)]
+        if not found:
             raise WeightsError(
-                f"The checkpoint has no {peer.unwrap!r} entry (it has {', '.join(list(values)[:4])}); "
-                f"it is no {peer.name} checkpoint."
+                f"The checkpoint has no {' or '.join(map(repr, peer.unwrap))} entry (it has "
+                f"{', '.join(list(values)[:4])}); it is no {peer.name} checkpoint."
             )
-        state = values[peer.unwrap]
+        state = values[found[0]]
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    if peer.rename is not None:
+        tensors = peer.rename(tensors)
     kept = {
         key.removeprefix(peer.prefix): value
-        for key, value in state.items()
-        if isinstance(value, Tensor) and not key.startswith(peer.leave)
+        for key, value in tensors.items()
+        if not key.startswith(peer.leave)
     }
-    network = {"backbone": peer.backbone, "arguments": dict(peer.arguments)}
+    network: dict[str, Any] = {"backbone": peer.backbone, "arguments": dict(peer.arguments)}
+    if peer.pooling != backbones.BACKBONE:
+        network["pooling"] = peer.pooling
     with torch.device("meta"):
         expected = dict(backbones.create_backbone(network).state_dict())
     check_tensors(kept, expected, f"{peer.name} checkpoint")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +11,15 @@ from torch import Tensor
 from retina_fm.errors import ConfigError
 from retina_fm.models.card import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.sharing import save_encoder
+from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
-from retina_fm.network import Architecture, Encoder, Generator, encoder_state, initialise
+from retina_fm.network import STRIDES, Architecture, Encoder, Generator, encoder_state, initialise
 from retina_fm.pictures import Transform
 
 KIND = "fundus2video"
+ENCODER_KIND = "fundus2video-encoder"
+"""A folder with the encoder's own tensors, without a generator: one that was fine-tuned."""
 
 
 class Fundus2VideoEncoder(Encoder):
@@ -27,11 +32,39 @@ class Fundus2VideoEncoder(Encoder):
     whitening: Whitening | None = None
 
     def __init__(self, config: WeightsConfig) -> None:
-        super().__init__(Architecture.model_validate(config.network))
+        network = config.network["architecture"] if config.kind == ENCODER_KIND else config.network
+        super().__init__(Architecture.model_validate(network))
         self.name: str = config.name
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
+
+    def save_pretrained(self, folder: str | Path, **about: Any) -> WeightsConfig:
+        """Write the encoder as it is now, classifier included, as a weights folder with a card.
+
+        Args:
+            folder: to write; :func:`retina_fm.load` reads it.
+            about: ``name``, ``licence`` and ``training_data``, see :func:`retina_fm.models.save_encoder`.
+        """
+        network = {"architecture": self.architecture.model_dump(mode="json"), "num_classes": self.num_classes}
+        return save_encoder(folder, self, ENCODER_KIND, network, self.state_dict(), **about)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm's data tools and training scripts read off a model."""
+        return pretrained_cfg(
+            self.transform,
+            self.card,
+            architecture=self.name,
+            stride=STRIDES[-1],
+            first_conv="model.1",
+            classifier="head",
+        )
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The same under timm's older name."""
+        return self.pretrained_cfg
 
 
 def build_encoder(folder: Path, config: WeightsConfig) -> Fundus2VideoEncoder:
@@ -55,6 +88,23 @@ def build_encoder(folder: Path, config: WeightsConfig) -> Fundus2VideoEncoder:
     pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
     check_tensors({**rest, **pooled}, {**expected, **pooling}, str(folder))
     encoder.load_state_dict({**encoder_state(rest, encoder.architecture), **pooled}, strict=True)
+    return encoder.eval()
+
+
+def build_encoder_alone(folder: Path, config: WeightsConfig) -> Fundus2VideoEncoder:
+    """The encoder of a verified folder that holds nothing else.
+
+    Raises:
+        ConfigError: the folder does not say what is built.
+        WeightsError: tensors are missing, superfluous, of another shape or not finite.
+    """
+    if not isinstance(config.network.get("architecture"), dict):
+        raise ConfigError(f"{folder}: 'network' has no architecture; save the encoder again.")
+    encoder = Fundus2VideoEncoder(config)
+    encoder.reset_classifier(int(config.network.get("num_classes", 0)))
+    tensors = read_tensors(folder, config)
+    check_tensors(tensors, dict(encoder.state_dict()), str(folder))
+    encoder.load_state_dict(tensors, strict=True)
     return encoder.eval()
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import retina_fm
+from retina_fm import weights
 from retina_fm.errors import WeightsNotFoundError
 from retina_fm.models.folder import CONFIG
 
@@ -40,7 +40,7 @@ def find_weights(name: str, remedy: str) -> Path:
 
 def installed(name: str) -> list[Path]:
     """Folders of the installation, or of the checkout, that may hold a model's weights."""
-    return [Path(root) / "weights" / name for root in retina_fm.__path__ if (Path(root) / "weights").is_dir()]
+    return [Path(root) / name for root in weights.__path__]
 
 
 def fetch_from_hub(name: str, revision: str | None) -> Path:

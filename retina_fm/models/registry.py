@@ -36,6 +36,10 @@ _OURS = {
         "the same layout at a sixteenth of the width, random weights: for tests and trials",
         "The installation is incomplete; install retina_fm again.",
     ),
+    "pix2pixhd": (
+        "the paper's comparison model: plain pix2pixHD, one venous frame",
+        f"Trained weights are not part of this release. Pass weights=FOLDER. {_TRY}",
+    ),
     "fundus2fa": (
         "the paper's comparison model: one venous frame instead of a video",
         f"Trained weights are not part of this release. Pass weights=FOLDER. {_TRY}",
@@ -169,11 +173,13 @@ def resolve(name: str, *, weights: str | Path | None = None, revision: str | Non
 def _builder(config: WeightsConfig, folder: Path) -> Fundus2VideoEncoder | BackboneEncoder:
     if config.kind == fundus2video.KIND:
         return fundus2video.build_encoder(folder, config)
+    if config.kind == fundus2video.ENCODER_KIND:
+        return fundus2video.build_encoder_alone(folder, config)
     if config.kind == backbones.KIND:
         return backbones.build_backbone(folder, config)
     raise ConfigError(
         f"{folder / CONFIG}: kind {config.kind!r} is unknown; this release reads "
-        f"{fundus2video.KIND!r} and {backbones.KIND!r}."
+        f"{fundus2video.KIND!r}, {fundus2video.ENCODER_KIND!r} and {backbones.KIND!r}."
     )
 
 

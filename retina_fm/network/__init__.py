@@ -1,13 +1,12 @@
 """Generator, encoder and pooling: plain modules without input or output."""
 
-from retina_fm.network.architecture import LESIONS, STRIDES, Architecture
+from retina_fm.network.architecture import STRIDES, Architecture
 from retina_fm.network.encoder import Encoder
 from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.network.generator import Generated, Generator, encoder_of, encoder_state
 from retina_fm.network.initialisation import initialise
 
 __all__ = [
-    "LESIONS",
     "STRIDES",
     "Architecture",
     "Encoder",

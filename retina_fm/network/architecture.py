@@ -7,17 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from retina_fm.configuration import Configuration
-
-LESIONS = ("microaneurysm", "haemorrhage", "hard_exudate", "cotton_wool_spot", "drusen", "scar")
-"""Lesion types in the order of the channels of every lesion map."""
+from retina_fm.vocabulary import FRAMES_A_PASS, LESION_TYPES
 
 ANATOMY = ("artery", "vein", "disc", "fovea")
 """Parts of the eye that a decoder may map beside lesions and vessels, in the order of their channels."""
 
 DOWNSAMPLINGS = 4
 STRIDES = (1, 2, 4, 8, 16)
-FRAMES = 3
-"""Consecutive frames that one pass of the generator predicts."""
 
 
 _AtLeast0 = Annotated[int, Field(ge=0)]
@@ -63,7 +59,7 @@ class Architecture(Configuration):
     attention: bool = True
     skips: bool = False
     memory: _AtLeast0 = 0
-    lesions: Annotated[tuple[str, ...], Field(strict=False)] = LESIONS
+    lesions: Annotated[tuple[str, ...], Field(strict=False)] = LESION_TYPES
     decoder_width: _AtLeast0 = 0
     coarse_maps: bool = False
     vessels: bool = False
@@ -105,4 +101,4 @@ class Architecture(Configuration):
     @property
     def outputs(self) -> int:
         """Channels of the generator's last convolution: frames and all other maps."""
-        return FRAMES + self.dense_maps
+        return FRAMES_A_PASS + self.dense_maps

@@ -11,30 +11,44 @@ from torch import Tensor, nn
 from retina_fm.errors import ViewError
 from retina_fm.network import pooling
 from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
-from retina_fm.network.features import FeatureInfo, Features, TwoStepForward
+from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
 from retina_fm.network.lesion_decoder import COARSE_STRIDE, LesionDecoder
 from retina_fm.network.masks import field_of_view
+from retina_fm.network.timm_contract import TimmContract, again_in_backward
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
 
 
-def run_trunk(layers: nn.Sequential, view: Tensor, blocks: int) -> Iterator[tuple[Tensor | None, Tensor]]:
+def run_trunk(
+    layers: nn.Sequential, view: Tensor, blocks: int, *, again: bool = False
+) -> Iterator[tuple[Tensor | None, Tensor]]:
     """Run stem, downsamplings and residual blocks, level by level.
+
+    Args:
+        layers: of the trunk; a pruned one ends after fewer levels.
+        view: what the stem takes.
+        blocks: residual blocks to run at the last level.
+        again: whether the backward pass computes each stage's inside again instead of keeping it.
 
     Yields:
         For each of the five levels the map before its normalisation (None for the last level, which goes
         on through the residual blocks) and the map after its ReLU or after the blocks.
     """
-    maps = layers[0](view)
-    for level in range(DOWNSAMPLINGS + 1):
-        first = 1 + 3 * level
-        raw = layers[first](maps)
-        maps = layers[first + 2](layers[first + 1](raw))
+
+    def stage(maps: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        raw = layers[first](layers[0](maps) if first == 1 else maps)
+        return raw, layers[first + 2](layers[first + 1](raw))
+
+    maps = view
+    levels = min((len(layers) - 1) // 3, DOWNSAMPLINGS + 1)
+    for level in range(levels):
+        raw, maps = again_in_backward(stage, again)(maps, 1 + 3 * level)
         if level < DOWNSAMPLINGS:
             yield raw, maps
-    for index in range(TRUNK_LAYERS, TRUNK_LAYERS + blocks):
-        maps = layers[index](maps)
-    yield None, maps
+    if levels > DOWNSAMPLINGS:
+        for index in range(TRUNK_LAYERS, TRUNK_LAYERS + blocks):
+            maps = again_in_backward(layers[index], again)(maps)
+        yield None, maps
 
 
 class LesionHeads(nn.Module):
@@ -53,11 +67,11 @@ class LesionHeads(nn.Module):
 
 def lesion_probabilities(at4: Tensor, at8: Tensor) -> Tensor:
     """The two heads' logits joined into one map of probabilities at stride 4."""
-    fine = F.interpolate(at8.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+    fine = F.interpolate(at8.float(), size=at4.shape[2:], mode="bilinear", align_corners=False)
     return ((at4.float() + fine) / 2).sigmoid()
 
 
-class Encoder(TwoStepForward, nn.Module):
+class Encoder(TimmContract):
     """Encoder of Fundus2Video over a photo's view.
 
     The generator sees six channels: the photo and the last three frames. At the first step of a video there
@@ -70,8 +84,8 @@ class Encoder(TwoStepForward, nn.Module):
         lesion_heads: dense lesion predictors, or None.
         lesion_decoder: the generator's decoder of lesion and vessel maps, or None.
         pooling: statistics to embeddings.
-        feature_info: channels and strides of the maps, as timm gives them.
-        num_features: length D of an embedding.
+        feature_info: channels, strides and modules of the maps, as timm gives them.
+        num_features: length D of an embedding (``feature_info`` has the maps' channels).
     """
 
     def __init__(self, architecture: Architecture | None = None) -> None:
@@ -81,7 +95,11 @@ class Encoder(TwoStepForward, nn.Module):
         self.lesion_heads = LesionHeads(self.architecture) if self.architecture.lesions else None
         self.lesion_decoder = LesionDecoder(self.architecture) if self.architecture.lesion_decoder else None
         self.pooling = pooling.Pooling(self.architecture)
-        self.feature_info = FeatureInfo(self.architecture.channels, STRIDES)
+        ends = [3 * level + 3 for level in range(DOWNSAMPLINGS)]
+        ends.append(TRUNK_LAYERS + self.architecture.encoder_blocks - 1)
+        modules = [f"model.{index}" for index in ends]
+        self.feature_info = FeatureInfo(self.architecture.channels, STRIDES, modules)
+        self.head: nn.Module = nn.Identity()
         self.num_features = self.architecture.embedding
 
     def forward(self, view: Tensor, mask: Tensor | None = None) -> Features:
@@ -97,18 +115,17 @@ class Encoder(TwoStepForward, nn.Module):
             ``(N, L, H / 4, W / 4)`` (``(N, L, H, W)`` with a lesion decoder) or None.
 
         Raises:
-            ViewError: the view or the mask has a wrong rank, type or size.
+            ViewError: the view or the mask has a wrong rank, type or size, or the encoder was pruned.
         """
+        return self.features(view, mask)
+
+    def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
+        """The same as calling the encoder; every registered model has this name."""
         statistics, maps, lesions = self._run(view, mask, keep_maps=True)
         height, width = view.shape[2:]
         cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
         dense = None if lesions is None else crop_to(lesions[0], lesions[1], height, width)
         return Features(self.pooling(statistics), cropped, dense)
-
-    def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
-        """The same as calling the encoder; every registered model has this name."""
-        features: Features = self(view, mask)
-        return features
 
     @property
     def dtype(self) -> torch.dtype:
@@ -128,7 +145,12 @@ class Encoder(TwoStepForward, nn.Module):
                 f"{STRIDES[-1]} divides. Pad it with -1 and crop the result."
             )
         view = view.to(self.dtype)
-        return tuple(m for _, m in run_trunk(self.model, view, self.architecture.encoder_blocks))
+        return tuple(self._walk(view))
+
+    def _walk(self, view: Tensor) -> Iterator[Tensor]:
+        again = self.grad_checkpointing
+        trunk = run_trunk(self.model, view, self.architecture.encoder_blocks, again=again)
+        return (maps for _, maps in trunk)
 
     @property
     def sees_vessels(self) -> bool:
@@ -173,6 +195,11 @@ class Encoder(TwoStepForward, nn.Module):
         self, view: Tensor, mask: Tensor | None, *, keep_maps: bool
     ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None]:
         """Statistics, maps if they are kept, lesion probabilities and their stride."""
+        if self.pruned:
+            raise ViewError(
+                "The encoder was pruned to its maps and has no embedding; call forward_intermediates, or "
+                "load it again."
+            )
         check_view(view, mask)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         view = view.to(self.dtype)
@@ -180,7 +207,9 @@ class Encoder(TwoStepForward, nn.Module):
         blocks: list[Tensor] = []
         kept: list[Tensor] = []
         heads_read: list[Tensor] = []
-        for level, (raw, maps) in enumerate(run_trunk(self.model, view, self.architecture.encoder_blocks)):
+        again = self.grad_checkpointing
+        trunk = run_trunk(self.model, view, self.architecture.encoder_blocks, again=again)
+        for level, (raw, maps) in enumerate(trunk):
             if raw is not None:
                 blocks.append(pooling.raw_statistics(raw, mask, STRIDES[level], spacing))
             else:
@@ -197,17 +226,17 @@ class Encoder(TwoStepForward, nn.Module):
             blocks.append(torch.cat(parts, dim=-1))
             lesions = lesion_probabilities(*logits), pooling.LESION_STRIDES[0]
         if self.lesion_decoder is not None:
-            count = len(self.architecture.lesions)
-            if self.lesion_decoder.coarse is None:
-                fine = self.lesion_decoder(kept)
+            decoder, count = self.lesion_decoder, len(self.architecture.lesions)
+            fine = coarse = None
+            if decoder.coarse is None:
+                fine = again_in_backward(lambda *maps: decoder(maps), again)(*kept)
                 blocks.append(pooling.decoded_statistics(fine[:, :count], mask))
             else:
                 # full resolution is most of the decoder's cost, and only maps need it
-                fine, coarse = (
-                    self.lesion_decoder.at_both(kept)
-                    if keep_maps
-                    else (None, self.lesion_decoder.at_stride_2(kept))
-                )
+                if keep_maps:
+                    fine, coarse = again_in_backward(lambda *maps: decoder.at_both(maps), again)(*kept)
+                else:
+                    coarse = again_in_backward(lambda *maps: decoder.at_stride_2(maps), again)(*kept)
                 blocks.append(pooling.lesion_statistics(coarse[:, :count], mask, COARSE_STRIDE))
             if fine is not None:
                 lesions = fine[:, :count].float().sigmoid(), 1

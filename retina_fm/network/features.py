@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
-
-from retina_fm.errors import ViewError
 
 
 class Features(NamedTuple):
@@ -26,52 +24,52 @@ class Features(NamedTuple):
     lesions: Tensor | None
 
 
-class TwoStepForward:
-    """timm's forward in two steps, for encoders that have ``features``; a base class beside ``nn.Module``."""
+class FeatureInfo(list[dict[str, Any]]):
+    """Channels, strides and modules of an encoder's maps, with the accessors of timm's class.
 
-    if TYPE_CHECKING:
+    It is also the plain list of dictionaries that timm's own models have, so that timm's feature extractors
+    take it.
+    """
 
-        def features(self, view: Tensor) -> Features:
-            """Given by the encoder."""
-            ...
+    def __init__(
+        self, channels: Sequence[int], reductions: Sequence[int], modules: Sequence[str] | None = None
+    ) -> None:
+        names = modules or [f"maps.{index}" for index in range(len(channels))]
+        super().__init__(
+            {"num_chs": count, "reduction": stride, "module": name, "index": index}
+            for index, (count, stride, name) in enumerate(zip(channels, reductions, names, strict=True))
+        )
 
-    def forward_features(self, view: Tensor) -> Features:
-        """First step; the spatial maps are in ``.maps``."""
-        return self.features(view)
+    @property
+    def info(self) -> list[dict[str, Any]]:
+        """The list itself, under the name that timm's class gives it."""
+        return self
 
-    def forward_head(self, features: Features, pre_logits: bool = True) -> Tensor:
-        """Second step: the embeddings ``(N, D)``; there is no classifier.
+    @property
+    def out_indices(self) -> tuple[int, ...]:
+        """Every map is given out."""
+        return tuple(range(len(self)))
 
-        Raises:
-            ViewError: logits were asked for.
-        """
-        if not pre_logits:
-            raise ViewError("The encoder has no classifier: call forward_head(features, pre_logits=True).")
-        return features.pooled
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """One entry of one map, of several, or of all."""
+        if isinstance(idx, int):
+            return self[idx][key]
+        return [self[i][key] for i in (self.out_indices if idx is None else idx)]
 
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:
+        """The entries named in ``keys``, or all, of one map, of several, or of all."""
+        if isinstance(idx, int):
+            return dict(self[idx]) if keys is None else {key: self[idx][key] for key in keys}
+        return [self.get_dicts(keys, i) for i in (self.out_indices if idx is None else idx)]
 
-class FeatureInfo:
-    """Channels and strides of an encoder's maps, with the accessors of timm's class of that name."""
-
-    def __init__(self, channels: Sequence[int], reductions: Sequence[int]) -> None:
-        self.info = [
-            {"num_chs": count, "reduction": stride, "module": f"maps.{index}", "index": index}
-            for index, (count, stride) in enumerate(zip(channels, reductions, strict=True))
-        ]
-
-    def channels(self, idx: int | Sequence[int] | None = None) -> int | list[int]:
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
         """Channels of one map, of several, or of all."""
-        return self._get("num_chs", idx)
+        return self.get("num_chs", idx)
 
-    def reduction(self, idx: int | Sequence[int] | None = None) -> int | list[int]:
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
         """Stride of one map, of several, or of all."""
-        return self._get("reduction", idx)
+        return self.get("reduction", idx)
 
-    def __len__(self) -> int:
-        return len(self.info)
-
-    def _get(self, key: str, idx: int | Sequence[int] | None) -> int | list[int]:
-        values = [int(entry[key]) for entry in self.info]  # type: ignore[call-overload]
-        if idx is None:
-            return values
-        return values[idx] if isinstance(idx, int) else [values[i] for i in idx]
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Name of the module that gives one map, several, or all."""
+        return self.get("module", idx)

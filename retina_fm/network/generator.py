@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from retina_fm.network.architecture import FRAMES, Architecture
+from retina_fm.network.architecture import Architecture
 from retina_fm.network.encoder import Encoder, LesionHeads, run_trunk
 from retina_fm.network.layers import TRUNK_LAYERS, decoder_layers, trunk_layers
 from retina_fm.network.lesion_decoder import (
@@ -20,6 +20,7 @@ from retina_fm.network.lesion_decoder import (
 )
 from retina_fm.network.memory import remembered
 from retina_fm.network.views import check_view, crop_to, pad_to_stride
+from retina_fm.vocabulary import FRAMES_A_PASS
 
 
 class Generated(NamedTuple):
@@ -93,7 +94,7 @@ class Generator(nn.Module):
         after = list(self.model)[TRUNK_LAYERS + self.architecture.encoder_blocks :]
         decoded, before = decode(after, self.skips, coarse, maps)
         decoded = crop_to(decoded, 1, height, width)
-        dense = [decoded[:, FRAMES:]]
+        dense = [decoded[:, FRAMES_A_PASS:]]
         if self.coarse is not None:
             dense.append(crop_to(self.coarse(before), COARSE_STRIDE, height, width))
         lesions: tuple[Tensor, ...] = ()
@@ -103,7 +104,7 @@ class Generator(nn.Module):
         vessels = tuple(one[:, count : count + 1] for one in dense) if self.architecture.vessels else ()
         parts = len(self.architecture.anatomy)
         anatomy = tuple(one[:, -parts:] for one in dense) if parts else ()
-        return Generated(decoded[:, :FRAMES].tanh(), attention, lesions, maps, vessels, anatomy)
+        return Generated(decoded[:, :FRAMES_A_PASS].tanh(), attention, lesions, maps, vessels, anatomy)
 
 
 def encoder_of(generator: Generator, architecture: Architecture | None = None) -> Encoder:
@@ -153,6 +154,6 @@ def _lesion_decoder_state(state: dict[str, Tensor], first: int) -> dict[str, Ten
             _, _, name = key.split(".", 2)
             value = state[key]
             found[f"lesion_decoder.layers.{number - first}.{name}"] = (
-                value[FRAMES:] if number == output else value
+                value[FRAMES_A_PASS:] if number == output else value
             )
     return found

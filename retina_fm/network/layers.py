@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm.network.architecture import DOWNSAMPLINGS, Architecture
+from retina_fm.network.tracing import exporting
 
 NORM_EPS = 1e-5
 TRUNK_LAYERS = 1 + 3 * (DOWNSAMPLINGS + 1)
@@ -22,6 +23,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps ``(N, C, H, W)`` to maps of the same shape."""
+        if exporting():  # a graph asks for neither device nor memory layout
+            return F.instance_norm(maps, eps=NORM_EPS)
         # One group a channel is the same formula; PyTorch's kernel for it is several times as fast on a CPU.
         # Its channels-last variant sums squares before it subtracts, which costs float32 three digits.
         if maps.device.type == "cpu" and (maps.dtype != torch.float32 or maps.is_contiguous()):
@@ -55,7 +58,9 @@ class ResizeConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the name that nn.Conv2d gives it
         """Maps ``(N, C, H, W)`` to ``(N, C', 2H, 2W)``."""
-        return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
+        # by size, not by factor: where sizes are symbols, a product of fractions is no size
+        size = (2 * input.shape[2], 2 * input.shape[3])
+        return super().forward(F.interpolate(input, size=size, mode="nearest"))
 
 
 def trunk_layers(architecture: Architecture, in_channels: int) -> list[nn.Module]:

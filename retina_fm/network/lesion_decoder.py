@@ -8,8 +8,9 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from retina_fm.network.architecture import DOWNSAMPLINGS, FRAMES, Architecture
+from retina_fm.network.architecture import DOWNSAMPLINGS, Architecture
 from retina_fm.network.layers import ResizeConv2d, decoder_layers
+from retina_fm.vocabulary import FRAMES_A_PASS
 
 COARSE_STRIDE = 2
 
@@ -24,7 +25,7 @@ class LesionDecoder(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*decoder_layers(architecture, architecture.outputs - FRAMES))
+        self.layers = nn.Sequential(*decoder_layers(architecture, architecture.outputs - FRAMES_A_PASS))
         self.attention = attention_layer(architecture)
         self.skips = skip_layers(architecture)
         self.coarse = coarse_layer(architecture)

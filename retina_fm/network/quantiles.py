@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_LARGEST_TAIL = 0.1
+from retina_fm.network.tracing import exporting
+
+_TAILS = 10
+_LARGEST_TAIL = 1 / _TAILS
 
 
 def masked_quantiles(values: Tensor, inside: Tensor, levels: Sequence[float]) -> Tensor:
@@ -26,7 +29,7 @@ def masked_quantiles(values: Tensor, inside: Tensor, levels: Sequence[float]) ->
         ``(N, C, len(levels))``.
     """
     places = values.shape[-1]
-    tail = min(places, int(_LARGEST_TAIL * places) + 2)
+    tail = torch.sym_min(places, places // _TAILS + 2)  # type: ignore[no-untyped-call]
     keep = inside[:, None, :]
     count = inside.sum(-1)  # (N,)
     found: dict[float, Tensor] = {}
@@ -70,7 +73,10 @@ def _median(values: Tensor, keep: Tensor) -> Tensor:
     """Lower median of what counts: the rest goes to both ends alike, so that the rank stays fixed."""
     places = values.shape[-1]
     turn = (~keep).cumsum(-1) % 2
-    low_turn = 0 if places % 2 == 0 else 1  # which half takes the odd one, so that the rank holds for both
+    low_turn = places % 2  # which half takes the odd one, so that the rank holds for both
     low, high = (~keep) & (turn == low_turn), (~keep) & (turn != low_turn)
     filled = values.masked_fill(low, -torch.inf).masked_fill(high, torch.inf)
-    return filled.kthvalue((places + 1) // 2 if places % 2 else places // 2, dim=-1).values
+    rank = (places + 1) // 2
+    if exporting():  # graphs have no selection by rank
+        return filled.topk(rank, dim=-1, largest=False).values[..., -1]
+    return filled.kthvalue(rank, dim=-1).values

@@ -58,10 +58,6 @@ class Geometry:
         """View coordinates ``(..., 2)`` to picture coordinates."""
         return np.asarray(points, dtype=np.float64) * self.scale + self.origin
 
-    def to_view(self, points: np.ndarray) -> np.ndarray:
-        """Picture coordinates ``(..., 2)`` to view coordinates."""
-        return (np.asarray(points, dtype=np.float64) - self.origin) / self.scale
-
     def matrix(self) -> np.ndarray:
         """``(3, 3)`` that maps homogeneous view coordinates ``(y, x, 1)`` to the picture's."""
         top, left = self.origin

@@ -1,26 +1,32 @@
-"""Masks as users have them: files or arrays, checked against their photos, turned into class indices."""
+"""Masks as users have them: which file belongs to which photo, and what its values mean."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, PictureError
 from retina_fm.pictures import describe, expand
+from retina_fm.pictures.depth import seen_bits
+from retina_fm.pictures.folders import SUFFIXES
 from retina_fm.pictures.mask_images import mask_image, mask_values
-from retina_fm.pictures.mask_names import masks_by_photo
 
 MOST_CLASSES = 32
 """More distinct values than this are grey levels, not classes."""
+_FAINT = 16  # of 255: below it, several levels are labels rather than coverage
+_BEFORE = "_-."  # what may follow a photo's name in its mask's: p1_vessels, p1-1, p1.jpg
+_AFTER = "_-"  # what may come before it: mask_p1
 
 
 def read_mask(mask: Any, shape: tuple[int, int], name: str) -> np.ndarray:
-    """A mask's own values, ``(H, W)``.
+    """A mask's own values, ``(H, W)``: for labels, where each value is a class. See :func:`read_coverage`.
 
     Args:
         mask: path, PIL image, or array ``(H, W)`` or ``(H, W, 1)``; colour masks are refused.
@@ -52,6 +58,56 @@ def read_mask(mask: Any, shape: tuple[int, int], name: str) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ConfigError(f"{label} holds NaN or infinity; mark unknown pixels as background.")
     return array.astype(np.uint8) if array.dtype == bool else array
+
+
+def read_coverage(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Coverage of a mask in [0, 1], whatever its colour: for masks that say where one thing lies.
+
+    A black one is an answer (there is nothing), so it is read, too.
+
+    Raises:
+        PictureError: it is no picture, or its levels do not say what is covered.
+    """
+    levels = _levels(mask_image(path, f"mask {path}"))
+    try:
+        return coverage(levels)
+    except ConfigError as error:
+        raise PictureError(f"{path}: {error}") from error
+
+
+def coverage(levels: NDArray[Any]) -> NDArray[np.float32]:
+    """Coverage in [0, 1] of a mask's levels: bool, whole numbers, or floats that are coverage already.
+
+    Black and one other level is a mask, whatever that level; more levels are shares of 255, or of the most
+    that 10, 12 or 16 bits hold.
+
+    Raises:
+        ConfigError: several levels, all nearly black: labels, of which nobody knows which one is meant.
+    """
+    if levels.dtype.kind == "f" and float(levels.max(initial=0)) <= 1:
+        return np.asarray(levels, np.float32)
+    top = levels.max(initial=0)
+    if ((levels == 0) | (levels == top)).all():
+        return np.asarray(levels > 0, np.float32)
+    if top <= _FAINT:
+        raise ConfigError(
+            f"the mask has several levels, of which the brightest is {top:g} of 255; these look like labels. "
+            "Give a mask for each label, with 0 and 255."
+        )
+    most = 2.0 ** seen_bits(levels) - 1 if levels.dtype.kind in "iu" else (255.0 if top <= 255 else 65535.0)
+    return np.asarray(levels / most, np.float32)
+
+
+def _levels(picture: Image.Image) -> NDArray[Any]:
+    """The brightest channel, over black where a mask is transparent: red on black is as much as white."""
+    if picture.mode in ("1", "L") and not picture.has_transparency_data:
+        return np.asarray(picture.convert("L"))
+    if picture.mode.startswith(("I", "F")):
+        return np.asarray(picture)
+    if picture.has_transparency_data:
+        colours = np.asarray(picture.convert("RGBA")).astype(np.float32)
+        return np.asarray(np.rint(colours[..., :3].max(2) * colours[..., 3] / 255), np.uint8)
+    return np.asarray(np.asarray(picture.convert("RGB")).max(2))
 
 
 def mask_classes(masks: Iterable[np.ndarray], names: Sequence[str], threshold: float | None) -> np.ndarray:
@@ -123,6 +179,81 @@ def class_indices(mask: np.ndarray, classes: np.ndarray, threshold: float | None
     return np.asarray(index, np.uint8)
 
 
+def owner(mask: str, photos: Collection[str]) -> str | None:
+    """The photo that a mask is named after.
+
+    That is the photo of the same name; else the longest name that the mask's goes on from with ``_``, ``-``
+    or ``.``; else the longest that it ends with after ``_`` or ``-``. So ``p1_2`` is a mask of ``p1`` only
+    where there is no photo ``p1_2``.
+
+    Args:
+        mask: the mask's name without its suffix.
+        photos: the photos' names likewise; a set, where there are many.
+    """
+    if mask in photos:
+        return mask
+    ends = (mask[:place] for place in range(len(mask) - 1, 0, -1) if mask[place] in _BEFORE)
+    starts = (mask[place + 1 :] for place in range(1, len(mask) - 1) if mask[place] in _AFTER)
+    return next((name for names in (ends, starts) for name in names if name in photos), None)
+
+
+def masks_by_photo(photos: Iterable[str], masks: Iterable[str]) -> dict[str, list[str]]:
+    """Masks of each photo by name, the photo's own name alone where there is one, else all in order.
+
+    Photos without a mask are left out. Composed and decomposed accents are the same.
+    """
+    names = set(photos)
+    spelling: Callable[[str], str] = _spelling
+    known = {spelling(name): name for name in names}
+    if len(known) < len(names):  # two photos differ in nothing else
+        known, spelling = {name: name for name in names}, str
+    found: dict[str, list[str]] = {}
+    for mask in sorted(masks):
+        name = owner(spelling(mask), known)
+        if name is not None:
+            found.setdefault(known[name], []).append(mask)
+    own = {
+        name: [mask for mask in of_it if spelling(mask) == spelling(name)] for name, of_it in found.items()
+    }
+    return {name: [name] if name in own[name] else own[name] or of_it for name, of_it in found.items()}
+
+
+def _spelling(name: str) -> str:
+    """One spelling of names whose accents are letters of their own on one disk and not on another."""
+    return unicodedata.normalize("NFC", name)
+
+
+def listed_masks(folder: Path) -> dict[str, Path]:
+    """Pictures in ``folder`` by stem, the first by name where two share one."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+            found.setdefault(path.stem, path)
+    return found
+
+
+def masks_of(photos: Iterable[Path], masks: Mapping[str, Path]) -> dict[str, Path]:
+    """The mask of each photo by the photo's stem, the first by name of several; photos without are left out.
+
+    A photo is not its own mask.
+    """
+    paths = set(photos)
+    others = {stem: path for stem, path in masks.items() if path not in paths}
+    names = masks_by_photo((photo.stem for photo in paths), others)
+    return {photo: others[found[0]] for photo, found in names.items()}
+
+
+def find_mask(folder: Path, photo: Path) -> Path | None:
+    """The mask of a photo in ``folder``: same stem, or one named after it, such as ``_1stHO``.
+
+    A mask that another photo beside this one is named after belongs to that one.
+    """
+    beside: Iterable[Path] = ()
+    if photo.parent.is_dir() and photo.parent.resolve() != folder.resolve():
+        beside = listed_masks(photo.parent).values()
+    return masks_of({photo, *beside}, listed_masks(folder)).get(photo.stem)
+
+
 def mask_list(masks: Any, photos: Sequence[Any]) -> list[Any]:
     """One mask a photo; a folder's masks are matched to the photos by name.
 
@@ -140,7 +271,7 @@ def mask_list(masks: Any, photos: Sequence[Any]) -> list[Any]:
 
 
 def pair_by_name(photos: Sequence[Any], masks: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Each photo with the mask that is named after it; see :mod:`retina_fm.pictures.mask_names`.
+    """Each photo with the mask that is named after it; see :func:`owner`.
 
     Raises:
         ConfigError: a photo has no mask, or several that fit; two photos of one name; photos without names.

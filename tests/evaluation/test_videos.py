@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from retina_fm.evaluation.protocols.video import score_videos, video_figures
 from retina_fm.evaluation.ratings import assess, read_ratings, write_sheet
 from retina_fm.evaluation.running import evaluate
 from retina_fm.evaluation.suite import read_suite
-from retina_fm.evaluation.video_sources import from_folder, from_function, read_video, twelve
+from retina_fm.evaluation.video_sources import VideoSource, from_folder, read_video, twelve
 from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, write_pairs
 
 PHASES = ("arterial",) * 4 + ("venous",) * 4 + ("late",) * 4
@@ -47,6 +48,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def true_frames(path: Path) -> np.ndarray:
     number = path.stem[-1]
     return np.stack([np.asarray(Image.open(path.parent / f"{number}-{t:02d}.png")) for t in range(12)])
+
+
+def from_function(name: str, function: Callable[[Path], np.ndarray]) -> VideoSource:
+    return VideoSource(name, {}, lambda photo, _: twelve(function(photo)))
 
 
 def test_the_truth_scores_best_and_noise_worse(pairs: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from index_helpers import made, sorted_by_score
 
 import retina_fm
 from retina_fm.errors import ConfigError, IndexMismatchError
-from retina_fm.indexes import ImageIndex, cache, plan, searcher
-from retina_fm.indexes.filters import rows_where
+from retina_fm.indexes import ImageIndex, approximate, cache, searcher
+from retina_fm.indexes.where import Sql, places_where
 
 
 def paths(found: list) -> list[list[str]]:
@@ -43,7 +43,7 @@ def test_twenty_thousand_vectors_are_found_as_by_sorting_with_ties_filters_and_r
             queries, vectors, 12, both
         )
     index.compact()
-    assert index.snapshot.total == 17_000
+    assert index.state.total == 17_000
     assert paths(index.search(queries, 12)) == sorted_by_score(queries, vectors, 12, live)
     assert index.verify() == []
 
@@ -83,7 +83,7 @@ def test_a_query_can_leave_out_itself_and_its_patient(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="not in the index"):
         index.search(vectors[0], exclude_same="patient_id")
-    places = index.snapshot.find(["eye5", "eye9"])
+    places = index.state.find(["eye5", "eye9"])
     found = index.searcher.search(vectors[[5, 9]], 40, excluded=[np.array([4, 5, 6, 7]), places[1:]])
     assert not {4, 5, 6, 7} & set(found.positions[0].tolist()) and (found.positions[0] >= 0).sum() == 36
     assert 9 not in found.positions[1] and 5 in found.positions[1]
@@ -111,7 +111,7 @@ def test_an_approximate_index_reaches_the_recall_it_states_and_ranks_exactly(
     index = retina_fm.index(vectors, store=tmp_path / "store", metadata={"group": group.tolist()})
     assert (
         index.approximate
-        and "IVF" in cache.load_cache(tmp_path / "store", index.snapshot, index.space).about.factory
+        and "IVF" in cache.load_cache(tmp_path / "store", index.state, index.space).about.factory
     )
     stated = index.manifest.recall["recall"]
     assert stated >= 0.95
@@ -141,9 +141,9 @@ def test_rows_added_after_an_approximate_index_was_made_are_found_and_removed_on
     vectors = clustered(3000)
     index = retina_fm.index(vectors, store=tmp_path / "store")
     more = clustered(200, seed=3)
-    before = cache.load_cache(tmp_path / "store", index.snapshot, index.space).about
+    before = cache.load_cache(tmp_path / "store", index.state, index.space).about
     index.add(more)
-    after = cache.load_cache(tmp_path / "store", index.snapshot, index.space).about
+    after = cache.load_cache(tmp_path / "store", index.state, index.space).about
     assert after == before, "a small tail does not have it made again"
     assert [hits[0].path for hits in index.search(more[:20], 1)] == [str(3000 + i) for i in range(20)]
     index.remove([str(i) for i in range(100)] + ["3005"])
@@ -158,23 +158,24 @@ def test_rows_added_after_an_approximate_index_was_made_are_found_and_removed_on
 def test_lists_and_codes_follow_the_documented_rule() -> None:
     flat = made(2000, 128)
     low = (made(2000, 20) @ made(20, 128, 1)).astype(np.float32)
-    assert plan.plan_approximate(1_000_000, low, 10**9).factory == "PCAR64,IVF4096,SQ8"
-    assert plan.plan_approximate(1_000_000, flat, 10**9).factory == "IVF4096,SQ8"
-    assert plan.plan_approximate(10_000_000, low, 10**9).factory == "PCAR64,IVF8192,SQ8"
-    assert plan.plan_approximate(10_000_000, low, 5 * 10**8).factory == "PCAR64,IVF8192,PQ32"
-    assert plan.plan_approximate(10_000_000, low, 1).factory == "PCAR64,IVF8192,PQ8"
+    assert approximate.plan_approximate(1_000_000, low, 10**9).factory == "PCAR64,IVF4096,SQ8"
+    assert approximate.plan_approximate(1_000_000, flat, 10**9).factory == "IVF4096,SQ8"
+    assert approximate.plan_approximate(10_000_000, low, 10**9).factory == "PCAR64,IVF8192,SQ8"
+    assert approximate.plan_approximate(10_000_000, low, 5 * 10**8).factory == "PCAR64,IVF8192,PQ32"
+    assert approximate.plan_approximate(10_000_000, low, 1).factory == "PCAR64,IVF8192,PQ8"
 
 
 def test_conditions_mean_what_they_say() -> None:
-    import pyarrow as pa
-
-    table = pa.table({
+    table = {
         "eye": ["left", "right", None, ""], "age": ["9", "60", "x", None], "id": ["007", "7", "07", "8"],
         "grade": [0, 1, None, 3], "date": ["2024-01-31", "2023-12-01", None, "2024-02-01"],
-    })  # fmt: skip
+        "label": ["D", "N|D", "DR|A", None], "odd \"name": ["a", "b", "c", "it's and"],
+        "seen": [True, False, None, True],
+    }  # fmt: skip
+    index = retina_fm.index(made(4), metadata=table)
 
     def met(where: object) -> list[int]:
-        return np.flatnonzero(rows_where(table, where)).tolist()  # type: ignore[arg-type]
+        return np.flatnonzero(places_where(index.state, where)).tolist()  # type: ignore[arg-type]
 
     assert (
         met("eye=left") == [0]
@@ -188,11 +189,54 @@ def test_conditions_mean_what_they_say() -> None:
     assert met("date>=2024-01-01") == [0, 3]
     assert met(["eye=left", "grade=0"]) == [0] and met(["eye=left", "grade=1"]) == []
     assert met({"eye": ["left", "right"], "grade": lambda g: g == 1}) == [1]
-    assert met({"grade": 3}) == [3]
+    assert met({"grade": 3}) == [3] and met({"eye": [None, "left"]}) == [0, 2, 3]
+    assert met({"grade >=": 1, "label contains": "D"}) == [1] and met({"seen": True}) == [0, 3]
+    assert met("label contains 'D'") == [0, 1] and met("label contains DR") == [2]
+    assert met("grade>=1 and label contains 'D'") == [1]
+    assert met("grade=0 or (eye=right and not age<10)") == [0, 1]
+    assert met("not label contains D") == [2, 3] and met("seen=true") == [0, 3] and met("seen=0") == [1]
+    assert met("\"odd \"\"name\"='it''s and'") == [3] and met({'odd "name': "b"}) == [1]
+    assert met(Sql("grade BETWEEN ? AND ?", 1, 3)) == [1, 3]
+    assert met([Sql("grade IS NULL"), "eye="]) == [2]
     with pytest.raises(ConfigError, match="Did you mean 'eye'"):
         met("eyes=left")
+    for text in ("left", "age>1 and label contain 'D'", "(eye=left", "eye=left) or 1", "eye='left' x"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            met(text)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "eye='x' OR 1=1 --'",
+        "eye=x'; DROP TABLE picture; --",
+        {"eye": "x' OR '1'='1"},
+        {"eye": ["x') OR 1=1 --", "'"]},
+        'eye="x" OR 1',
+    ],
+)
+def test_values_are_never_part_of_a_statement(where: object) -> None:
+    index = retina_fm.index(
+        made(3), metadata={"eye": ["left", "right", "left"], 'a"); DROP TABLE x': [1, 2, 3]}
+    )
+    try:
+        assert index.search(made(1)[0], where=where) == []  # type: ignore[arg-type]
+    except ConfigError as error:
+        assert "cannot be read" in str(error) or "no metadata column" in str(error)
+    assert len(index.search(made(1)[0], where="eye=left")) == 2
+    assert [hit.path for hit in index.search(made(1)[0], where={'a"); DROP TABLE x': 2})] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["1; DELETE FROM picture", "1) UNION SELECT value FROM settings --", "load_extension('x')", "nothing > 3",
+     "(SELECT count(*) FROM pragma_database_list) > 0", "writefile('x', 'y')"],
+)  # fmt: skip
+def test_an_expression_can_only_read(expression: str, tmp_path: Path) -> None:
+    index = retina_fm.index(made(3), store=tmp_path / "s", metadata={"eye": ["left", "right", "left"]})
     with pytest.raises(ConfigError, match="cannot be read"):
-        met("left")
+        index.search(made(1)[0], where=Sql(expression))
+    assert len(index) == 3 and len(ImageIndex.open(tmp_path / "s").search(made(1)[0])) == 3
 
 
 def test_an_index_of_embeddings_refuses_photos_and_other_embeddings(eyes: Path) -> None:
@@ -217,3 +261,43 @@ def test_an_index_of_embeddings_refuses_photos_and_other_embeddings(eyes: Path) 
         retina_fm.index(made(3), paths=["a", "b"])
     with pytest.raises(ConfigError, match="Did you mean 'cosine'"):
         retina_fm.index(made(3), metric="cosin")
+
+
+def test_a_thousand_queries_find_what_faiss_finds_in_the_exported_table(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from retina_fm.indexes.products import load_faiss
+
+    vectors = made(6000)
+    random = np.random.default_rng(3)
+    vectors[random.integers(0, 6000, 1500)] = vectors[random.integers(0, 40, 1500)]
+    table = {
+        "age": random.integers(20, 90, 6000).tolist(),
+        "label": random.choice(["D", "N|D", "G", "A|N"], 6000),
+    }
+    index = retina_fm.index(vectors, store=tmp_path / "s", metadata=table)
+    index.remove([str(number) for number in random.permutation(6000)[:1000]])
+    queries = np.concatenate([made(500, seed=9), vectors[random.integers(0, 6000, 500)]])
+    unit = queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+    exported = pq.read_table(index.to_parquet(tmp_path / "out.parquet"))
+    ages, labels = exported.column("age").to_numpy(), np.array(exported.column("label").to_pylist())
+    for where, chosen in (
+        (None, np.ones(5000, np.bool_)),
+        ("age>60", ages > 60),
+        ("age>60 and label contains 'D'", (ages > 60) & np.isin(labels, ["D", "N|D"])),
+    ):
+        part = exported.filter(chosen)
+        points = np.array(part.column("embedding").to_pylist(), np.float32)
+        points /= np.linalg.norm(points.astype(np.float64), axis=1, keepdims=True).astype(np.float32)
+        flat = load_faiss().IndexFlatIP(32)
+        flat.add(points)
+        # ties: FAISS orders equal scores by accident, so that all of them are taken and put in order
+        candidates = flat.search(unit.astype(np.float32), 500)[1]
+        names = part.column("path").to_pylist()
+        found = paths(index.search(queries, 10, where=where))
+        for number, row in enumerate(found):
+            exact = points[candidates[number]].astype(np.float64) @ unit[number].astype(np.float32).astype(
+                np.float64
+            )
+            order = np.lexsort((candidates[number], -exact.astype(np.float32)))[:10]
+            assert row == [names[i] for i in candidates[number][order]], f"query {number}, where={where}"

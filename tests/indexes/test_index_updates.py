@@ -89,6 +89,17 @@ def test_photos_elsewhere_are_added_and_none_are_dropped_that_still_exist(eyes: 
         index.remove()
 
 
+def test_what_was_removed_and_compacted_is_in_no_file_any_more(tmp_path: Path) -> None:
+    vectors, store = made(400), tmp_path / "store"
+    names, notes = [f"name-{i:04d}" for i in range(400)], [f"secret-{i:04d}" for i in range(400)]
+    index = retina_fm.index(vectors, store=store, paths=names, metadata={"note": notes})
+    index.remove("name-0123")
+    index.compact()
+    data = b"".join(path.read_bytes() for path in store.iterdir())
+    assert b"name-0124" in data and b"secret-0124" in data and vectors[124].tobytes() in data
+    assert b"name-0123" not in data and b"secret-0123" not in data and vectors[123].tobytes() not in data
+
+
 def test_pictures_in_memory_are_indexed_and_asked_for(eyes: Path) -> None:
     from retina_fm.pictures import read_picture
 
@@ -98,6 +109,8 @@ def test_pictures_in_memory_are_indexed_and_asked_for(eyes: Path) -> None:
     hits = index.search(pictures[3], 1)
     assert hits[0].path == index.paths[3] and hits[0].score == pytest.approx(1, abs=1e-3)
     assert [h[0].path for h in index.search(pictures[:2], 1)] == index.paths[:2]
+    index.add(pictures[0][:, ::-1])
+    assert len(index) == 9 and index.search(pictures[3], 1)[0].path == index.paths[3]
 
 
 def test_metadata_stays_with_its_photo_and_can_be_given_later(eyes: Path, tmp_path: Path) -> None:
@@ -109,7 +122,8 @@ def test_metadata_stays_with_its_photo_and_can_be_given_later(eyes: Path, tmp_pa
     rows = dict(zip([Path(p).name for p in index.paths], index.metadata.to_pylist(), strict=True))
     assert rows["p0_left.png"]["note"] == "x" and rows["p1_left.png"]["note"] is None
     assert rows["p1_left.png"]["patient_id"] == "001"
-    assert len(index.search(eyes / "p0_left.png", where="note=x")) == 1
+    assert len(index.search(eyes / "p0_left.png", where="note=x", include_query=True)) == 1
+    assert index.search(eyes / "p0_left.png", where="note=x") == [], "a file is left out of its own answer"
     report = retina_fm.index(eyes, TINY, metadata=tmp_path / "labels.csv").evaluate(k=(1, 7))
     assert report.any_hit[7].mean == 1 and report.queries == 8
     pairs = retina_fm.index(eyes, TINY).evaluate_pairs(modality="eye", k=(1,))
@@ -150,7 +164,7 @@ def test_folders_without_pictures_with_one_and_with_bad_ones(tmp_path: Path) -> 
         retina_fm.index(folder, TINY)
     (folder / "itself.png").unlink()
     index = retina_fm.index(folder, TINY)
-    assert len(index) == 1 and len(index.search(folder / "only one \u00e9.png", 10)) == 1
+    assert len(index) == 1 and len(index.search(folder / "only one \u00e9.png", 10, include_query=True)) == 1
     (folder / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(PictureError, match=r"broken\.png"):
         retina_fm.index(folder, TINY)
@@ -170,9 +184,9 @@ def test_whitening_is_applied_where_it_ships_and_can_be_switched(eyes: Path, tmp
     shutil.copytree(resolve(TINY), folder)
     save_whitening(folder, fit_whitening(made(100, 64) * np.linspace(1, 9, 64, dtype=np.float32)))
     index = retina_fm.index(eyes, str(folder), dtype="float32")
-    whitened = index.search(eyes / "p0_left.png", 8)
+    whitened = index.search(eyes / "p0_left.png", 8, include_query=True)
     plain = ImageIndex.open(eyes / ".retina-fm-index", whiten=False)
-    raw = plain.search(eyes / "p0_left.png", 8)
+    raw = plain.search(eyes / "p0_left.png", 8, include_query=True)
     assert [hit.score for hit in whitened] != [hit.score for hit in raw]
     assert np.array_equal(index.embeddings, plain.embeddings), "embeddings stay as the model gave them"
     unit = plain.embeddings / np.linalg.norm(plain.embeddings, axis=1, keepdims=True)

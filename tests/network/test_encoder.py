@@ -11,7 +11,6 @@ from retina_fm.errors import ViewError
 from retina_fm.network import (
     Architecture,
     Encoder,
-    Features,
     Generator,
     encoder_of,
     encoder_state,
@@ -218,10 +217,9 @@ def test_timms_two_step_forward_gives_the_embedding() -> None:
     view = view_of_disc()
     with torch.inference_mode():
         features = encoder.forward_features(view)
-        assert isinstance(features, Features)
-        assert torch.equal(encoder.forward_head(features, pre_logits=True), encoder.embed(view))
-    with pytest.raises(ViewError, match="no classifier"):
-        encoder.forward_head(features, pre_logits=False)
+        assert torch.equal(features, encoder(view).maps[-1])
+        assert torch.equal(encoder.forward_head(features), encoder.embed(view))
+        assert torch.equal(encoder.forward_head(encoder(view)), encoder.embed(view))
 
 
 def test_random_weights_come_from_their_seed_alone() -> None:

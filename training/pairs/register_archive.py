@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable
@@ -17,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retina_fm._io.files import sha256_of
+from retina_fm._io.files import make_folder, sha256_of, write_output
+from retina_fm._io.jobs import check_workers, work_through
+from retina_fm._io.progress import progress_bar
+from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, OutputError, RetinaError
 from retina_fm.pictures import read_picture
 from retina_fm.training.pairs.opening import warp_frame
@@ -28,8 +29,6 @@ from retina_fm.training.pairs.registration import (
     register_frames,
 )
 from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, table_of, write_pairs
-from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make_folder, parallel
-from retina_fm.training.simulator.eyes.prepared import write_whole
 
 _JOURNAL = ".registration.jsonl"  # a line a sequence, as soon as it is known
 _VERSION = 3
@@ -84,7 +83,7 @@ def _run(job: _Job) -> tuple[list[Registration], str]:
         found = list(job.known) or register_frames(job.sequence)
         best = max(range(len(found)), key=lambda number: found[number].quality)
         frame = replace(job.sequence.frames[best], transform=found[best].transform)
-        write_whole(job.overlay, checkerboard(job.sequence.photo, frame))
+        write_output(job.overlay, checkerboard(job.sequence.photo, frame))
         return found, ""
     except OutputError:
         raise  # the next sequence could not be written either
@@ -152,8 +151,6 @@ def register_archive(
         OutputError: ``out`` cannot be written.
         MissingDependencyError: SimpleITK (extra ``train``) is not installed.
     """
-    from tqdm.auto import tqdm
-
     need_simpleitk()  # said once, not for every sequence
     check_workers(workers)
     if not 0 <= accept <= 1:
@@ -164,24 +161,24 @@ def register_archive(
     target = make_folder(out)
     failed: list[tuple[str, str]] = []
     jobs: list[_Job] = []
-    hidden = None if progress is None else not progress
-    for sequence in tqdm(sequences, unit="sequence", desc="read", disable=hidden):
-        job = _job(sequence, target / "overlays")
-        if isinstance(job, _Job):
-            jobs.append(job)
-        else:
-            failed.append((sequence.name, job))
+    with progress_bar(progress, len(sequences), "read", unit="sequence", few=0) as bar:
+        for sequence in sequences:
+            job = _job(sequence, target / "overlays")
+            if isinstance(job, _Job):
+                jobs.append(job)
+            else:
+                failed.append((sequence.name, job))
+            bar.update()
     known = _known(target / _JOURNAL)
     todo = [
         replace(job, known=tuple(known.get(job.key, ())))
         for job in jobs
         if job.key not in known or not job.overlay.exists()
     ]
-    bar = tqdm(total=len(todo), unit="sequence", desc="register", disable=hidden)
+    done = work_through(_run, todo, workers=workers, note="register", unit="sequence", progress=progress)
     try:
-        with bar, (target / _JOURNAL).open("a", encoding="utf-8") as journal:
-            for job, (found, reason) in zip(todo, parallel(_run, todo, workers), strict=True):
-                bar.update()
+        with (target / _JOURNAL).open("a", encoding="utf-8") as journal:
+            for job, (found, reason) in done:
                 if reason:
                     failed.append((job.sequence.name, reason))
                     continue
@@ -225,8 +222,8 @@ def _write(
             dropped.append((sequence.name, f"no {' and no '.join(rest.missing_phases)} frame is left"))
             continue
         left.append(rest)
-    write_whole(
-        out / "registration.csv", _table(("sequence", "frame", "quality", "accepted", "reason"), rows)
+    write_output(
+        out / "registration.csv", csv_bytes(("sequence", "frame", "quality", "accepted", "reason"), rows)
     )
     if left:
         write_pairs(out / "pairs.csv", left)
@@ -234,14 +231,6 @@ def _write(
         (out / "pairs.csv").unlink(missing_ok=True)  # an earlier call's would pass for this one's
     frames = sum(len(sequence.frames) for sequence in left)
     return RegisterReport(out / "pairs.csv", len(left), frames, rejected, dropped, failed)
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str | int]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _file_name(sequence: str) -> str:

@@ -7,9 +7,7 @@ the file.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -20,14 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of
+from retina_fm._io.files import sha256_of, write_output
+from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, PictureError, nearest
-from retina_fm.training.simulator.eyes.prepared import write_whole
+from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS
 
-PHASES = ("arterial", "venous", "late")
-SPLITS = ("train", "val", "test")
 COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
-A_PHASE = 4  # frames chosen of each phase
 FAINT = 16  # of 255: 4095 of 65535, the most that 12 bits reach in a file of 16
 
 
@@ -110,7 +106,7 @@ def choose_frames(sequence: PairSequence) -> tuple[Frame, ...]:
     chosen: list[Frame] = []
     for phase in PHASES:
         frames = [frame for frame in sequence.frames if frame.phase == phase]
-        places = np.rint(np.linspace(0, len(frames) - 1, A_PHASE)).astype(int)
+        places = np.rint(np.linspace(0, len(frames) - 1, FRAMES_A_PHASE)).astype(int)
         chosen.extend(frames[i] for i in places)
     return tuple(chosen)
 
@@ -123,8 +119,6 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
     """
     target = Path(path)
     home = target.parent.resolve()  # ".." of a linked folder is that of the folder itself
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     rows, with_transform = [], False
     for s in sequences:
         for f in s.frames:
@@ -133,9 +127,8 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
             with_transform |= bool(affine)
             names = (_relative(path, home) for path in (s.photo, f.path))
             rows.append([s.name, *names, f.phase, time, s.patient_id, s.eye, s.source, s.split, affine])
-    writer.writerow([*COLUMNS, "transform"] if with_transform else COLUMNS)
-    writer.writerows(row if with_transform else row[:-1] for row in rows)
-    write_whole(target, text.getvalue().encode())
+    columns = (*COLUMNS, "transform") if with_transform else COLUMNS
+    write_output(target, csv_bytes(columns, (row[: len(columns)] for row in rows)))
 
 
 def _relative(path: Path, home: Path) -> str:
@@ -181,18 +174,18 @@ def _affine(cell: str, row: int, problems: list[Problem]) -> tuple[float, ...] |
 def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line of the file and cells of each row."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        columns, rows, lines = read_csv(path)
+    except (OSError, ValueError) as error:
         raise PictureError(f"{path} cannot be read ({error}). Give a pairs.csv in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [
-        name for name in ("sequence", "photo", "frame", "phase") if name not in (reader.fieldnames or [])
-    ]
+    missing = [name for name in ("sequence", "photo", "frame", "phase") if name not in columns]
     if missing:
         raise ConfigError(
             f"{path} has no column {', '.join(missing)}. Its header must be: {','.join(COLUMNS)}"
         )
-    return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    return [
+        (line, {column: cell.strip() for column, cell in row.items() if column})
+        for line, row in zip(lines, rows, strict=True)
+    ]
 
 
 def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
@@ -219,7 +212,7 @@ def parse_pairs(path: str | os.PathLike[str]) -> PairsReport:
         if phase not in PHASES:
             problems.append(Problem(row, f"phase {phase!r} is not a phase. {nearest(phase, PHASES)}"))
             continue
-        if cells.get("eye", "") not in ("", "left", "right"):
+        if cells.get("eye", "") not in ("", *EYES):
             problems.append(Problem(row, f"eye is {cells['eye']!r}. Write left, right, or leave it empty."))
         if cells.get("split", "") not in ("", *SPLITS):
             problems.append(Problem(row, f"split is {cells['split']!r}. {nearest(cells['split'], SPLITS)}"))

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm.network import Generator
-from retina_fm.network.architecture import FRAMES
 from retina_fm.training.pretraining.data.samples import Samples
+from retina_fm.vocabulary import FRAMES_A_PASS
 
 _KEPT = 20_000  # pixels a batch, type and stride: enough for two numbers
 _FEWEST = 50  # pixels of a lesion, without which a type stays as it is
@@ -59,7 +59,7 @@ def _outputs(generator: Generator) -> Iterator[tuple[str, nn.Conv2d, int]]:
     """Convolutions that give lesion logits, with the channel of the first type, from fine to coarse."""
     last = generator.model[-1]
     assert isinstance(last, nn.Conv2d) and generator.lesion_heads is not None
-    yield "stride1", last, FRAMES
+    yield "stride1", last, FRAMES_A_PASS
     if generator.coarse is not None:
         yield "stride2", generator.coarse, 0
     yield "stride4", generator.lesion_heads.stride4, 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from retina_fm._io.files import sync_folder, write_json
+from retina_fm._io.files import sync_folder, write_json, write_synced
 from retina_fm.errors import OutputError
 from retina_fm.training.pretraining.presets import CHANGEABLE, Preset, setting, with_settings
 
@@ -90,8 +89,8 @@ def save_checkpoint(
         part.mkdir()
         for name, group in tensors.items():
             plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-            _write(part / f"{name}.safetensors", save(plain))
-        _write(part / STATE, json.dumps(dict(state), indent=1).encode())
+            write_synced(part / f"{name}.safetensors", save(plain))
+        write_synced(part / STATE, json.dumps(dict(state), indent=1).encode())
         sync_folder(part)
         _replace_folder(part, final)
     except OSError as error:
@@ -204,13 +203,6 @@ def record_changes(run: Path, preset: Preset, step: int) -> dict[str, Any]:
         change = {"step": step, "settings": changed}
         write_run_file(run, {**about, "changes": [*about.get("changes", []), change]})
     return changed
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _replace_folder(part: Path, final: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 import retina_fm
 from retina_fm._io.files import write_bytes
+from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
 from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import KIND
@@ -177,10 +176,7 @@ def sources_table(data: Iterable[str | Path]) -> bytes:
         for photo, digest in _identities(source):
             # a run may name its data twice, or a part of them by another name
             rows.setdefault((photo, digest), (source.name, photo, digest))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("set", "photo", "sha256"), *sorted(rows.values())])
-    return text.getvalue().encode()
+    return csv_bytes(("set", "photo", "sha256"), sorted(rows.values()))
 
 
 def _identities(source: Source) -> list[tuple[str, str]]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 import retina_fm
+from retina_fm._io.locks import locked
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.learning import follow
 from retina_fm.network import Generator
@@ -139,7 +139,7 @@ class _Run:
         self.figures: dict[str, float] = {}
         self.log: RunLog | None = None
         self.feed: Feed | None = None
-        self.lock = FileLock(out / _LOCK)
+        self._held = ExitStack()
         if stream.batch != preset.batch:
             raise ConfigError(
                 f"The stream gives batches of {stream.batch}, the preset asks for {preset.batch}. "
@@ -206,14 +206,12 @@ class _Run:
 
     def _claim(self) -> None:
         """Two processes that wrote checkpoints in turn would mix two histories."""
+        busy = (
+            f"Another process trains {self.out}. Stop it first (it saves when it is told to), "
+            "or choose another --out."
+        )
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(
-                f"Another process trains {self.out}. Stop it first (it saves when it is told to), "
-                "or choose another --out."
-            ) from None
+            self._held.enter_context(locked(self.out / _LOCK, busy))
         except OSError as error:
             what = "is a file" if self.out.is_file() else f"cannot be written ({error})"
             raise OutputError(f"{self.out} {what}. Give --out a folder, new or of a run.") from None
@@ -525,4 +523,4 @@ class _Run:
             if self.log is not None:
                 self.log.close()
         finally:
-            self.lock.release()
+            self._held.close()

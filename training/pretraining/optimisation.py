@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from retina_fm.learning import cosine
 from retina_fm.network import Generator
-from retina_fm.network.architecture import FRAMES
 from retina_fm.network.encoder import LesionHeads
 from retina_fm.training.pretraining.presets import Optimiser, Preset
+from retina_fm.vocabulary import FRAMES_A_PASS
 
 _LOWEST = 0.02  # of the highest rate, at the end of a cosine
 _RARE = -3.0  # first logit of a lesion: most pixels have none
@@ -87,7 +87,7 @@ def initialise_modules(modules: Iterable[nn.Module], preset: Preset, seed: int) 
             if module.lesion_heads is not None:
                 _expect_few_lesions(module, module.lesion_heads)
             if module.architecture.vessels:
-                at = FRAMES + len(module.architecture.lesions)
+                at = FRAMES_A_PASS + len(module.architecture.lesions)
                 _begin_at(module, slice(at, at + 1), VESSEL_LOGIT)
             if module.architecture.anatomy:
                 _begin_at(module, slice(-len(module.architecture.anatomy), None), _RARE)
@@ -103,7 +103,7 @@ def _begin_at(generator: Generator, channels: slice, logit: float) -> None:
 
 
 def _expect_few_lesions(generator: Generator, heads: LesionHeads) -> None:
-    _begin_at(generator, slice(FRAMES, FRAMES + len(generator.architecture.lesions)), _RARE)
+    _begin_at(generator, slice(FRAMES_A_PASS, FRAMES_A_PASS + len(generator.architecture.lesions)), _RARE)
     for head in (heads.stride4, heads.stride8):
         assert head.bias is not None
         head.bias.fill_(_RARE)

@@ -12,15 +12,21 @@ from retina_fm.errors import ConfigError, nearest
 from retina_fm.network import Architecture
 
 _STRIDE = 16  # of the coarsest maps, which the decoder doubles back to the window's size
-ADVERSARIAL = ("adversarial", "feature_matching", "patch_nce")  # they wait for ``adversarial_from``
+ADVERSARIAL = (
+    "adversarial",
+    "feature_matching",
+    "patch_nce",
+    "patch_identity",
+)  # they wait for ``adversarial_from``
 _AtLeast1 = Annotated[int, Field(ge=1)]
 
 
 class LossWeights(Configuration):
     """Weight of each term; 0 switches it off and saves its cost.
 
-    The paper's are ``patch_nce`` 1, ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's
-    ``feature_matching`` 10. ``reconstruction``, ``correlation``, ``lesions`` and ``vessels`` are ours.
+    The paper's are a contrast of patches of 1 (in the public code half ``patch_nce``, half
+    ``patch_identity``), ``attention`` 4 and ``adversarial`` 2, with pix2pixHD's ``feature_matching`` 10.
+    ``reconstruction``, ``correlation``, ``lesions`` and ``vessels`` are ours.
 
     Attributes:
         reconstruction: L1 that counts fine structure more.
@@ -29,8 +35,9 @@ class LossWeights(Configuration):
         vessels: dense map of the vessels; needs ``architecture.vessels``.
         anatomy: dense maps of arteries, veins, disc and fovea; needs ``architecture.anatomy``.
         adversarial: least-squares GAN.
-        feature_matching: L1 of the discriminators' inner maps.
-        patch_nce: mask-enhanced contrast of patches.
+        feature_matching: L1 of the discriminators' inner maps, summed over layers.
+        patch_nce: mask-enhanced contrast of patches, generated frames against the photo.
+        patch_identity: the same against the true frames.
         attention: attention map against the knowledge mask.
         gradient_variance: against smeared frames (Fundus2FA).
         perceptual: VGG-19 features; needs a file with its weights.
@@ -53,6 +60,7 @@ class LossWeights(Configuration):
     perceptual: float = 0.0
     agreement: float = 0.0
     lesion_load: float = 0.0
+    patch_identity: float = 0.0
 
 
 class Optimiser(Configuration):
@@ -191,7 +199,7 @@ class Preset(Configuration):
         return self
 
 
-_PAPER = LossWeights(patch_nce=1.0, attention=4.0, adversarial=2.0, feature_matching=10.0)
+_PAPER = LossWeights(patch_nce=0.5, patch_identity=0.5, attention=4.0, adversarial=2.0, feature_matching=10.0)
 _PAPER_OPTIMISER = Optimiser(
     kind="adam", rate=2e-4, betas=(0.5, 0.999), weight_decay=0.0, warm_up=0, schedule="decay", clip=0.0,
     average=0.0,
@@ -226,7 +234,7 @@ PRESETS: Mapping[str, Preset] = {
             about="seconds on a CPU: for tests and rehearsals",
             architecture=Architecture(width=8, encoder_blocks=1, embedding=32, skips=True),
             weights=_OURS.model_copy(
-                update={"adversarial": 0.5, "feature_matching": 1.0, "patch_nce": 0.2, "attention": 1.0}
+                update={"adversarial": 0.5, "feature_matching": 0.25, "patch_nce": 0.2, "attention": 1.0}
             ),
             optimiser=Optimiser(rate=3e-3, warm_up=10, average=0.98),
             curriculum=Curriculum(adversarial_from=0.75, lesions_from=0.25, crops=(64,)),
@@ -240,7 +248,7 @@ PRESETS: Mapping[str, Preset] = {
             about="the paper's width: reconstruction and lesion maps, then the paper's adversarial terms",
             architecture=_LIGHT,
             weights=_OURS.model_copy(
-                update={"adversarial": 0.2, "feature_matching": 1.0, "patch_nce": 0.1, "attention": 1.0}
+                update={"adversarial": 0.2, "feature_matching": 0.25, "patch_nce": 0.1, "attention": 1.0}
             ),
             curriculum=_TOLD.model_copy(update={"adversarial_from": 0.85}),
             video_steps=_MORE_FIRST_STEPS,

@@ -21,6 +21,7 @@ _SHORT = {
     "adversarial": "gan",
     "feature_matching": "fm",
     "patch_nce": "nce",
+    "patch_identity": "idt",
     "attention": "att",
     "gradient_variance": "gv",
     "perceptual": "vgg",

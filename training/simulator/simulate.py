@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from retina_fm._io.files import sha256_of
+from retina_fm._io.files import make_folder, sha256_of, write_output
+from retina_fm._io.jobs import check_workers, work_through
 from retina_fm.errors import ConfigError, OutputError, RetinaError
+from retina_fm.pictures.sheets import grid
 from retina_fm.pictures.sources import natural_key
-from retina_fm.training.pairs.table import A_PHASE, PHASES, Frame, PairSequence, write_pairs
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
-from retina_fm.training.simulator.eyes.prepare_folder import check_workers, make_folder, parallel
-from retina_fm.training.simulator.eyes.prepared import PreparedEye, eye_size, load_eye, write_whole
+from retina_fm.training.pairs.table import Frame, PairSequence, write_pairs
+from retina_fm.training.simulator.eyes.prepared import PreparedEye, eye_size, load_eye
+from retina_fm.vocabulary import EYES, FRAMES_A_VIDEO, LESION_TYPES, phase_of
 
 if TYPE_CHECKING:
     from retina_fm.training.simulator.rendering.render import Rendered
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 NOTES = {"Synthetic": "simulated angiogram, not a patient's"}
 """What every picture says about itself."""
 RECORD = "sequence.json"
-FRAMES = A_PHASE * len(PHASES)
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,17 @@ def _png(array: np.ndarray[Any, Any]) -> bytes:
 
 def contact_sheet(rendered: Rendered, item: int = 0, tile: int = 256) -> Image.Image:
     """Photo, twelve frames, mask and lesions of one sequence on one picture."""
-    photo = ((rendered.photo[item].permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+    from retina_fm.network.levels import to_uint8
+
+    photo = to_uint8(rendered.photo[item].permute(1, 2, 0))
     frames = (rendered.frames[item].cpu().numpy() * 255).round().astype(np.uint8)
     lesions = rendered.lesions[item].cpu().numpy()
     colours = np.stack([lesions[0:2].max(0), lesions[2:4].max(0), lesions[4:6].max(0)], -1)
     mask = (rendered.mask[item, 0].cpu().numpy() * 255).astype(np.uint8)
     tiles = [Image.fromarray(photo), *(Image.fromarray(f) for f in frames), Image.fromarray(mask)]
     tiles.append(Image.fromarray((colours * 255).astype(np.uint8)))
-    sheet = Image.new("RGB", (5 * tile, 3 * tile))
-    for place, picture in enumerate(tiles):
-        small = picture.convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR)
-        sheet.paste(small, ((place % 5) * tile, (place // 5) * tile))
-    return sheet
+    small = [picture.convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR) for picture in tiles]
+    return Image.fromarray(grid([np.asarray(picture) for picture in small], 5))
 
 
 def animation(rendered: Rendered, item: int = 0, side: int = 256) -> bytes:
@@ -107,7 +106,7 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
         raise OutputError(f"{folder} cannot be written ({error}). Check that it is writable.") from error
     files = _pictures(rendered, animate)
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_output(folder / name, content)
     record = {
         **notes,
         "synthetic": True,
@@ -116,13 +115,15 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
         "painted": bool(rendered.painted[0]),
         "parameters": rendered.parameters.as_lists(),
     }
-    write_whole(folder / RECORD, json.dumps(record).encode())
+    write_output(folder / RECORD, json.dumps(record).encode())
 
 
 def _pictures(rendered: Rendered, animate: bool) -> dict[str, bytes]:
     """The files of a sequence by name."""
+    from retina_fm.network.levels import to_uint8
+
     frames = (rendered.frames[0].cpu().numpy() * 255).round().astype(np.uint8)
-    photo = ((rendered.photo[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+    photo = to_uint8(rendered.photo[0].permute(1, 2, 0))
     files = {"photo.png": _png(photo)}
     files |= {f"frame{number:02d}.png": _png(frame) for number, frame in enumerate(frames)}
     files["mask.png"] = _png((rendered.mask[0, 0].cpu().numpy() * 255).astype(np.uint8))
@@ -143,7 +144,7 @@ def laterality(eye: PreparedEye) -> str:
     noticed.
     """
     known = str(eye.metadata.get("eye", ""))
-    if known in ("left", "right"):
+    if known in EYES:
         return known
     return "right" if eye.disc_centre[1] > eye.fovea_centre[1] else "left"
 
@@ -153,7 +154,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         complete = all((folder / name).is_file() for name in record["files"])
-        return dict(record) if complete and len(record["times"]) == FRAMES else None
+        return dict(record) if complete and len(record["times"]) == FRAMES_A_VIDEO else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -259,7 +260,7 @@ def _row(folder: Path, out: Path) -> PairSequence | None:
     if record is None:
         return None
     frames = tuple(
-        Frame(folder / f"frame{k:02d}.png", PHASES[k // A_PHASE], float(time))
+        Frame(folder / f"frame{k:02d}.png", phase_of(k), float(time))
         for k, time in enumerate(record["times"])
     )
     name = folder.relative_to(out).as_posix()
@@ -331,8 +332,6 @@ def simulate(
         ConfigError: nothing to render, a number out of its range, or two eyes of one name.
         OutputError: ``out`` or ``pairs.csv`` cannot be written.
     """
-    from tqdm.auto import tqdm
-
     check_settings(drawn=drawn, sequences=sequences, painting=painting, workers=workers)
     if not eyes and drawn < 1:
         raise ConfigError("There is nothing to simulate. Give photos, or --drawn N with N of 1 or more.")
@@ -341,15 +340,11 @@ def simulate(
     jobs = list(_jobs(chosen, drawn, target, sequences, size, seed, painting, animate))
     made, reused = 0, 0
     failed: list[tuple[str, str]] = []
-    bar = tqdm(
-        total=len(jobs), unit="sequence", desc="simulate", disable=None if progress is None else not progress
-    )
-    with bar:
-        for job, (fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
-            bar.update()
-            if reason:
-                failed.append((job.name, reason))
-                continue
-            made, reused = made + fresh, reused + (not fresh)
+    done = work_through(_run, jobs, workers=workers, note="simulate", unit="sequence", progress=progress)
+    for job, (fresh, reason) in done:
+        if reason:
+            failed.append((job.name, reason))
+            continue
+        made, reused = made + fresh, reused + (not fresh)
     failed += _write_table(target, {job.folder for job in jobs})
     return SimulateReport(target / "pairs.csv", made, reused, failed)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes
-from retina_fm.cli.work.demo_page import Shown, demo_page
+from retina_fm.cli.work.demo_page import Results, demo_page
 from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
 from retina_fm.metrics.recall import nearest_others
 from retina_fm.models import resolve
@@ -107,7 +107,7 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
     shown = [(out / path).resolve() for path in columns["path"]]
     nearest, similarity = neighbours(embeddings, k=min(3, len(shown) - 1))
     fellow = fellow_eye_share(shown, nearest) if drawn else None
-    shown_now = Shown(
+    results = Results(
         model=name,
         paths=shown,
         queries=_SHOWN,
@@ -118,7 +118,7 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
         videos=videos_of(name, shown[:VIDEOS]),
     )
     page = out / "index.html"
-    write_bytes(page, demo_page(shown_now).encode())
+    write_bytes(page, demo_page(results).encode())
     return DemoReport(page, report.path, report.rows, name, fellow, report.seconds)
 
 
@@ -142,6 +142,7 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
 
     from retina_fm.encoding.precision import fastest_precision
     from retina_fm.models import load_generator, read_config
+    from retina_fm.network.levels import to_uint8
     from retina_fm.network.unrolling import generate_frames, step_in
     from retina_fm.vessels.reading import read_vessels
 
@@ -155,6 +156,6 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
         view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
         frames = generate_frames(step_in(generator, generator.dtype), view)
         vessels = read_vessels(generator, view, frames)[0].numpy()
-        grey = ((frames[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        grey = to_uint8(frames[0])
         found.append((path, vessels, grey))
     return found

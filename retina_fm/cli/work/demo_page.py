@@ -10,17 +10,17 @@ from PIL import Image, ImageDraw
 
 from retina_fm._io.pages import picture_url, render
 from retina_fm.pictures import Transform, read_picture
+from retina_fm.vocabulary import phase_of
 
 _THUMB = 160
 _FRAMES = (1, 3, 5, 7, 11)
-_PHASES = ("arterial", "venous", "late")
 
 Figure = tuple[str, str, str, tuple[str, ...]]
 """Address of the picture, heading, kind, and lines below it."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class Results:
     """What the page shows.
 
     Attributes:
@@ -44,39 +44,42 @@ class Shown:
     videos: list[tuple[Path, np.ndarray, np.ndarray]]
 
 
-def demo_page(shown: Shown) -> str:
+def demo_page(results: Results) -> str:
     """The page as HTML."""
     return render(
         "demo.html",
         title="retina_fm demo",
-        notes=_notes(shown),
-        videos=[_video(*one) for one in shown.videos],
-        neighbours=[_neighbours(shown, index) for index in range(min(shown.queries, len(shown.paths)))],
+        notes=_notes(results),
+        videos=[_video(*one) for one in results.videos],
+        neighbours=[_neighbours(results, index) for index in range(min(results.queries, len(results.paths)))],
     )
 
 
-def _notes(shown: Shown) -> list[str]:
-    notes = [f"{len(shown.paths)} photos, model {shown.model}."]
-    if shown.model == "fundus2video-random":
+def _notes(results: Results) -> list[str]:
+    notes = [f"{len(results.paths)} photos, model {results.model}."]
+    if results.model == "fundus2video-random":
         notes.append("Random weights: a baseline to try the plumbing with, not a trained model.")
-    if shown.fellow_eyes is not None:
+    if results.fellow_eyes is not None:
         notes.append(
-            f"Nearest photo is the same patient's other eye for {shown.fellow_eyes:.0%} of the drawn eyes."
+            f"Nearest photo is the same patient's other eye for {results.fellow_eyes:.0%} of the drawn eyes."
         )
-    if shown.skipped:
-        notes.append(f"{shown.skipped} photos could not be read and were left out.")
-    if len(shown.paths) > shown.queries:
-        notes.append(f"The first {shown.queries} are shown.")
+    if results.skipped:
+        notes.append(f"{results.skipped} photos could not be read and were left out.")
+    if len(results.paths) > results.queries:
+        notes.append(f"The first {results.queries} are results.")
     return [*notes, "Research use; not a medical device."]
 
 
-def _neighbours(shown: Shown, index: int) -> list[Figure]:
-    query, nearest = shown.paths[index], shown.nearest[index]
+def _neighbours(results: Results, index: int) -> list[Figure]:
+    query, nearest = results.paths[index], results.nearest[index]
     return [
         _figure(_thumbnail(query, outline=True), query.name, "query"),
         *(
             _figure(
-                _thumbnail(shown.paths[j]), shown.paths[j].name, "", f"{shown.similarity[index, rank]:.2f}"
+                _thumbnail(results.paths[j]),
+                results.paths[j].name,
+                "",
+                f"{results.similarity[index, rank]:.2f}",
             )
             for rank, j in enumerate(nearest)
         ),
@@ -89,7 +92,7 @@ def _video(path: Path, vessels: np.ndarray, frames: np.ndarray) -> list[Figure]:
         _figure(_thumbnail(path, outline=True), path.name, "query"),
         _figure(Image.fromarray(grey), "vessels"),
         *(
-            _figure(Image.fromarray(frames[t]), f"frame {t + 1}", "", f"{_PHASES[t // 4]}, synthetic")
+            _figure(Image.fromarray(frames[t]), f"frame {t + 1}", "", f"{phase_of(t)}, synthetic")
             for t in _FRAMES
         ),
     ]

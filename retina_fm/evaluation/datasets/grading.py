@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from retina_fm._io.sheets import sheet_rows
+from retina_fm._io.tables import sheet_rows
 from retina_fm.errors import LayoutError
 from retina_fm.evaluation.datasets.layout import (
     Raw,
@@ -19,6 +19,7 @@ from retina_fm.evaluation.datasets.layout import (
     relative,
     table,
 )
+from retina_fm.vocabulary import EYES
 
 _ODIR = "NDGCAHMO"
 
@@ -73,7 +74,7 @@ def messidor_2(folder: Path) -> Rows:
     if pairs is not None:
         for number, line in enumerate(pairs.read_text(encoding="utf-8-sig").splitlines()):
             names = [Path(part.strip().strip('"')).stem.lower() for part in re.split("[;,]", line)]
-            for name, eye in zip([n for n in names if n in images], ("left", "right"), strict=False):
+            for name, eye in zip([n for n in names if n in images], EYES, strict=False):
                 patient[name] = (f"pair{number:04d}", eye)
     rows: list[Raw] = []
     for row in grades:
@@ -188,7 +189,7 @@ def odir_5k(folder: Path) -> Rows:
     for row in cells[1:]:
         said = dict(zip(heads, row, strict=False))
         flags = "|".join(letter for letter in _ODIR if said.get(letter.lower()) == "1")
-        for eye in ("left", "right"):
+        for eye in EYES:
             path = images.get(said.get(f"{eye}-fundus", "").lower())
             if path is None:
                 continue

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from retina_fm._io.tables import parse_csv
 from retina_fm.errors import LayoutError
 
 Rows = list[dict[str, str]]
@@ -62,10 +61,8 @@ def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [
-        {(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)} for row in rows
-    ]
+    rows = parse_csv(text, delimiter=delimiter).rows
+    return [{column.strip(): cell.strip() for column, cell in row.items()} for row in rows]
 
 
 def column(rows: Sequence[dict[str, str]], source: Path, *names: str) -> str:

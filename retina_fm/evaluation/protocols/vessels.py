@@ -164,7 +164,7 @@ def _some(positions: NDArray[np.int64], tests: int | None) -> NDArray[np.int64]:
 
 
 def _judge(fitted: Fitted, row: Row, *, wanted: bool) -> tuple[Judged, NDArray[np.uint8] | None]:
-    from retina_fm.pictures.overlays import comparison
+    from retina_fm.pictures.sheets import comparison
 
     truth, inside = read_labels(row)
     scores = np.asarray(fitted.scores(row.path), np.float64)

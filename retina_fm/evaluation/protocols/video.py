@@ -60,9 +60,8 @@ def score_videos(
         fvd: file of the I3D network and its SHA-256; no FVD without them.
         sheet: a picture of the first sequences to write, real frames above generated ones.
     """
-    import torch
-
     from retina_fm.metrics import videos as metrics
+    from retina_fm.network.levels import from_levels
     from retina_fm.training.pairs.opening import load_pair, open_pair
 
     judge = metrics.FigureNetworks(metrics.load_lpips(lpips) if lpips else None)
@@ -77,7 +76,7 @@ def score_videos(
         known = open_pair(sequence, size)
         photo, true, field = load_pair(sequence, size, known=known)
         frames = in_view(source.frames(Path(sequence.photo), sequence.name), known.geometry) * field
-        one, two = (torch.from_numpy(f[None].astype(np.float32) / 127.5 - 1) for f in (frames, true))
+        one, two = (from_levels(f)[None] for f in (frames, true))
         for metric, value in metrics.video_scores(one, two, judge).items():
             columns.setdefault(metric, []).append(value)
         names.append(sequence.name)

@@ -25,7 +25,7 @@ class Bar(NamedTuple):
     high: float | None
 
 
-class Frame:
+class Axes:
     """Axes with a linear vertical scale, and the shapes drawn into them."""
 
     def __init__(
@@ -107,25 +107,25 @@ def bars(
     step = max(14, min(34, 720 // max(1, len(groups) * (len(names) + 1))))
     longest = max((len(line) for name, _ in groups for line in name.split("\n")), default=0)
     room = max(92, step * (len(names) + 1), min(124, round(_LETTER * longest) + 8))
-    frame = Frame(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
-    frame.legend(names)
+    axes = Axes(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
+    axes.legend(names)
     for place, (name, group) in enumerate(groups):
-        start = frame.left + place * room + (room - step * len(names)) / 2
+        start = axes.left + place * room + (room - step * len(names)) / 2
         for bar in group:
             if math.isnan(bar.value):
                 continue
             number = names.index(bar.series)
-            x, y = start + number * step, frame.y(bar.value)
-            frame.box(x, y, step - 3, frame.y(low) - y, COLOURS[number % len(COLOURS)])
+            x, y = start + number * step, axes.y(bar.value)
+            axes.box(x, y, step - 3, axes.y(low) - y, COLOURS[number % len(COLOURS)])
             if bar.low is not None and bar.high is not None:
                 middle = x + (step - 3) / 2
-                frame.line(middle, frame.y(bar.low), middle, frame.y(bar.high), "#222", 1.3)
+                axes.line(middle, axes.y(bar.low), middle, axes.y(bar.high), "#222", 1.3)
         for line, words in enumerate(name.split("\n")):
-            middle = frame.left + (place + 0.5) * room
-            frame.text(middle, frame.height - 24 + 13 * line, _short(words, room), anchor="middle")
+            middle = axes.left + (place + 0.5) * room
+            axes.text(middle, axes.height - 24 + 13 * line, _short(words, room), anchor="middle")
     if reference is not None:
-        _dashed(frame, reference)
-    return frame.svg()
+        _dashed(axes, reference)
+    return axes.svg()
 
 
 def boxes(
@@ -136,20 +136,20 @@ def boxes(
     names = list(dict.fromkeys(name for _, group in groups for name, _ in group))
     step = max(14, min(30, 720 // max(1, len(groups) * (len(names) + 1))))
     room = step * (len(names) + 1)
-    frame = Frame(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
-    frame.legend(names)
+    axes = Axes(title, max(420, 70 + room * len(groups), legend_width(names)), 300, low, high, label=label)
+    axes.legend(names)
     for place, (name, group) in enumerate(groups):
-        start = frame.left + place * room + step / 2
+        start = axes.left + place * room + step / 2
         for series, values in group:
             numbers = np.array([v for v in values if v is not None and not math.isnan(v)])
             if not numbers.size:
                 continue
             number = names.index(series)
-            _one_box(frame, start + number * step, step - 4, numbers, COLOURS[number % len(COLOURS)])
-        frame.text(start + room / 2 - step, frame.height - 26, _short(name, room), anchor="middle")
+            _one_box(axes, start + number * step, step - 4, numbers, COLOURS[number % len(COLOURS)])
+        axes.text(start + room / 2 - step, axes.height - 26, _short(name, room), anchor="middle")
     if reference is not None:
-        _dashed(frame, reference)
-    return frame.svg()
+        _dashed(axes, reference)
+    return axes.svg()
 
 
 def curves(
@@ -158,39 +158,37 @@ def curves(
 ) -> str:  # fmt: skip
     """Lines over [0, 1] x [0, 1], as ROC and precision-recall curves are."""
     names = [name for name, _, _ in series]
-    frame = Frame(title, max(380, legend_width(names)), 380, 0, 1, label=up)
-    frame.legend(names)
-    span = frame.width - frame.left - frame.right
+    axes = Axes(title, max(380, legend_width(names)), 380, 0, 1, label=up)
+    axes.legend(names)
+    span = axes.width - axes.left - axes.right
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        frame.text(frame.left + tick * span, frame.height - 28, f"{tick:g}", anchor="middle", colour="#666")
-    frame.text(frame.left + span / 2, frame.height - 10, across, anchor="middle", colour="#666")
+        axes.text(axes.left + tick * span, axes.height - 28, f"{tick:g}", anchor="middle", colour="#666")
+    axes.text(axes.left + span / 2, axes.height - 10, across, anchor="middle", colour="#666")
     if diagonal:
-        frame.line(frame.left, frame.y(0), frame.left + span, frame.y(1), "#bbb")
+        axes.line(axes.left, axes.y(0), axes.left + span, axes.y(1), "#bbb")
     for number, (_, xs, ys) in enumerate(series):
-        points = " ".join(
-            f"{frame.left + x * span:.1f},{frame.y(y):.1f}" for x, y in zip(xs, ys, strict=True)
-        )
+        points = " ".join(f"{axes.left + x * span:.1f},{axes.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
         colour = COLOURS[number % len(COLOURS)]
-        frame.shapes.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.8'/>")
-    return frame.svg()
+        axes.shapes.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.8'/>")
+    return axes.svg()
 
 
-def _one_box(frame: Frame, x: float, width: float, numbers: np.ndarray, colour: str) -> None:
+def _one_box(axes: Axes, x: float, width: float, numbers: np.ndarray, colour: str) -> None:
     first, middle, third = np.quantile(numbers, (0.25, 0.5, 0.75))
     reach = 1.5 * (third - first)
     ends = numbers[(numbers >= first - reach) & (numbers <= third + reach)]
     centre = x + width / 2
-    frame.line(centre, frame.y(ends.min()), centre, frame.y(ends.max()), colour, 1.3)
-    frame.box(x, frame.y(third), width, frame.y(first) - frame.y(third), colour, 0.35)
-    frame.line(x, frame.y(middle), x + width, frame.y(middle), colour, 2)
+    axes.line(centre, axes.y(ends.min()), centre, axes.y(ends.max()), colour, 1.3)
+    axes.box(x, axes.y(third), width, axes.y(first) - axes.y(third), colour, 0.35)
+    axes.line(x, axes.y(middle), x + width, axes.y(middle), colour, 2)
     for value in numbers:
-        frame.shapes.append(f"<circle cx='{centre:.1f}' cy='{frame.y(value):.1f}' r='1.8' fill='{colour}'/>")
+        axes.shapes.append(f"<circle cx='{centre:.1f}' cy='{axes.y(value):.1f}' r='1.8' fill='{colour}'/>")
 
 
-def _dashed(frame: Frame, value: float) -> None:
-    y = frame.y(value)
-    frame.shapes.append(
-        f"<line x1='{frame.left}' y1='{y:.1f}' x2='{frame.width - frame.right}' y2='{y:.1f}' stroke='#555' "
+def _dashed(axes: Axes, value: float) -> None:
+    y = axes.y(value)
+    axes.shapes.append(
+        f"<line x1='{axes.left}' y1='{y:.1f}' x2='{axes.width - axes.right}' y2='{y:.1f}' stroke='#555' "
         "stroke-dasharray='4 3'/>"
     )
 

@@ -3,10 +3,33 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from retina_fm import adapters
+from retina_fm.errors import ConfigError
+
+EQUIVALENCE = (
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+)
+
+
+def not_by_counts(estimator: Any) -> dict[str, str]:
+    """Where a weight of two cannot be the same as an example seen twice, and why."""
+    reasons = {
+        adapters.MLPClassifier: "batches and the validation part are drawn from the examples",
+        adapters.MLPRegressor: "batches and the validation part are drawn from the examples",
+        adapters.NeighboursClassifier: "an example seen twice takes two of the k places",
+        adapters.NeighboursRegressor: "an example seen twice takes two of the k places",
+    }
+    reason = reasons.get(type(estimator))
+    if isinstance(estimator, adapters.LinearClassifier) and estimator.class_weight == "balanced":
+        return {EQUIVALENCE[0]: "class weights are kept in single precision"}
+    return dict.fromkeys(EQUIVALENCE, reason) if reason else {}
 
 
 @parametrize_with_checks(
@@ -14,12 +37,15 @@ from retina_fm import adapters
         adapters.MLPClassifier(epochs=8),
         adapters.MLPClassifier(epochs=8, class_weight="balanced", calibrate=False),
         adapters.LinearClassifier(),
+        adapters.LinearClassifier(C=0.1),
+        adapters.LinearClassifier(C=0.1, class_weight="balanced"),
         adapters.NeighboursClassifier(),
         adapters.NearestMeanClassifier(),
         adapters.MLPRegressor(epochs=40),
         adapters.LinearRegressor(alpha=1.0),
         adapters.NeighboursRegressor(),
-    ]
+    ],
+    expected_failed_checks=not_by_counts,
 )
 def test_heads_keep_the_contract_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -33,3 +59,58 @@ def test_few_rows_of_many_features_give_the_same_solution_as_the_whole_problem()
     whole = LogisticRegression(C=0.1, max_iter=5000, tol=1e-8).fit((X - head.mean_) / head.scale_, y)
     assert head.coef_.shape == (3, 200)
     assert np.abs(head.coef_ - whole.coef_).max() < 1e-3 * np.abs(whole.coef_).max()
+
+
+HEADS = [
+    adapters.MLPClassifier(epochs=12, calibrate=False),
+    adapters.LinearClassifier(C=1.0),
+    adapters.NeighboursClassifier(n_neighbors=9),
+    adapters.NearestMeanClassifier(class_weight="balanced"),
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
+def test_a_heavier_class_is_predicted_more_often(head: Any) -> None:
+    random = np.random.default_rng(1)
+    y = np.arange(120) % 2
+    X = random.normal(size=(120, 6)) + 0.5 * y[:, None]  # noqa: N806
+    plain = clone(head).fit(X, y).predict_proba(X)[:, 1].mean()
+    heavy = clone(head).fit(X, y, sample_weight=np.where(y == 1, 8.0, 1.0)).predict_proba(X)[:, 1].mean()
+    same = clone(head).fit(X, y, sample_weight=np.ones(120)).predict_proba(X)[:, 1].mean()
+    assert same == plain
+    if isinstance(head, adapters.NearestMeanClassifier):
+        assert heavy == pytest.approx(plain, abs=0.1), "balanced classes undo what a class weighs"
+    else:
+        assert heavy > plain + 0.1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [adapters.MLPRegressor(epochs=40), adapters.LinearRegressor(alpha=1.0), adapters.NeighboursRegressor(30)],
+    ids=lambda head: type(head).__name__,
+)
+def test_heavier_measurements_pull_the_prediction(head: Any) -> None:
+    random = np.random.default_rng(2)
+    X = random.normal(size=(60, 4))  # noqa: N806
+    y = np.where(np.arange(60) < 30, 1.0, 3.0)
+    low = clone(head).fit(X, y, sample_weight=np.where(y == 1, 10.0, 1.0)).predict(X).mean()
+    assert low < clone(head).fit(X, y).predict(X).mean() - 0.3
+
+
+def test_weights_that_make_no_sense_are_refused() -> None:
+    X, y = np.eye(6), np.arange(6) % 2  # noqa: N806
+    with pytest.raises(ValueError, match="zero"):
+        adapters.LinearClassifier().fit(X, y, sample_weight=np.zeros(6))
+    with pytest.raises(ConfigError, match="one class"):
+        adapters.LinearClassifier().fit(X, y, sample_weight=(y == 0).astype(float))
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        adapters.LinearRegressor().fit(X, y, sample_weight=-np.ones(6))
+
+
+def test_nothing_is_predicted_before_fit() -> None:
+    for head in (*HEADS, adapters.LinearRegressor(), adapters.NeighboursRegressor(), adapters.MLPRegressor()):
+        with pytest.raises(NotFittedError):
+            clone(head).predict(np.eye(6))
+    for estimator in (adapters.FundusClassifier(), adapters.FundusRegressor(), adapters.FundusSegmenter()):
+        with pytest.raises(NotFittedError):
+            estimator.predict(["photo.jpg"])

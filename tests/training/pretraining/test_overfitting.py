@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from crude_stream import sample_steps
 
 from retina_fm.metrics.videos import psnr
 from retina_fm.network import Architecture, Generator
 from retina_fm.training import render_batch
 from retina_fm.training.pretraining.checkpoints import list_checkpoints, load_checkpoint
-from retina_fm.training.pretraining.data.samples import sample_steps
 from retina_fm.training.pretraining.data.streams import seed_of
 from retina_fm.training.pretraining.presets import preset_named, with_settings
 from retina_fm.training.pretraining.pretrain import pretrain

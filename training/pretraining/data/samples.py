@@ -15,10 +15,9 @@ from retina_fm.errors import ConfigError, NoPicturesError
 from retina_fm.training.pretraining.data.streams import Stream, StreamSettings
 from retina_fm.training.simulator.eyes.prepared import PreparedEye, load_eye
 from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, stack_eyes
-from retina_fm.training.simulator.rendering.parameters import FRAMES
 from retina_fm.training.simulator.rendering.render import MASK_THRESHOLD, Rendered, render_batch
+from retina_fm.vocabulary import FRAMES_A_VIDEO, STEPS_A_VIDEO
 
-STEPS = FRAMES - 2  # ten windows of three frames
 _FOVEA = 0.7  # of the map of the macula, whose peak is 1
 
 
@@ -69,7 +68,7 @@ class Samples:
 
 def draw_steps(generator: torch.Generator, batch: int, steps: Sequence[int] | None = None) -> Tensor:
     """Steps, int64 (B,): uniform over 0 to 9, or over ``steps``."""
-    allowed = torch.tensor(list(range(STEPS) if steps is None else steps))
+    allowed = torch.tensor(list(range(STEPS_A_VIDEO) if steps is None else steps))
     return allowed[torch.randint(0, len(allowed), (batch,), generator=generator)]
 
 
@@ -104,47 +103,6 @@ def _assemble(
         anatomy=anatomy,
         anatomy_known=anatomy_known,
     )
-
-
-def sample_steps(
-    frames: Tensor,
-    photo: Tensor,
-    generator: torch.Generator,
-    *,
-    field_of_view: Tensor | None = None,
-    lesions: Tensor | None = None,
-    lesion_known: Tensor | None = None,
-    steps: Sequence[int] | None = None,
-) -> Samples:
-    """Cuts one sample out of each whole sequence.
-
-    Step 0 predicts frames 0 to 2 from the photo, given twice; step t predicts t to t + 2 from the three
-    frames t - 1 to t + 1.
-
-    Args:
-        frames: float32 (B, 12, H, W) in [0, 1].
-        photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
-        generator: on the CPU; draws the steps.
-        field_of_view: float32 (B, 1, H, W); where the photo is not -1 in all channels when None.
-        lesions: float32 (B, L, H, W).
-        lesion_known: bool (B,).
-        steps: which steps to draw from; all ten when None.
-
-    Raises:
-        ConfigError: not 12 frames.
-    """
-    if frames.ndim != 4 or frames.shape[1] != FRAMES:
-        raise ConfigError(
-            f"A sequence has {FRAMES} frames, these are {tuple(frames.shape)}. Give (B, 12, H, W)."
-        )
-    step = draw_steps(generator, len(frames), steps).to(frames.device)
-    field = (photo > -1).any(1, keepdim=True).float() if field_of_view is None else field_of_view
-    mask = ((frames[:, :1] - frames[:, -1:]).abs() > MASK_THRESHOLD).float() * field
-    rows = torch.arange(len(frames), device=frames.device).unsqueeze(1)
-    triple = torch.arange(3, device=frames.device)
-    last = frames[rows, (step.unsqueeze(1) - 1 + triple).clamp(min=0)]
-    target = frames[rows, step.unsqueeze(1) + triple]
-    return _assemble(photo, last, target, step, field, mask, lesions, lesion_known)
 
 
 def samples_of(rendered: Rendered, step: Tensor) -> Samples:
@@ -216,7 +174,7 @@ def view_samples(
 def needed_frames(step: Tensor) -> Tensor:
     """Frames that samples at ``step`` (B,) need, int64 (B, 6): 0, t - 1 to t + 2, 11."""
     middle = (step.unsqueeze(1) + torch.arange(-1, 3)).clamp(min=0)
-    ends = torch.tensor([0, FRAMES - 1]).expand(len(step), 2)
+    ends = torch.tensor([0, FRAMES_A_VIDEO - 1]).expand(len(step), 2)
     return torch.cat([ends[:, :1], middle, ends[:, 1:]], 1)
 
 

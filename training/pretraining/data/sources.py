@@ -16,6 +16,7 @@ from torch import Tensor
 
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import NoPicturesError
+from retina_fm.network.levels import from_levels
 from retina_fm.pictures import Transform
 from retina_fm.training.pairs.opening import load_pair
 from retina_fm.training.pairs.table import PairSequence, is_pairs, read_pairs, table_of
@@ -147,8 +148,8 @@ class PairSource(Source):
         """
         for sequence in self._left_out()[:limit]:
             photo, video, field = load_pair(sequence, size)
-            view = torch.from_numpy(photo).permute(2, 0, 1).float() / 127.5 - 1
-            frames = torch.from_numpy(video).float() / 127.5 - 1
+            view = from_levels(photo.transpose(2, 0, 1))
+            frames = from_levels(video)
             yield torch.where(torch.from_numpy(field), view, -1.0), frames
 
     def _left_out(self) -> list[PairSequence]:
@@ -166,7 +167,7 @@ class PairSource(Source):
 class _EyePhoto(Photograph):
     def view(self, size: int) -> Tensor:
         maps = load_eye(self.path).maps
-        photo = torch.from_numpy(maps[:3].astype(np.float32))[None] / 127.5 - 1
+        photo = from_levels(maps[:3])[None]
         field = torch.from_numpy((maps[3] > 127).astype(np.float32))[None, None]
         return _resized(photo, 1 - field, size)[0]
 

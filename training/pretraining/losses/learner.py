@@ -63,7 +63,8 @@ class Heads(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         weights, architecture = preset.weights, preset.architecture
-        self.patches = PatchHeads(architecture.channels) if weights.patch_nce > 0 else None
+        contrast = weights.patch_nce > 0 or weights.patch_identity > 0
+        self.patches = PatchHeads(architecture.channels) if contrast else None
         agreement, load = weights.agreement > 0, weights.lesion_load > 0
         self.pooled = (
             PooledHeads(architecture, agreement=agreement, lesion_load=load) if agreement or load else None
@@ -128,8 +129,11 @@ class Learner(nn.Module):
         if weights.perceptual > 0 and self.perceptual is not None:
             terms["perceptual"] = self.perceptual(frames, target)
         if self.heads is not None:
-            if weights.patch_nce > 0 and self.heads.patches is not None:
-                terms["patch_nce"] = self._contrast(frames, samples, seed)
+            if self.heads.patches is not None:
+                if weights.patch_nce > 0:
+                    terms["patch_nce"] = self._contrast(frames, samples.photo, samples.mask, seed)
+                if weights.patch_identity > 0:
+                    terms["patch_identity"] = self._contrast(frames, target, samples.mask, seed)
             if (weights.agreement > 0 or weights.lesion_load > 0) and self.heads.pooled is not None:
                 terms.update(self._pooled_terms(samples, weights, self.heads.pooled, seed))
         if judge is not None and (weights.adversarial > 0 or weights.feature_matching > 0):
@@ -155,8 +159,10 @@ class Learner(nn.Module):
             terms["agreement"] = view_agreement(heads.expander(pooled), heads.expander(other))
         return terms
 
-    def _contrast(self, frames: Tensor, samples: Samples, seed: int) -> Tensor:
-        """Mask-enhanced PatchNCE: generated frames against the photo, both times the knowledge mask.
+    def _contrast(self, frames: Tensor, other: Tensor, mask: Tensor, seed: int) -> Tensor:
+        """Mask-enhanced PatchNCE: generated frames against the photo, or against the true frames.
+
+        All are multiplied by the knowledge mask.
 
         Both pass through the encoder as a photo does at the first step (twice). Places are drawn inside the
         mask as long as it has enough of them.
@@ -164,14 +170,14 @@ class Learner(nn.Module):
         assert self.heads is not None and self.heads.patches is not None
         architecture = self.generator.architecture
         doubled = architecture.in_channels // 3
-        fake, real = ((x * samples.mask).repeat(1, doubled, 1, 1) for x in (frames, samples.photo))
+        fake, real = ((x * mask).repeat(1, doubled, 1, 1) for x in (frames, other))
         queries = run_trunk(self.generator.model, fake, architecture.encoder_blocks)
         with torch.no_grad():
             keys = [maps for _, maps in run_trunk(self.generator.model, real, architecture.encoder_blocks)]
         random = torch.Generator(device=frames.device).manual_seed(seed)
         terms = []
         for level, (_, query) in enumerate(queries):
-            share = F.adaptive_avg_pool2d(samples.mask, (query.shape[-2], query.shape[-1])).flatten(1)
+            share = F.adaptive_avg_pool2d(mask, (query.shape[-2], query.shape[-1])).flatten(1)
             places = torch.multinomial(share + _BARELY, min(_PATCHES, share.shape[1]), generator=random)
             vectors = self.heads.patches(level, query, places)
             with torch.no_grad():

@@ -79,18 +79,18 @@ def lsgan_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tenso
 
 
 def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """L1 between discriminators' inner maps of real and of generated frames, averaged over all maps.
+    """L1 between discriminators' inner maps of real and of generated frames.
 
-    Source: pix2pixHD (Wang et al., CVPR 2018, equation 3), averaged over layers and discriminators.
+    Source: pix2pixHD (Wang et al., CVPR 2018, equation 3), summed over a discriminator's layers and averaged
+    over the discriminators, as its public code does.
 
     Args:
         real: a discriminator's maps without its last, for each discriminator; no gradient flows into them.
         fake: the same for generated frames.
     """
     terms = [
-        (f - r.detach()).abs().mean()
+        torch.stack([(f - r.detach()).abs().mean() for r, f in zip(reals, fakes, strict=True)]).sum()
         for reals, fakes in zip(real, fake, strict=True)
-        for r, f in zip(reals, fakes, strict=True)
     ]
     return torch.stack(terms).mean()
 
@@ -102,7 +102,8 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
 
     Args:
         query: unit vectors ``(B, P, C)`` of the generated frames.
-        key: unit vectors ``(B, P, C)`` of the photo at the same places; no gradient flows into them.
+        key: unit vectors ``(B, P, C)`` of the photo, or of the true frames, at the same places; no gradient
+            flows into them.
         temperature: of the softmax.
     """
     logits = torch.einsum("bpc,bqc->bpq", query.float(), key.detach().float()) / temperature

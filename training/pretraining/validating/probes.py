@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retina_fm._io.tables import read_csv
 from retina_fm.errors import ConfigError
 from retina_fm.metrics.recall import recall_hits
 from retina_fm.network import Generator, encoder_of
@@ -149,9 +149,8 @@ def probe_rows(table: str | Path) -> list[dict[str, str]]:
     """
     source = Path(table)
     try:
-        with source.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except OSError as error:
+        rows = read_csv(source).rows
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{source} cannot be read ({error}). Give a labels.csv to --probe.") from None
     if not rows or "path" not in rows[0] or "label" not in rows[0]:
         raise ConfigError(f"{source} needs columns path and label (and patient_id) for a probe.")

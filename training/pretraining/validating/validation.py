@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +20,8 @@ from retina_fm.metrics.videos import (
     video_scores,
 )
 from retina_fm.network import Generator
-from retina_fm.network.unrolling import STEPS_A_VIDEO, generate_frames
+from retina_fm.network.levels import to_uint8
+from retina_fm.network.unrolling import generate_frames
 from retina_fm.pictures import Transform, expand
 from retina_fm.training.pretraining.data.sources import open_source
 from retina_fm.training.pretraining.presets import Preset
@@ -35,6 +35,7 @@ from retina_fm.training.pretraining.validating.probes import (
     probe_rows,
 )
 from retina_fm.vessels.reading import read_vessels
+from retina_fm.vocabulary import STEPS_A_VIDEO
 
 _VENOUS_FRAME = 6
 _SHEET_FRAMES = (0, 2, 4, 6, 8, 11)
@@ -97,7 +98,7 @@ def read_labelled(
         ConfigError: a photograph has no mask.
     """
     from retina_fm.pictures import read_picture
-    from retina_fm.training.simulator.eyes.prepare_folder import find_mask
+    from retina_fm.pictures.masks import find_mask
 
     transform = Transform(size=size)
     views, vessels, insides = [], [], []
@@ -190,21 +191,16 @@ def sheet(photos: Tensor, rows: Sequence[Tensor]) -> Image.Image:
     """A picture of videos: each photo with six frames of each of ``rows`` (true above generated, say)."""
     lines = []
     for index, photo in enumerate(photos):
-        colour = _grey_levels(photo).transpose(1, 2, 0)
+        colour = to_uint8(photo).transpose(1, 2, 0)
         for number, videos in enumerate(rows):
             first = colour if number == 0 else np.zeros_like(colour)
             frames = [
-                np.repeat(_grey_levels(videos[index, t])[..., None], 3, 2)
+                np.repeat(to_uint8(videos[index, t])[..., None], 3, 2)
                 for t in _SHEET_FRAMES
                 if t < videos.shape[1]
             ]
             lines.append(np.concatenate([first, *frames], 1))
     return Image.fromarray(np.concatenate(lines, 0))
-
-
-def _grey_levels(values: Tensor) -> NDArray[np.uint8]:
-    levels = ((values.float().cpu() + 1) * 127.5).round().clamp(0, 255)
-    return np.asarray(levels.to(torch.uint8).numpy())
 
 
 def make_validation(

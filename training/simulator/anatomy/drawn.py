@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.training.simulator.anatomy.fundus_colours import paint_fundus
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES, draw_counts, draw_lesions
-from retina_fm.training.simulator.anatomy.plan import Anatomy, Eye, Traits, draw_traits, lay_out
+from retina_fm.training.simulator.anatomy.lesion_shapes import draw_counts, draw_lesions
+from retina_fm.training.simulator.anatomy.plan import Anatomy, Traits, draw_traits, lay_out
 from retina_fm.training.simulator.anatomy.strokes import draw_branches
 from retina_fm.training.simulator.anatomy.vessel_trees import grow_tree
+from retina_fm.vocabulary import EYES, LESION_TYPES, Eye
 
 Map = NDArray[np.float32]
 
@@ -145,7 +146,7 @@ def draw_retina(
     """
     if size < 64:
         raise ConfigError(f"A retina cannot be drawn at {size} pixels. Give a size of 64 or more.")
-    if eye not in (None, "right", "left"):
+    if eye not in (None, *EYES):
         raise ConfigError(f"eye={eye!r} is not an eye. Give 'right' or 'left'.")
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
     traits = draw_traits(rng, pigmentation)

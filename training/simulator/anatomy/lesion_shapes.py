@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from retina_fm.training.simulator.anatomy.plan import Anatomy
+from retina_fm.vocabulary import LESION_TYPES
 
 Map = NDArray[np.float32]
-LESION_TYPES = ("microaneurysm", "haemorrhage", "hard_exudate", "cotton_wool_spot", "drusen", "scar")
 
 
 def draw_counts(rng: np.random.Generator) -> dict[str, int]:

@@ -7,11 +7,10 @@ the picture. A 45 degree photograph shows about 13 mm of retina, so one radius i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Eye = Literal["right", "left"]
+from retina_fm.vocabulary import Eye
 
 
 @dataclass(frozen=True)

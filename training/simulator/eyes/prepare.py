@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from retina_fm.errors import ConfigError, nearest
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
+from retina_fm.pictures.masks import coverage
 from retina_fm.training.simulator.eyes.arrival import axis_and_calibre, distance_along
 from retina_fm.training.simulator.eyes.arteries_veins import split_vessels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
-from retina_fm.training.simulator.eyes.masks import coverage
 from retina_fm.training.simulator.eyes.prepared import ANCHOR_COUNT, ANCHORS, MAPS, UNITS, PreparedEye
 from retina_fm.training.simulator.eyes.vessel_trust import believe
 from retina_fm.training.simulator.eyes.vessels import vessel_coverage
 from retina_fm.vessels.line_filter import blurred
+from retina_fm.vocabulary import LESION_TYPES
 
 if TYPE_CHECKING:
     from retina_fm.training.simulator.anatomy.drawn import DrawnRetina

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from retina_fm._io.files import sha256_of
-from retina_fm._io.processes import start_workers
-from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError, RetinaError, nearest
+from retina_fm._io.files import make_folder, sha256_of
+from retina_fm._io.jobs import check_workers, work_through
+from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
 from retina_fm.pictures.files import read_file
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
-from retina_fm.training.simulator.eyes.masks import find_mask as find_mask
-from retina_fm.training.simulator.eyes.masks import ignored_folders, listed_masks, masks_of, read_mask
-from retina_fm.training.simulator.eyes.masks import lesion_folders as lesion_folders
+from retina_fm.pictures.masks import listed_masks, masks_of, read_coverage
+from retina_fm.training.simulator.eyes.lesion_folders import ignored_folders, lesion_folders
 from retina_fm.training.simulator.eyes.prepared import VERSION, eye_metadata
+from retina_fm.vocabulary import LESION_TYPES
 
 SUFFIX = ".eye.safetensors"
 _DRAWN = 2  # version of how retinas are drawn and prepared
 _READING = b"brightest channel"  # how masks are read: eyes whose masks were read otherwise are made again
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
@@ -82,14 +79,14 @@ def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
         photo_hash = sha256_of(job.photo)
         made = not path.exists()
         if made:
-            lesions = {name: read_mask(mask) for name, mask in job.lesions.items()}
+            lesions = {name: read_coverage(mask) for name, mask in job.lesions.items()}
             eye = prepare_eye(
                 job.photo,
                 size=job.size,
                 lesions=lesions,
                 healthy=job.healthy,
                 metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
-                **{name: read_mask(mask) for name, mask in job.masks.items()},
+                **{name: read_coverage(mask) for name, mask in job.masks.items()},
             )
             if _key(job) != key:
                 return None, False, "The photo or a mask was changed while it was read. Run again."
@@ -179,27 +176,6 @@ def _jobs(
         yield _Job(photo, trees, known, out, size, healthy, least_trust, older.get(photo.stem, ()))
 
 
-def make_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder, made where it is missing.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be the output folder ({error}). Give a folder that can be made and written."
-        ) from error
-    return Path(path)
-
-
-def check_workers(workers: int | None) -> None:
-    """Raises ConfigError where ``workers`` is no number of processes."""
-    if workers is not None and workers < 1:
-        raise ConfigError(f"{workers} workers cannot work. Give 1 or more, or leave it out for one a core.")
-
-
 def prepare_folder(
     photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
@@ -240,8 +216,6 @@ def prepare_folder(
         ConfigError: arteries without veins, an unknown type of lesion, or fewer than one worker.
         OutputError: ``out`` cannot be made.
     """
-    from tqdm.auto import tqdm
-
     from retina_fm.pictures import expand
 
     if (arteries is None) != (veins is None):
@@ -280,20 +254,16 @@ def prepare_folder(
             failed.append((str(item[0]), item[1]))
     eyes, made, reused = [], 0, 0
     doubtful: list[tuple[str, float]] = []
-    bar = tqdm(
-        total=len(jobs), unit="eye", desc="prepare", disable=None if progress is None else not progress
-    )
-    with bar:
-        for job, (path, fresh, reason) in zip(jobs, parallel(_run, jobs, workers), strict=True):
-            bar.update()
-            if isinstance(reason, float):
-                doubtful.append((str(job.photo), reason))
-            elif path is None:
-                failed.append((str(job.photo), reason))
-            if path is None:
-                continue
-            eyes.append(path)
-            made, reused = made + fresh, reused + (not fresh)
+    done = work_through(_run, jobs, workers=workers, note="prepare", unit="eye", progress=progress)
+    for job, (path, fresh, reason) in done:
+        if isinstance(reason, float):
+            doubtful.append((str(job.photo), reason))
+        elif path is None:
+            failed.append((str(job.photo), reason))
+        if path is None:
+            continue
+        eyes.append(path)
+        made, reused = made + fresh, reused + (not fresh)
     return PrepareReport(eyes, made, reused, failed, ignored, doubtful)
 
 
@@ -320,19 +290,13 @@ def prepare_drawn_folder(
         ConfigError: ``count`` or ``workers`` below 1.
         OutputError: ``out`` cannot be made.
     """
-    from tqdm.auto import tqdm
-
     if count < 1:
         raise ConfigError(f"{count} retinas cannot be drawn. Give 1 or more.")
     check_workers(workers)
     target = make_folder(out)
     jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{_DRAWN}{SUFFIX}") for k in range(count)]
-    made = 0
-    bar = tqdm(total=count, unit="eye", desc="draw", disable=None if progress is None else not progress)
-    with bar:
-        for fresh in parallel(_draw, jobs, workers):
-            made += fresh
-            bar.update()
+    done = work_through(_draw, jobs, workers=workers, note="draw", unit="eye", progress=progress)
+    made = sum(fresh for _, fresh in done)
     return PrepareReport([path for _, _, path in jobs], made, count - made)
 
 
@@ -345,13 +309,3 @@ def _draw(job: tuple[int, int, Path]) -> bool:
 
     prepare_drawn(draw_retina(seed, size)).save(path)
     return True
-
-
-def parallel(work: Callable[[_In], _Out], jobs: Sequence[_In], workers: int | None) -> Iterator[_Out]:
-    """Results in the order of the jobs, from worker processes or from this one."""
-    count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
-    if count == 1:
-        yield from map(work, jobs)
-        return
-    with start_workers(count) as executor:
-        yield from executor.map(work, jobs)

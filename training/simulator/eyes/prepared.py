@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.errors import OutputError, PictureError
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
+from retina_fm._io.files import write_output
+from retina_fm.errors import PictureError
+from retina_fm.vocabulary import LESION_TYPES
 
 Map = NDArray[np.float32]
 VERSION = 3
@@ -120,7 +120,7 @@ class PreparedEye:
             "fovea_centre": list(self.fovea_centre),
             "metadata": self.metadata,
         }
-        write_whole(Path(path), save(tensors, {"eye": json.dumps(numbers, sort_keys=True)}))
+        write_output(Path(path), save(tensors, {"eye": json.dumps(numbers, sort_keys=True)}))
 
 
 def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
@@ -194,22 +194,4 @@ def eye_size(path: str | os.PathLike[str]) -> int:
     except (OSError, SafetensorError, IndexError) as error:
         raise PictureError(
             f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
-        ) from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside, flushes to disk and renames, so that ``path`` never holds half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path} cannot be written ({error}). Check that the folder is writable and has space."
         ) from error

@@ -19,6 +19,7 @@ from torch import Tensor
 from retina_fm.errors import ConfigError
 from retina_fm.network import Encoder
 from retina_fm.network.architecture import ANATOMY
+from retina_fm.network.levels import from_levels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
 from retina_fm.training.simulator.eyes.vessel_trust import believe
 
@@ -90,7 +91,7 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
     """Mean and standard deviation over views of vessels and anatomy, each float32 (5, S, S)."""
     size = view.shape[0]
     inside = torch.from_numpy(field_of_view)[None, None]
-    photo = torch.from_numpy(view).permute(2, 0, 1)[None].float() / 127.5 - 1
+    photo = from_levels(view.transpose(2, 0, 1))[None]
     photo = torch.where(inside, photo, -1.0)
     found: list[Tensor] = []
     for factor in _SIZES:

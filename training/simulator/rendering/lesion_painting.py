@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
 from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, Window
 from retina_fm.training.simulator.rendering.neighbourhoods import highest_around
 from retina_fm.training.simulator.rendering.parameters import Parameters, anchor_index
+from retina_fm.vocabulary import LESION_TYPES
 
 COUNT = len(LESION_TYPES)
 MICROANEURYSM, HAEMORRHAGE, EXUDATE, COTTON_WOOL, DRUSEN, SCAR = range(COUNT)

@@ -6,17 +6,15 @@ Rendering itself draws nothing, so the same parameters give the same frames on a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from retina_fm.training.simulator.anatomy.lesion_shapes import LESION_TYPES
 from retina_fm.training.simulator.eyes.prepared import ANCHOR_COUNT
+from retina_fm.vocabulary import FRAMES_A_VIDEO, FRAMES_OF, LESION_TYPES
 
-ARTERIAL, VENOUS, LATE = slice(0, 4), slice(4, 8), slice(8, 12)
-FRAMES = 12
+ARTERIAL, VENOUS, LATE = FRAMES_OF.values()
 
 
 class Parameters(dict[str, Tensor]):
@@ -29,17 +27,6 @@ class Parameters(dict[str, Tensor]):
     def as_lists(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return {name: value.tolist() for name, value in self.items()}
-
-
-def parameters_from_lists(values: Mapping[str, Any]) -> Parameters:
-    """Reads what ``Parameters.as_lists`` wrote."""
-    whole = {"noise_seed", "flip", "painted", "spot_batch", "spot_anchor", "spot_kind"}
-    return Parameters(
-        {
-            name: torch.tensor(value, dtype=torch.int64 if name in whole else torch.float32)
-            for name, value in values.items()
-        }
-    )
 
 
 class _Drawer:
@@ -145,7 +132,7 @@ def _camera(draw: _Drawer) -> dict[str, Tensor]:
     level = (1.5, 1.12, 1.3)
     phase_gain = torch.cat([k * draw.log_uniform(0.84, 1.22, 1).expand(-1, 4) for k in level], 1)
     return {
-        "gain": draw.log_uniform(0.85, 1.25, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES)),
+        "gain": draw.log_uniform(0.85, 1.25, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES_A_VIDEO)),
         "gamma": draw.uniform(0.8, 1.15),
         "offset": draw.uniform(0.015, 0.07),
         "noise": draw.log_uniform(0.014, 0.044),
@@ -153,7 +140,7 @@ def _camera(draw: _Drawer) -> dict[str, Tensor]:
         "vignette_centre": draw.normal(0.25, 2),
         "blur": draw.uniform(0.0, 1.0),
         "noise_seed": torch.randint(0, 2**31 - 1, (draw.batch,), generator=draw.generator),
-        "shift": draw.normal(1.0, FRAMES, 2),
+        "shift": draw.normal(1.0, FRAMES_A_VIDEO, 2),
         "photo_gain": draw.log_uniform(0.75, 1.25),
         "photo_gamma": draw.log_uniform(0.8, 1.3),
         "photo_colour": torch.exp(draw.normal(0.07, 3)),

@@ -27,8 +27,9 @@ from retina_fm.training.simulator.rendering.dye import (
 )
 from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, Window, open_window, stack_eyes
 from retina_fm.training.simulator.rendering.neighbourhoods import highest_around, mean_around
-from retina_fm.training.simulator.rendering.parameters import FRAMES, Parameters, draw_parameters
+from retina_fm.training.simulator.rendering.parameters import Parameters, draw_parameters
 from retina_fm.training.simulator.rendering.poor_photos import cut_field, degrade_poor, draw_poor
+from retina_fm.vocabulary import FRAMES_A_VIDEO
 
 MASK_THRESHOLD = 45 / 255  # of the knowledge mask, as in the public code
 _ONE = (-1, 1, 1, 1)
@@ -296,7 +297,11 @@ def _render(
         photo = paint.paint_photo(window, painted_maps, parameters)
         shown = torch.maximum(shown, painted_maps)
     scene = _Scene(window, shown, parameters, lesions)
-    index = torch.arange(FRAMES, device=device).expand(batch, FRAMES) if frames is None else frames
+    index = (
+        torch.arange(FRAMES_A_VIDEO, device=device).expand(batch, FRAMES_A_VIDEO)
+        if frames is None
+        else frames
+    )
 
     def picture(slot: Tensor) -> Tensor:
         time = parameters["times"].gather(1, slot.unsqueeze(1))[:, 0]
@@ -306,7 +311,7 @@ def _render(
 
     rendered = [picture(index[:, k]) for k in range(index.shape[1])]
     ends = []
-    for number in (0, FRAMES - 1):
+    for number in (0, FRAMES_A_VIDEO - 1):
         at = (index == number).all(0).nonzero()[:, 0]
         slot = torch.full((batch,), number, device=device)
         ends.append(rendered[int(at[0])] if len(at) else picture(slot))

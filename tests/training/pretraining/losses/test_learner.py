@@ -74,12 +74,24 @@ def test_patch_contrast_sees_the_mask_alone(parts):
     photo = samples.photo.clone()
     photo[:, :, 60:, 60:] = 1.0  # changes the generated frames too, so compare the contrast itself
     frames = learner(samples, weights, None, 3).frames
-    again = learner._contrast(frames, dataclasses.replace(samples, photo=photo), 3)
+    again = learner._contrast(frames, photo, mask, 3)
     assert torch.allclose(first, again, atol=1e-5)
     inside = samples.photo.clone()
     inside[:, :, 25:35, 25:35] = 1.0
-    other = learner._contrast(frames, dataclasses.replace(samples, photo=inside), 3)
+    other = learner._contrast(frames, inside, mask, 3)
     assert not torch.allclose(first, other, atol=1e-4)
+
+
+def test_the_papers_contrast_is_half_against_the_photo_and_half_against_the_true_frames(parts):
+    learner, _, samples = parts
+    weights = preset_named("fundus2video-paper").weights
+    assert (weights.patch_nce, weights.patch_identity) == (0.5, 0.5)
+    terms = learner(samples, LossWeights(patch_nce=0.5, patch_identity=0.5), None, 3).terms
+    assert set(terms) == {"patch_nce", "patch_identity"}
+    frames = learner(samples, LossWeights(patch_nce=1), None, 3).frames
+    expected = learner._contrast(frames, samples.target, samples.mask, 3)
+    assert torch.allclose(terms["patch_identity"], expected, atol=1e-5)
+    assert not torch.allclose(terms["patch_identity"], terms["patch_nce"], atol=1e-4)
 
 
 def test_the_comparison_models_learn_one_venous_frame():

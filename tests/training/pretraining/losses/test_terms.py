@@ -81,11 +81,15 @@ def test_least_squares_gan_is_its_definition():
     assert float(losses.lsgan_discriminator(real, fake)) == pytest.approx(both, rel=1e-5)
 
 
-def test_feature_matching_averages_over_maps_and_teaches_only_the_fake():
+def test_feature_matching_sums_over_layers_averages_over_judges_and_teaches_only_the_fake():
     real = [[torch.rand(2, 4, 5, 5, requires_grad=True), torch.rand(2, 8, 3, 3)], [torch.rand(2, 4, 2, 2)]]
     fake = [[torch.rand(2, 4, 5, 5, requires_grad=True), torch.rand(2, 8, 3, 3)], [torch.rand(2, 4, 2, 2)]]
-    pairs = [(r, f) for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]
-    slow = np.mean([np.mean(np.abs(r.detach().numpy() - f.detach().numpy())) for r, f in pairs])
+    slow = np.mean(
+        [
+            sum(np.mean(np.abs(r.detach().numpy() - f.detach().numpy())) for r, f in zip(rs, fs, strict=True))
+            for rs, fs in zip(real, fake, strict=True)
+        ]
+    )
     loss = losses.feature_matching(real, fake)
     loss.backward()
     assert loss.item() == pytest.approx(slow, rel=1e-5)

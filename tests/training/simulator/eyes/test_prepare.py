@@ -10,15 +10,12 @@ from PIL import Image
 from scipy import ndimage
 
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError, PictureError
+from retina_fm.pictures.masks import find_mask
 from retina_fm.training import draw_retina, prepare_eye, prepare_view
 from retina_fm.training.pretraining.data.sources import check_data
 from retina_fm.training.simulator.eyes.arrival import distance_along
-from retina_fm.training.simulator.eyes.prepare_folder import (
-    find_mask,
-    lesion_folders,
-    prepare_drawn_folder,
-    prepare_folder,
-)
+from retina_fm.training.simulator.eyes.lesion_folders import lesion_folders
+from retina_fm.training.simulator.eyes.prepare_folder import prepare_drawn_folder, prepare_folder
 from retina_fm.training.simulator.eyes.prepared import MAPS, load_eye
 
 

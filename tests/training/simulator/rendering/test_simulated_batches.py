@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from crude_stream import sample_steps
 
 from retina_fm.errors import ConfigError, NoPicturesError
 from retina_fm.training import (
@@ -12,7 +13,6 @@ from retina_fm.training import (
     render_batch,
     render_parameters,
     render_samples,
-    sample_steps,
     stack_eyes,
 )
 from retina_fm.training.pretraining.data.samples import needed_frames
@@ -20,7 +20,7 @@ from retina_fm.training.pretraining.data.streams import StreamSettings, pass_ord
 from retina_fm.training.simulator.eyes.prepared import load_eye
 from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.lesion_painting import HAEMORRHAGE
-from retina_fm.training.simulator.rendering.parameters import parameters_from_lists
+from retina_fm.training.simulator.rendering.parameters import Parameters
 
 
 def test_same_seed_gives_same_bytes(prepared_eyes):
@@ -31,6 +31,17 @@ def test_same_seed_gives_same_bytes(prepared_eyes):
         assert torch.equal(getattr(first, name), getattr(second, name))
     third = render_batch(prepared_eyes, torch.Generator().manual_seed(2), painting=1.0)
     assert not torch.equal(first.frames, third.frames)
+
+
+def parameters_from_lists(values):
+    """Reads what ``Parameters.as_lists`` wrote."""
+    whole = {"noise_seed", "flip", "painted", "spot_batch", "spot_anchor", "spot_kind"}
+    return Parameters(
+        {
+            name: torch.tensor(value, dtype=torch.int64 if name in whole else torch.float32)
+            for name, value in values.items()
+        }
+    )
 
 
 def test_recorded_parameters_give_the_sequence_again(prepared_eyes):

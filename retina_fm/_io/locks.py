@@ -1,0 +1,36 @@
+"""One writer at a time; the lock is the operating system's, so a kill releases it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from retina_fm.errors import OutputError
+
+
+@contextmanager
+def locked(lock: Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold a lock for the length of a block.
+
+    Args:
+        lock: the lock's own file; it and its folder are made if need be.
+        busy: what to say where another process holds it.
+        wait: seconds to wait for another process.
+
+    Raises:
+        OutputError: another process holds it.
+        OSError, NotImplementedError: the file cannot be made, or files cannot be locked there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=wait)
+    except Timeout:
+        raise OutputError(busy) from None
+    try:
+        yield
+    finally:
+        held.release()
