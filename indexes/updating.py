@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of
 from retina_fm.encoding.rows import key_of
+from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
 from retina_fm.indexes.cache import build_cache, is_stale, load_cache, save_cache
 from retina_fm.indexes.database import Row
@@ -28,6 +28,7 @@ from retina_fm.indexes.queries import are_embeddings, as_matrix
 from retina_fm.indexes.state import stored_path
 from retina_fm.indexes.writer import DEAD_SHARE, Writer, reporting, writing
 from retina_fm.pictures import describe, expand
+from retina_fm.pictures.files import Stamp, read_file, stamped
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
@@ -277,7 +278,7 @@ class _Update:
                 raise ConfigError(
                     "This index holds plain embeddings; add embeddings of the same kind, not photos."
                 )
-            if isinstance(photo, dict) and not photo.get("bytes"):
+            if isinstance(photo, dict) and not photo.get("bytes") and photo.get("frame") is None:
                 photo = photo.get("path")
             key = None
             if not isinstance(photo, str | Path):
@@ -312,7 +313,8 @@ class _Update:
             known = self.known.get(name)
             if known is not None and known[2:4] == (status.st_size, status.st_mtime_ns):
                 return known
-            return -1, name, status.st_size, status.st_mtime_ns, sha256_of(Path(photo))
+            size, mtime, digest = stamped(*read_file(photo, name))
+            return -1, name, size, mtime, digest
         except (OSError, ValueError):  # encoding says what is wrong with it
             return -1, name, -1, -1, None
 
@@ -329,8 +331,8 @@ class _Update:
         pause, since = COMMIT_EVERY, time.monotonic()
         try:
             photos = [photo for photo, _ in missing]
-            for numbers, batch in encoded(photos, embedder, on_error, self.report.skipped, settings):
-                waiting += [missing[number][1] for number in numbers]
+            for items, batch in encoded(photos, embedder, on_error, self.report.skipped, settings):
+                waiting += [_of_what_was_decoded(missing[item.position][1], item.stamp) for item in items]
                 vectors.append(batch)
                 if time.monotonic() - since > pause:
                     started = time.monotonic()
@@ -437,14 +439,19 @@ class _Update:
         self.writer.describe(self.metadata.kinds, rows)
 
 
+def _of_what_was_decoded(row: Row, stamp: Stamp | None) -> Row:
+    """The row of a file that may have changed since it was looked at."""
+    return row if stamp is None or row[4] is None else (*row[:2], *stamp)
+
+
 def encoded(
     photos: list[Any],
     embedder: LazyEmbedder,
     on_error: Literal["raise", "skip"],
     skipped: list[tuple[str, str]],
     settings: dict[str, Any],
-) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-    """Positions and embeddings of photos, a batch at a time.
+) -> Iterator[tuple[list[Decoded], NDArray[np.float32]]]:
+    """Decoded photos and their embeddings, a batch at a time.
 
     Args:
         photos: to be encoded.
@@ -457,7 +464,6 @@ def encoded(
     from retina_fm.encoding.decoding import decoded, default_workers
     from retina_fm.encoding.embedder import Embedder
     from retina_fm.encoding.in_memory import batches, split_failures
-    from retina_fm.encoding.work import Decoded
 
     unknown = set(settings) - {"batch_size", "workers", "progress", "compile"}
     if unknown:
@@ -476,7 +482,7 @@ def encoded(
             skipped += [(describe(photos[item.position]), str(item.error)) for item in failures]
             if good:
                 views = np.stack([item.view for item in good if item.view is not None])
-                yield [item.position for item in good], one(views)
+                yield good, one(views)
             bar.update(len(batch))
 
 

@@ -12,6 +12,7 @@ import warnings
 from typing import TextIO
 
 import retina_fm
+from retina_fm._io.terminal import escaped, safe_output, shows
 from retina_fm.errors import LicenceNotice, ManifestWarning, RetinaError, SkippedPictures
 
 COMMANDS = (
@@ -48,8 +49,15 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = build_parser()
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO if parsed.verbose else logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Escaped("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO if parsed.verbose else logging.WARNING)
     warnings.showwarning = _show_warning
+    with safe_output():
+        return _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
     try:
         return int(parsed.handler(parsed))
     except RetinaError as error:
@@ -78,14 +86,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    if not shows(text, sys.stdout):  # JSON has escapes of its own
+        text = json.dumps(value, indent=2, default=str).replace("\x7f", "\\u007f")
+    print(text)
 
 
 def _fail(parsed: argparse.Namespace, error: RetinaError) -> int:
     if getattr(parsed, "json", False):
         print_json({"error": type(error).__name__, "message": str(error)})
-    print(f"retina-fm: {error}", file=sys.stderr)
+    print(escaped(f"retina-fm: {error}"), file=sys.stderr)
     return EXIT_ERROR
+
+
+class _Escaped(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
 
 
 def _show_warning(
@@ -97,6 +113,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, LicenceNotice | ManifestWarning | SkippedPictures):
-        print(f"retina-fm: {message}", file=file or sys.stderr)
+        print(escaped(f"retina-fm: {message}"), file=file or sys.stderr)
     else:
-        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print(escaped(text), end="", file=sys.stderr)

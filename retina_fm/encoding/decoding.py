@@ -115,5 +115,5 @@ def _next(queue: deque[tuple[int, Any, Future[Decoded]]], pools: _Pools) -> Deco
 def _travels(photo: Any) -> bool:
     """Whether a photo reaches a worker by name or as its compressed bytes."""
     if isinstance(photo, dict):
-        return all(isinstance(value, str | bytes | type(None)) for value in photo.values())
+        return all(isinstance(value, str | bytes | int | type(None)) for value in photo.values())
     return isinstance(photo, str | Path | bytes)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from retina_fm._io.files import written_beside
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, describe, read_picture
+from retina_fm.pictures.files import Stamp, spelt_as_on_disk
 
 ROW_GROUP = 1024
 
@@ -48,18 +49,26 @@ def key_of(photo: Any, folder: Path, position: int) -> Key:
 
     A photo that cannot even be looked at gets a key of its own, and its error when it is decoded.
     """
-    path = photo.get("path") if isinstance(photo, dict) and not photo.get("bytes") else photo
-    if isinstance(path, str | Path):
+    path = _path_of(photo)
+    if path is not None:
         try:
-            status = os.stat(path)  # noqa: PTH116  called once a photo
+            status = os.stat(spelt_as_on_disk(path))  # noqa: PTH116  called once a photo
         except (OSError, ValueError):
-            return Key(f"unreadable:{position}:{path}", 0, 0)
-        return Key(_relative(Path(path), folder), status.st_size, status.st_mtime_ns)
+            return Key(f"unreadable:{position}:{_text(os.fspath(path))}", 0, 0)
+        return Key(_name_of(photo, path, folder), status.st_size, status.st_mtime_ns)
     try:
         data = _content(photo)
     except PictureError:
         return Key(f"unreadable:{position}:{describe(photo)}", 0, 0)
     return Key(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), 0)
+
+
+def key_decoded(key: Key, photo: Any, folder: Path, stamp: Stamp | None) -> Key:
+    """The key of what was decoded, where a file has changed since :func:`key_of` looked at it."""
+    path = _path_of(photo)
+    if stamp is None or path is None:
+        return key
+    return Key(_name_of(photo, path, folder), stamp.size, stamp.mtime_ns)
 
 
 def schema(dimension: int, metadata: Mapping[str, str]) -> pa.Schema:
@@ -152,6 +161,21 @@ class RowReader:
         self._groups.clear()
 
 
+def _path_of(photo: Any) -> str | os.PathLike[str] | None:
+    path = photo.get("path") if isinstance(photo, dict) and not photo.get("bytes") else photo
+    return path if isinstance(path, str | os.PathLike) else None
+
+
+def _name_of(photo: Any, path: str | os.PathLike[str], folder: Path) -> str:
+    frame = photo.get("frame") if isinstance(photo, dict) else None
+    return _text(_relative(Path(path), folder)) + ("" if frame is None else f"#frame={frame}")
+
+
+def _text(path: str) -> str:
+    """A path that tables can hold: bytes of a name that are no UTF-8 are written as escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _relative(path: Path, folder: Path) -> str:
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
@@ -161,9 +185,9 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _content(photo: Any) -> bytes:
     """What tells a photo that is no file from others: its bytes, or its decoded pixels."""
-    if isinstance(photo, dict):
-        photo = photo.get("bytes")
-    if isinstance(photo, bytes):
-        return photo
+    data = photo.get("bytes") if isinstance(photo, dict) else photo
+    if isinstance(data, bytes):
+        frame = photo.get("frame") if isinstance(photo, dict) else None
+        return data if frame is None else data + f"#frame={frame}".encode()
     picture = read_picture(photo)
     return f"{picture.shape}".encode() + picture.tobytes()

@@ -26,7 +26,17 @@ from retina_fm._io.progress import progress_bar
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import batches, split_failures
-from retina_fm.encoding.rows import ROW_GROUP, Encoded, Key, RowReader, key_of, keys_in, schema, write_part
+from retina_fm.encoding.rows import (
+    ROW_GROUP,
+    Encoded,
+    Key,
+    RowReader,
+    key_decoded,
+    key_of,
+    keys_in,
+    schema,
+    write_part,
+)
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError, SkippedPictures
 from retina_fm.models import RetinalEncoder
@@ -157,6 +167,7 @@ class _Store:
         self.parts = table.parent / f".{table.name}.{digest}.parts"
         self.where: dict[Key, tuple[Path, int]] = {}
         self.order: list[Key] = []
+        self.changed: dict[Key, Key] = {}
         self.reused = 0
         self.skipped: list[tuple[str, str]] = []
         self.positions: dict[str, int] = {}
@@ -224,7 +235,7 @@ class _Store:
 def _encode_missing(
     photos: Any, embedder: Embedder, store: _Store, workers: int, on_error: str, bar: Any
 ) -> None:
-    keys: dict[int, Key] = {}
+    keys: dict[int, tuple[Key, Any]] = {}
     names: dict[int, str] = {}
     scheduled: set[Key] = set()
 
@@ -239,8 +250,15 @@ def _encode_missing(
                 bar.update(1)
             else:
                 scheduled.add(key)
-                keys[position], names[position] = key, describe(photo)
+                keys[position], names[position] = (key, photo), describe(photo)
                 yield position, photo
+
+    def decoded_key(item: Decoded) -> Key:
+        key, photo = keys.pop(item.position)
+        actual = key_decoded(key, photo, store.table.parent, item.stamp)
+        if actual != key:
+            store.changed[key] = actual
+        return actual
 
     ahead = 2 * embedder.batch_size + 2 * workers
     stream = decoded(missing(), embedder.encoder.transform, workers=workers, ahead=ahead)
@@ -255,7 +273,7 @@ def _encode_missing(
                 vectors = embedder(np.stack([item.view for item in good if item.view is not None]))
                 first = first if waiting else good[0].position
                 waiting += [
-                    Encoded(keys.pop(item.position), vector, item.geometry)
+                    Encoded(decoded_key(item), vector, item.geometry)
                     for item, vector in zip(good, vectors, strict=True)
                     if item.geometry is not None
                 ]
@@ -275,7 +293,8 @@ def _encode_missing(
 def _write_table(store: _Store) -> None:
     """All rows in the photos' order, in row groups of fixed size, so that interruptions leave no trace."""
     reader = RowReader()
-    store.order = [key for key in store.order if key in store.where]
+    order = (store.changed.get(key, key) for key in store.order)
+    store.order = [key for key in order if key in store.where]
     keys = iter(store.order)
     try:
         with written_beside(store.table) as scratch:

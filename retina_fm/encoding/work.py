@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retina_fm.errors import PictureError
-from retina_fm.pictures import Geometry, Transform
+from retina_fm.pictures import Geometry, Transform, describe
+from retina_fm.pictures.files import Stamp
+from retina_fm.pictures.reading import opened
 
 
 class Decoded(NamedTuple):
@@ -18,18 +20,21 @@ class Decoded(NamedTuple):
         view: ``uint8 (S, S, 3)``, or None.
         geometry: of the view in the picture, or None.
         error: what went wrong, or None.
+        stamp: size, time and hash of the bytes that were decoded, of a photo that is a file.
     """
 
     position: int
     view: np.ndarray | None
     geometry: Geometry | None
     error: PictureError | None
+    stamp: Stamp | None = None
 
 
 def decode(position: int, photo: Any, transform: Transform) -> Decoded:
-    """Read, find the field of view, crop and resize; a photo that cannot be read is a value, not a raise."""
+    """Read once, find the field of view, crop and resize; what cannot be read is a value, not a raise."""
     try:
-        view, geometry = transform.view(photo)
+        content, stamp = opened(photo)
+        view, geometry = transform.view(content, name=describe(photo))
     except PictureError as error:
         return Decoded(position, None, None, error.with_traceback(None))
-    return Decoded(position, view, geometry, None)
+    return Decoded(position, view, geometry, None, stamp)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from retina_fm.errors import ConfigError, MissingDependencyError
+from retina_fm.pictures.reading import read_image
 from retina_fm.vocabulary import FRAMES_A_VIDEO
 
 OTHERS = ("seg2vid", "med-ddpm", "consisti2v")
@@ -79,7 +80,7 @@ def read_video(folder: Path, sequence: str) -> NDArray[np.uint8]:
         pictures = sorted(path for path in inside.iterdir() if path.suffix.lower() in _PICTURES)
         if not pictures:
             raise ConfigError(f"{inside} holds no frames. Save them as numbered PNG files.")
-        return twelve(np.stack([np.asarray(Image.open(path).convert("L")) for path in pictures]))
+        return twelve(np.stack([np.asarray(read_image(path, str(path)).convert("L")) for path in pictures]))
     for suffix, read in ((".gif", _gif), (".npy", _npy), (".mp4", _mp4)):
         path = folder / f"{sequence}{suffix}"
         if path.is_file():
@@ -111,7 +112,7 @@ def twelve(frames: Any) -> NDArray[np.uint8]:
 
 
 def _gif(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
+    with Image.open(path, formats=("GIF",)) as image:
         return np.stack([np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(image)])
 
 

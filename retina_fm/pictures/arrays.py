@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from retina_fm.errors import PictureError
+from retina_fm.pictures.depth import narrowed
+from retina_fm.pictures.limits import SMALLEST
 
-SMALLEST = 32
-"""Fewer pixels a side than this hold no retina."""
 _SLACK = 1e-3
 """By how much floats may leave [0, 1]: the rounding and overshoot of a resize, not another scale."""
 
@@ -37,10 +37,16 @@ def tensor_to_array(tensor: Any, name: str) -> np.ndarray:
     return np.moveaxis(values.numpy(), 0, -1)
 
 
-def array_to_picture(array: np.ndarray, name: str) -> np.ndarray:
+def array_to_picture(array: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
     """An array ``(H, W)`` or ``(H, W, 1|3|4)`` as a picture.
 
-    ``uint16`` is divided by 257; floats must lie in [0, 1]; a fourth channel is alpha, over black.
+    ``uint16`` is divided by 257, unless its largest value shows that it has 8, 10 or 12 bits; floats must
+    lie in [0, 1]; a fourth channel is alpha, over black.
+
+    Args:
+        array: the picture.
+        name: of it, for messages.
+        bits: that its whole numbers have, where that is known.
 
     Raises:
         PictureError: wrong rank, channels, type or range, not finite, too small, or blank.
@@ -54,7 +60,7 @@ def array_to_picture(array: np.ndarray, name: str) -> np.ndarray:
         )
     if min(array.shape[:2]) < 1:
         raise PictureError(f"{name}: it has no pixels (shape {array.shape}).")
-    values = _to_uint8(array, name)
+    values = _to_uint8(array, name, bits)
     if values.shape[2] == 4:
         alpha = values[:, :, 3:].astype(np.uint16)
         values = ((values[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
@@ -80,11 +86,13 @@ def checked(picture: np.ndarray, name: str) -> np.ndarray:
     return picture
 
 
-def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
+def _to_uint8(array: np.ndarray, name: str, bits: int | None) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if array.shape[2] == 4:  # alpha is whole where the colours use a few bits
+            return np.dstack([narrowed(array[..., :3], bits), narrowed(array[..., 3:], bits)])
+        return narrowed(array, bits)
     if array.dtype.kind != "f":
         raise PictureError(f"{name}: dtype {array.dtype}; use uint8, uint16 or floats in [0, 1].")
     if not np.isfinite(array).all():

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
 
 from retina_fm.errors import MissingDependencyError, PictureError
 from retina_fm.pictures.arrays import array_to_picture
+from retina_fm.pictures.depth import seen_bits
+from retina_fm.pictures.files import LARGEST
+from retina_fm.pictures.limits import check_size
+from retina_fm.pictures.pages import several
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
+HEAD = 132
+"""Bytes that show whether a file is DICOM."""
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MOST_SAMPLES = 4
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def looks_like_dicom(head: bytes) -> bool:
@@ -24,53 +34,107 @@ def is_dataset(value: Any) -> bool:
     return type(value).__module__.split(".")[0] == "pydicom" and hasattr(value, "PhotometricInterpretation")
 
 
-def read_dicom(data: bytes, name: str) -> np.ndarray:
+def read_dicom(data: bytes, name: str, frame: int | None = None) -> np.ndarray:
     """The bytes of a DICOM file as a picture.
+
+    Args:
+        data: of the file.
+        name: of it, for messages.
+        frame: which one, counted from 0, where it holds several.
 
     Raises:
         MissingDependencyError: pydicom is not installed.
         PictureError: it is damaged, or holds no single picture.
     """
     pydicom = _pydicom(name)
+    _check_deflated(data, name)
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=False)
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise PictureError(f"{name}: no readable DICOM file ({_short(error)}). Export it again.") from None
-    return dataset_to_picture(dataset, name)
+    return dataset_to_picture(dataset, name, frame)
 
 
-def dataset_to_picture(dataset: Any, name: str) -> np.ndarray:
-    """A data set of one frame as a picture: palette, YBR, MONOCHROME1 and stored bits are accounted for.
+def dataset_to_picture(dataset: Any, name: str, frame: int | None = None) -> np.ndarray:
+    """One frame of a data set as a picture: palette, YBR, MONOCHROME1 and stored bits are accounted for.
+
+    Args:
+        dataset: a ``pydicom.Dataset``.
+        name: of it, for messages.
+        frame: which one, counted from 0; needed where there are several.
 
     Raises:
         MissingDependencyError: pydicom is not installed.
-        PictureError: several frames, no pixels, or pixels that cannot be decoded.
+        PictureError: several frames and none named, no pixels, too many, or they cannot be decoded.
     """
     decode = _pydicom(name).pixels
-    frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
-    if frames > 1:
-        raise PictureError(
-            f"{name}: it holds {frames} frames; pass them one by one, dataset.pixel_array[0] and so on."
-        )
+    _check_header(dataset, name, frame)
     try:
-        pixels = decode.pixel_array(dataset)  # in RGB already where it was stored as YBR
+        pixels = decode.pixel_array(dataset, index=frame or 0)  # in RGB already where it was stored as YBR
         kind = str(dataset.PhotometricInterpretation)
         if kind == "PALETTE COLOR":
             pixels = decode.apply_color_lut(pixels, dataset)
             stored = 8 * pixels.dtype.itemsize  # of the table's entries, 8 or 16 bits
         else:
             stored = int(dataset.BitsStored)
+    except MemoryError:
+        raise PictureError(f"{name}: memory ran out while it was decoded. Use fewer workers.") from None
     except Exception as error:  # decoders raise many kinds, NotImplementedError among them
         raise PictureError(
-            f"{name}: the pixels cannot be decoded ({_short(error)}). A missing codec is added by "
-            "'pip install pylibjpeg[all]'."
+            f"{name}: the pixels cannot be decoded ({_short(error)}). {_advice(error)}"
         ) from None
-    if pixels.dtype.kind == "i":
-        raise PictureError(f"{name}: signed pixels ({pixels.dtype}) are no photograph.")
+    if pixels.dtype.kind != "u":
+        raise PictureError(f"{name}: signed or fractional pixels ({pixels.dtype}) are no photograph.")
+    if stored == 16 and pixels.dtype == np.uint16 and kind != "PALETTE COLOR":
+        stored = seen_bits(pixels)  # 16 is often declared where 12 are meant
     scaled = pixels.astype(np.float32) / float(2**stored - 1)
     if kind == "MONOCHROME1":
         scaled = 1 - scaled
     return array_to_picture(np.clip(scaled, 0, 1), name)
+
+
+def _check_header(dataset: Any, name: str, frame: int | None) -> None:
+    if not any(element in dataset for element in _PIXELS):
+        kind = str(getattr(dataset.get("SOPClassUID"), "name", "") or "a DICOM object")
+        raise PictureError(f"{name}: it holds no pixels ({kind}). Leave it out.")
+    try:
+        frames = int(dataset.get("NumberOfFrames", 1) or 1)
+        rows, columns = int(dataset.Rows), int(dataset.Columns)
+        samples = int(dataset.get("SamplesPerPixel", 1) or 1)
+    except Exception as error:  # values that are missing, several, or no numbers
+        raise PictureError(
+            f"{name}: its header says no size of a picture ({_short(error)}). Export it again."
+        ) from None
+    check_size(columns, rows, name)
+    if samples > _MOST_SAMPLES:
+        raise PictureError(f"{name}: {samples} samples a pixel; a photograph has 1 or 3.")
+    if frame is None and frames > 1:
+        raise PictureError(several(name, frames, "a DICOM series"))
+    if frame is not None and frame >= frames:
+        raise PictureError(f"{name}: it has no frame {frame}. It holds {frames}, counted from 0.")
+
+
+def _check_deflated(data: bytes, name: str) -> None:
+    """Refuse a deflated file that would grow beyond what any file may have; pydicom would let it."""
+    meta = int.from_bytes(data[140:144], "little") + 144
+    if _DEFLATED not in data[:meta]:
+        return
+    inflate, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), data[meta:], 0
+    try:
+        while rest:
+            size += len(inflate.decompress(rest, 1 << 24))
+            rest = inflate.unconsumed_tail
+            if size > LARGEST:
+                raise PictureError(f"{name}: too large (deflated, over {LARGEST} bytes). Export it again.")
+    except zlib.error:
+        return  # pydicom says what is wrong with it
+
+
+def _advice(error: Exception) -> str:
+    text = str(error).lower()
+    if any(word in text for word in ("dependenc", "no plugin", "no decoder", "not supported")):
+        return "A missing codec is added by 'pip install pylibjpeg[all]'."
+    return "It is damaged, or of a kind that is not supported. Export it again."
 
 
 def _pydicom(name: str) -> Any:

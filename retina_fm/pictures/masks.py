@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from PIL import Image
 
 from retina_fm.errors import ConfigError, PictureError
 from retina_fm.pictures import describe, expand
-from retina_fm.pictures.sources import SUFFIXES
+from retina_fm.pictures.depth import seen_bits
+from retina_fm.pictures.folders import SUFFIXES
+from retina_fm.pictures.mask_images import mask_image, mask_values
 
 MOST_CLASSES = 32
 """More distinct values than this are grey levels, not classes."""
@@ -37,10 +39,9 @@ def read_mask(mask: Any, shape: tuple[int, int], name: str) -> np.ndarray:
     """
     label = f"mask {describe(mask)} of {name}"
     if isinstance(mask, str | os.PathLike):
-        with _opened(mask, label) as image:
-            array = np.asarray(
-                image.convert("RGB") if image.mode not in ("1", "L", "P", "I;16", "I", "F") else image
-            )
+        array = mask_values(mask_image(mask, label), label)
+    elif isinstance(mask, Image.Image):
+        array = mask_values(mask, label)
     else:
         array = np.asarray(mask)
     if array.ndim == 3 and array.shape[2] in (1, 3, 4):
@@ -67,8 +68,7 @@ def read_coverage(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     Raises:
         PictureError: it is no picture, or its levels do not say what is covered.
     """
-    with _opened(path, f"mask {path}") as picture:
-        levels = _levels(picture)
+    levels = _levels(mask_image(path, f"mask {path}"))
     try:
         return coverage(levels)
     except ConfigError as error:
@@ -78,7 +78,8 @@ def read_coverage(path: str | os.PathLike[str]) -> NDArray[np.float32]:
 def coverage(levels: NDArray[Any]) -> NDArray[np.float32]:
     """Coverage in [0, 1] of a mask's levels: bool, whole numbers, or floats that are coverage already.
 
-    Black and one other level is a mask, whatever that level; more levels are shares of 255, or of 65535.
+    Black and one other level is a mask, whatever that level; more levels are shares of 255, or of the most
+    that 10, 12 or 16 bits hold.
 
     Raises:
         ConfigError: several levels, all nearly black: labels, of which nobody knows which one is meant.
@@ -93,7 +94,8 @@ def coverage(levels: NDArray[Any]) -> NDArray[np.float32]:
             f"the mask has several levels, of which the brightest is {top:g} of 255; these look like labels. "
             "Give a mask for each label, with 0 and 255."
         )
-    return np.asarray(levels / (255.0 if top <= 255 else 65535.0), np.float32)
+    most = 2.0 ** seen_bits(levels) - 1 if levels.dtype.kind in "iu" else (255.0 if top <= 255 else 65535.0)
+    return np.asarray(levels / most, np.float32)
 
 
 def _levels(picture: Image.Image) -> NDArray[Any]:
@@ -106,17 +108,6 @@ def _levels(picture: Image.Image) -> NDArray[Any]:
         colours = np.asarray(picture.convert("RGBA")).astype(np.float32)
         return np.asarray(np.rint(colours[..., :3].max(2) * colours[..., 3] / 255), np.uint8)
     return np.asarray(np.asarray(picture.convert("RGB")).max(2))
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str], label: str) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError:
-        raise PictureError(f"{label}: there is no such file. Check the path.") from None
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{label}: cannot be read ({error}). Fetch or export it again.") from None
 
 
 def mask_classes(masks: Iterable[np.ndarray], names: Sequence[str], threshold: float | None) -> np.ndarray:
@@ -209,15 +200,27 @@ def owner(mask: str, photos: Collection[str]) -> str | None:
 def masks_by_photo(photos: Iterable[str], masks: Iterable[str]) -> dict[str, list[str]]:
     """Masks of each photo by name, the photo's own name alone where there is one, else all in order.
 
-    Photos without a mask are left out.
+    Photos without a mask are left out. Composed and decomposed accents are the same.
     """
-    known = set(photos)
+    names = set(photos)
+    spelling: Callable[[str], str] = _spelling
+    known = {spelling(name): name for name in names}
+    if len(known) < len(names):  # two photos differ in nothing else
+        known, spelling = {name: name for name in names}, str
     found: dict[str, list[str]] = {}
     for mask in sorted(masks):
-        name = owner(mask, known)
+        name = owner(spelling(mask), known)
         if name is not None:
-            found.setdefault(name, []).append(mask)
-    return {name: [name] if name in of_it else of_it for name, of_it in found.items()}
+            found.setdefault(known[name], []).append(mask)
+    own = {
+        name: [mask for mask in of_it if spelling(mask) == spelling(name)] for name, of_it in found.items()
+    }
+    return {name: [name] if name in own[name] else own[name] or of_it for name, of_it in found.items()}
+
+
+def _spelling(name: str) -> str:
+    """One spelling of names whose accents are letters of their own on one disk and not on another."""
+    return unicodedata.normalize("NFC", name)
 
 
 def listed_masks(folder: Path) -> dict[str, Path]:

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import io
 import os
-import stat
+import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin
 
-from retina_fm.errors import NoPicturesError, PictureError
+from retina_fm.errors import PictureError
 from retina_fm.pictures import dicom
 from retina_fm.pictures.arrays import array_to_picture, checked, is_tensor, tensor_to_array
+from retina_fm.pictures.depth import Depth, correct_colour, look
+from retina_fm.pictures.files import Stamp, read_file, read_stream, stamped
+from retina_fm.pictures.limits import SMALLEST, check_scans, check_size, is_uncommon_jpeg
+from retina_fm.pictures.pages import checked_frame, opened_page
 
-_HEAD = 132
-"""Bytes that show whether a file is DICOM."""
 _FORMATS = (
     "JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "GIF", "PPM", "AVIF", "HEIF"
 )  # fmt: skip
 """What is opened. Pillow knows more, but EPS starts Ghostscript on the file, and some have no signature."""
+
+
+_COMMON = frozenset({"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"})
+"""Compressions of TIFF that every build of Pillow decodes."""
+_WHOLE = re.compile(
+    r"support|unknown|cannot handle|cannot read this|not available|not understood|too large", re.IGNORECASE
+)
+"""What decoders say of files that are whole, but beyond them."""
 
 
 def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
@@ -29,7 +40,8 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
 
     Args:
         photo: path, bytes, binary file, PIL image, array ``(H, W)`` or ``(H, W, 1|3|4)``, tensor
-            ``(3, H, W)``, dict with ``bytes`` or ``path``, or DICOM (file or data set).
+            ``(3, H, W)``, dict with ``bytes``, ``path`` or ``dataset``, or DICOM (file or data set). A dict
+            may say which ``frame`` of several is meant, counted from 0.
         name: what messages call it; found from the photo without it.
 
     Returns:
@@ -40,16 +52,20 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
         MissingDependencyError: it is DICOM and pydicom is not installed.
     """
     name = name or describe(photo)
+    frame = None
     if isinstance(photo, dict):
+        frame = checked_frame(photo.get("frame"), name)
         photo = _from_dict(photo, name)
+    if isinstance(photo, np.ndarray) and photo.ndim == 0 and photo.dtype.kind in "OSU":
+        photo = photo.item()
     if isinstance(photo, str | os.PathLike):
-        photo = _read_file(Path(photo), name)
+        photo, _ = read_file(photo, name)
     elif isinstance(photo, bytearray | memoryview):
         photo = bytes(photo)
     elif hasattr(photo, "read") and not isinstance(photo, Image.Image):
-        photo = _read_stream(photo, name)
+        photo = read_stream(photo, name)
     if isinstance(photo, bytes):
-        return _from_bytes(photo, name)
+        return _from_bytes(photo, name, frame)
     if isinstance(photo, Image.Image):
         return _from_image(photo, name)
     if is_tensor(photo):
@@ -57,17 +73,38 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
     if isinstance(photo, np.ndarray):
         return array_to_picture(photo, name)
     if dicom.is_dataset(photo):
-        return dicom.dataset_to_picture(photo, name)
+        return dicom.dataset_to_picture(photo, name, frame)
     raise PictureError(
         f"{name}: a {type(photo).__name__} is no photo. Pass a path, bytes, PIL image, array or tensor."
     )
+
+
+def opened(photo: Any) -> tuple[Any, Stamp | None]:
+    """A photo whose file was read, with the stamp of these bytes; photos that are no files stay as they are.
+
+    What is decoded from the result is what the stamp says, whatever becomes of the file.
+
+    Raises:
+        PictureError: the file cannot be read.
+    """
+    within = isinstance(photo, dict)
+    if within and isinstance(photo.get("bytes"), bytes | bytearray | memoryview):
+        return photo, None
+    path = photo.get("path") if within else photo
+    if not isinstance(path, str | os.PathLike):
+        return photo, None
+    data, status = read_file(path, describe(photo))
+    return ({**photo, "bytes": data} if within else data), stamped(data, status)
 
 
 def describe(photo: Any) -> str:
     """A short name of a photo for messages."""
     if isinstance(photo, dict):
         known = (photo.get("path"), photo.get("bytes"))
+        frame = photo.get("frame")
         photo = next((one for one in known if isinstance(one, str | bytes | os.PathLike)), photo)
+        if frame is not None and not isinstance(photo, dict):
+            return f"{describe(photo)} frame {frame}"
     if isinstance(photo, str | os.PathLike):
         return os.fspath(photo)
     if isinstance(photo, bytes | bytearray | memoryview):
@@ -86,97 +123,110 @@ def _from_dict(photo: dict[str, Any], name: str) -> Any:
         return photo["bytes"]
     if isinstance(photo.get("path"), str | os.PathLike):
         return photo["path"]
+    if dicom.is_dataset(photo.get("dataset")):
+        return photo["dataset"]
     raise PictureError(f"{name}: a dict needs 'bytes' or 'path'; this one has {sorted(map(str, photo))}.")
 
 
-def _read_file(path: Path, name: str) -> bytes:
-    try:
-        kind = path.stat().st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # reading a named pipe would wait for ever
-            raise PictureError(f"{name}: not a regular file. Pass a picture file, or its bytes.")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise NoPicturesError(
-            f"{name}: there is no such file. Check the path and the working folder."
-        ) from None
-    except IsADirectoryError:
-        raise PictureError(
-            f"{name}: a folder, where one picture is needed. Pass the folder by itself."
-        ) from None
-    except PictureError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PictureError(f"{name}: cannot be read ({reason}). Check its permissions.") from None
+def read_image(path: str | os.PathLike[str], name: str) -> Image.Image:
+    """A file as a decoded, upright Pillow image in its own mode: for masks, whose values have a meaning.
+
+    Formats, limits, pages and messages are those of :func:`read_picture`; any size will do.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    data, _ = read_file(path, name)
+    image, depth = _from_file(data, name, None, smallest=1)
+    if depth.inverted and image.mode.startswith("I;16"):
+        return Image.fromarray(65535 - np.asarray(image))
+    return image
 
 
-def _read_stream(stream: Any, name: str) -> bytes:
-    try:
-        if hasattr(stream, "seekable") and stream.seekable():
-            stream.seek(0)  # the same object read twice is the same picture
-        data = stream.read()
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{name}: the file object cannot be read ({error}). Open it anew.") from None
-    if not isinstance(data, bytes):
-        raise PictureError(f"{name}: the file object gives text; open it in binary mode, 'rb'.")
-    return data
-
-
-def _from_bytes(data: bytes, name: str) -> np.ndarray:
-    if not data:
-        raise PictureError(f"{name}: empty, 0 bytes. Fetch it again.")
-    if dicom.looks_like_dicom(data[:_HEAD]):
-        return dicom.read_dicom(data, name)
-    try:
-        image = _opened(data)
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        if Path(name).suffix.lower() in dicom.SUFFIXES:
-            raise PictureError(f"{name}: no DICOM file, its mark is missing. Export it again.") from None
-        raise PictureError(
-            f"{name}: no picture in a format that Pillow knows (it begins with {data[:4]!r}). "
-            "Convert it to PNG or JPEG."
-        ) from None
-    except Exception as error:  # damaged headers raise whatever the format's plugin stumbles over
-        raise PictureError(_damaged(name, error)) from None
-    return _from_image(image, name)
+def _from_bytes(data: bytes, name: str, frame: int | None) -> np.ndarray:
+    if dicom.looks_like_dicom(data[: dicom.HEAD]):
+        return dicom.read_dicom(data, name, frame)
+    image, depth = _from_file(data, name, frame, SMALLEST)
+    return _converted(image, depth, name)
 
 
 def _from_image(image: Image.Image, name: str) -> np.ndarray:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise PictureError(f"{name}: it has no pixels ({width} x {height}).")
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit:
-        raise PictureError(_bomb(name, f"{width} x {height} pixels, the limit is {limit}"))
+    upright, depth = _decoded(image, name, None, SMALLEST)
+    return _converted(upright, depth, name)
+
+
+def _from_file(data: bytes, name: str, frame: int | None, smallest: int) -> tuple[Image.Image, Depth]:
+    if not data:
+        raise PictureError(f"{name}: empty, 0 bytes. Fetch it again.")
+
+    def start() -> Image.Image:
+        return _opened(data, name)
+
     try:
-        image.load()
-    except MemoryError:
+        page = opened_page(start, frame, name)
+
+        def reopened() -> Image.Image:
+            return opened_page(start, page.tell(), name)
+
+        return _decoded(page, name, reopened, smallest)
+    except (PictureError, MemoryError):
         raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error and more
+    except Exception as error:  # damaged headers raise whatever the format's plugin stumbles over
         raise PictureError(_damaged(name, error)) from None
-    upright = _upright(image)
+
+
+def _decoded(
+    image: Image.Image, name: str, reopened: Callable[[], Image.Image] | None, smallest: int
+) -> tuple[Image.Image, Depth]:
+    check_size(*image.size, name, smallest)
     try:
-        if upright.mode == "F" or upright.mode.startswith("I"):
-            return array_to_picture(_deep(upright), name)
-        if upright.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in upright.info:
-            return array_to_picture(np.asarray(upright.convert("RGBA")), name)
-        return checked(np.array(upright.convert("RGB")), name)
+        depth = look(image)
+        image.load()
+        if reopened is not None and (depth.raw or depth.planes):
+            correct_colour(image, depth, reopened, name)
+        return _upright(image), depth
     except PictureError:
         raise
+    except MemoryError:
+        width, height = image.size
+        raise PictureError(
+            f"{name}: memory ran out while {width} x {height} pixels were decoded. Use fewer workers, or "
+            "reduce it."
+        ) from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error and more
+        raise PictureError(_damaged(name, error, image)) from None
+
+
+def _converted(image: Image.Image, depth: Depth, name: str) -> np.ndarray:
+    try:
+        return _to_picture(image, depth, name)
+    except PictureError:
+        raise
+    except MemoryError:
+        raise PictureError(f"{name}: memory ran out while it was converted. Use fewer workers.") from None
     except (OSError, ValueError) as error:
         raise PictureError(_damaged(name, error)) from None
+
+
+def _to_picture(image: Image.Image, depth: Depth, name: str) -> np.ndarray:
+    if image.mode == "F" or image.mode.startswith("I"):
+        picture = array_to_picture(_deep(image), name, depth.bits)
+        return 255 - picture if depth.inverted else picture
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        return array_to_picture(np.asarray(image.convert("RGBA")), name)
+    return checked(np.array(image.convert("RGB")), name)
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
     """A JPEG that does not look for its resolution in EXIF, where a malformed block warns."""
 
+    data = b""
+
     def _read_dpi_from_exif(self) -> None:
         pass
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes, name: str) -> Image.Image:
     # Image.open warns between once and twice Pillow's limit, and no filter silences it for one thread alone.
     # So its loop over the formats is repeated here; the size is checked by the caller, before any decoding.
     Image.init()
@@ -184,11 +234,32 @@ def _opened(data: bytes) -> Image.Image:
         factory, accepts = Image.OPEN.get(form, (None, None))
         if factory is None or accepts is None or accepts(data[:16]) is not True:
             continue
+        if form == "JPEG":
+            check_scans(data, name)
         try:
-            return (_Jpeg if form == "JPEG" else factory)(io.BytesIO(data), "")
+            image = (_Jpeg if form == "JPEG" else factory)(io.BytesIO(data), "")
+            if isinstance(image, _Jpeg):
+                image.data = data
+            return image
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            raise OSError(f"{form} header: {error}") from error
-    raise UnidentifiedImageError
+            # a compression of TIFF that Pillow has no name for is a KeyError there
+            rare = " is not supported" if isinstance(error.__cause__, KeyError) else ""
+            raise OSError(f"{form} header: {error}{rare}") from error
+    raise PictureError(_unknown(data, name))
+
+
+def _unknown(data: bytes, name: str) -> str:
+    if Path(name).suffix.lower() in dicom.SUFFIXES:
+        return f"{name}: no DICOM file, its mark is missing. Export it again."
+    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        return (
+            f"{name}: HEIF, which is read once a plugin is there: pip install pillow-heif, then "
+            "pillow_heif.register_heif_opener(). Or convert it to PNG or JPEG."
+        )
+    return (
+        f"{name}: no picture in a format that is read here (it begins with {data[:4]!r}). Convert it to PNG "
+        "or JPEG."
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -205,17 +276,25 @@ def _deep(image: Image.Image) -> np.ndarray:
         return values
     high = int(values.max())
     if int(values.min()) < 0 or high > 65535:
-        raise ValueError(f"whole numbers up to {high}; 16 bits are the most that a photograph has")
-    # Pillow opens some 8-bit files as 32-bit integers; only larger numbers show that 16 bits are meant
-    deep = image.mode != "I" or high > 255
-    return values.astype(np.uint16 if deep else np.uint8)
+        raise ValueError(
+            f"whole numbers up to {high} are not supported; 16 bits are the most of a photograph"
+        )
+    return values.astype(np.uint16)
 
 
-def _bomb(name: str, what: str) -> str:
-    return f"{name}: too large ({what}). Reduce it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-
-
-def _damaged(name: str, error: Exception) -> str:
+def _damaged(name: str, error: Exception, image: Image.Image | None = None) -> str:
     lines = str(error).strip().splitlines()
     short = lines[0][:160] if lines else type(error).__name__
+    if _WHOLE.search(short) or (image is not None and _rare(image)):
+        return (
+            f"{name}: in a variant of its format that is not supported ({short}). Save it as plain PNG, JPEG "
+            "or TIFF with the program that made it."
+        )
     return f"{name}: damaged or truncated ({short}). Fetch it again."
+
+
+def _rare(image: Image.Image) -> bool:
+    """Whether decoding depends on how Pillow was built, or is beyond it: the file itself may be whole."""
+    if image.format == "TIFF":
+        return image.info.get("compression") not in _COMMON
+    return isinstance(image, _Jpeg) and is_uncommon_jpeg(image.data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retina_fm.errors import NoPicturesError, PictureError
+from retina_fm.errors import PictureError
 from retina_fm.pictures import dicom, tables
 from retina_fm.pictures.arrays import is_tensor
+from retina_fm.pictures.folders import SUFFIXES as SUFFIXES
+from retina_fm.pictures.folders import Listing, list_folder, list_pattern
+from retina_fm.pictures.folders import natural_key as natural_key
 from retina_fm.pictures.reading import describe
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-    | dicom.SUFFIXES
-)
-"""Names that a folder's pictures end in, in any case."""
-_IGNORED_FOLDERS = frozenset({"__MACOSX"})
+logger = logging.getLogger("retina_fm")
 
 
 def is_single(photos: Any) -> bool:
@@ -31,7 +29,8 @@ def is_single(photos: Any) -> bool:
     Raises:
         PictureError: it is neither, or an array of a rank that means nothing.
     """
-    if tables.is_table(photos):
+    tables.refuse_frame(photos)
+    if tables.is_table(photos) or tables.is_column(photos):
         return False
     if isinstance(photos, str | os.PathLike):
         return not _exists(photos, os.path.isdir) and (
@@ -39,6 +38,8 @@ def is_single(photos: Any) -> bool:
         )
     if isinstance(photos, bytes | bytearray | memoryview | dict | Image.Image) or hasattr(photos, "read"):
         return True
+    if isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":  # of paths, or of photos
+        return photos.ndim == 0
     if isinstance(photos, np.ndarray) or is_tensor(photos):
         if photos.ndim > 4:
             raise PictureError(f"{describe(photos)}: rank {photos.ndim}; many pictures are (N, H, W, 3).")
@@ -53,7 +54,7 @@ def is_single(photos: Any) -> bool:
 
 
 def expand(photos: Any) -> Iterator[Any]:
-    """The photos one by one, in natural order for folders and globs.
+    """The photos one by one, in natural order for folders and globs; says what it passed over there.
 
     Raises:
         NoPicturesError: a folder or glob without pictures.
@@ -62,9 +63,16 @@ def expand(photos: Any) -> Iterator[Any]:
     if is_single(photos):
         yield photos
     elif isinstance(photos, str | os.PathLike):
-        yield from _listed(photos)
+        listing = _listed(photos)
+        if listing.passed:
+            logger.warning("%s: %s", ascii(os.fspath(photos))[1:-1], listing.passed_over())
+        yield from listing.pictures
     elif tables.is_table(photos):
         yield from tables.photos_of(photos)
+    elif isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
+        yield from photos.flat
+    elif tables.is_column(photos):
+        yield from tables.values_of(photos)
     else:
         yield from photos
 
@@ -78,16 +86,11 @@ def count(photos: Any) -> int | None:
     if is_single(photos):
         return 1
     if isinstance(photos, str | os.PathLike):
-        return len(_listed(photos))
-    if isinstance(photos, Sequence | np.ndarray) or is_tensor(photos) or tables.is_table(photos):
-        return len(photos) if hasattr(photos, "__len__") else None
-    return None
-
-
-def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
-    """Sort key that puts ``eye2`` before ``eye10``."""
-    parts = re.split(r"(\d+)", Path(path).as_posix().casefold())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+        return len(_listed(photos).pictures)
+    if isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
+        return photos.size
+    known = isinstance(photos, Sequence | np.ndarray) or is_tensor(photos) or tables.is_column(photos)
+    return len(photos) if (known or tables.is_table(photos)) and hasattr(photos, "__len__") else None
 
 
 def _exists(photos: str | os.PathLike[str], test: Callable[[str], bool]) -> bool:
@@ -101,36 +104,7 @@ def _is_pattern(photos: str | os.PathLike[str]) -> bool:
     return glob.has_magic(os.fspath(photos))
 
 
-def _listed(photos: str | os.PathLike[str]) -> list[Path]:
-    root = Path(photos)
-    if root.is_dir():
-        found = list(_pictures_below(root))
-        if not found:
-            raise NoPicturesError(
-                f"{photos}: no picture here or below. Pictures end in {', '.join(sorted(SUFFIXES))}."
-            )
-    else:
-        matches = (Path(match) for match in glob.glob(os.fspath(photos), recursive=True))  # noqa: PTH207
-        skipped = _IGNORED_FOLDERS - set(root.parts)  # unless the pattern names it
-        found = [
-            path
-            for path in matches
-            if _is_picture(path.name) and not skipped.intersection(path.parts) and path.is_file()
-        ]
-        if not found:
-            raise NoPicturesError(f"{photos}: no picture matches. Quote the pattern, and check the folder.")
-    return sorted(found, key=natural_key)
-
-
-def _pictures_below(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in _IGNORED_FOLDERS]
-        yield from (Path(folder, name) for name in names if _is_picture(name))
-
-
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-
-
-def _refuse(error: OSError) -> None:
-    raise PictureError(f"{error.filename}: the folder cannot be listed ({error.strerror}).")
+def _listed(photos: str | os.PathLike[str]) -> Listing:
+    if os.path.isdir(photos):  # noqa: PTH112  Path raises on names that os.path answers for
+        return list_folder(Path(photos))
+    return list_pattern(os.fspath(photos))

@@ -67,11 +67,12 @@ class Transform:
         """First 16 hex digits of the SHA-256 of its canonical JSON, version included."""
         return hashlib.sha256(canonical_json(self.as_dict())).hexdigest()[:16]
 
-    def view(self, photo: Any) -> tuple[np.ndarray, Geometry]:
+    def view(self, photo: Any, *, name: str | None = None) -> tuple[np.ndarray, Geometry]:
         """A photo's view before scaling, and where it lies.
 
         Args:
             photo: any form that :func:`retina_fm.pictures.read_picture` takes.
+            name: what messages call it; found from the photo without it.
 
         Returns:
             ``uint8 (size, size, 3)``, black outside, and its geometry.
@@ -79,7 +80,7 @@ class Transform:
         Raises:
             PictureError: the photo cannot be read.
         """
-        picture = read_picture(photo)
+        picture = read_picture(photo, name=name)
         geometry = self.locate(picture)
         view = np.array(crop_and_resize(Image.fromarray(picture), geometry, self.resample))
         if self.mask_outside:

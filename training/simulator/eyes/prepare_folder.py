@@ -13,6 +13,7 @@ from typing import Any
 from retina_fm._io.files import make_folder, sha256_of
 from retina_fm._io.jobs import check_workers, work_through
 from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
+from retina_fm.pictures.files import read_file
 from retina_fm.pictures.masks import listed_masks, masks_of, read_coverage
 from retina_fm.training.simulator.eyes.lesion_folders import ignored_folders, lesion_folders
 from retina_fm.training.simulator.eyes.prepared import VERSION, eye_metadata
@@ -68,7 +69,7 @@ def _key(job: _Job) -> str:
         digest.update(_READING)
     for name, path in sorted({"photo": job.photo, **job.masks, **job.lesions}.items()):
         digest.update(name.encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256(read_file(path, str(path))[0]).digest())
     return digest.hexdigest()
 
 
@@ -92,6 +93,8 @@ def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
                 metadata={"source": job.photo.name, "sha256": key, "photo_sha256": photo_hash},
                 **{name: read_coverage(mask) for name, mask in job.masks.items()},
             )
+            if _key(job) != key:
+                return None, False, "The photo or a mask was changed while it was read. Run again."
             if (trust := _trust(eye.metadata)) < job.least_trust:
                 return None, False, trust
             eye.save(path)
