@@ -137,7 +137,7 @@ def test_the_demo_shows_vessels_and_frames_of_models_that_generate(weights, tmp_
         Image.fromarray(pixels).save(tmp_path / f"eye{seed}.png")
     paths = sorted(str(path) for path in tmp_path.glob("*.png"))
     page = run_demo(paths, tmp_path / "out", model=str(weights), progress=False).page.read_text()
-    assert page.count("<section>") == 6, "three angiograms, three rows of neighbours"
+    assert page.count('<section class="row">') == 6, "three angiograms, three rows of neighbours"
     assert page.count(">vessels<") == 3
     assert page.count("synthetic<") == 15
     assert "http" not in page

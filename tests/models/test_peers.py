@@ -294,7 +294,11 @@ def test_an_unknown_pooling_in_a_folder_is_refused() -> None:
     timm = import_vision("timm")
     peer = small("visionfm")
     config = backbones.WeightsConfig(
-        "x", "timm", peer.transform, peer.card, {"backbone": peer.backbone, "pooling": "largest token"}
+        name="x",
+        kind="timm",
+        transform=peer.transform,
+        card=peer.card,
+        network={"backbone": peer.backbone, "pooling": "largest token"},
     )
     with pytest.raises(ConfigError, match="all tokens"):
         backbones.BackboneEncoder(timm.create_model("test_vit"), config)

@@ -280,7 +280,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path, monkeypatch):
         monkeypatch.context() as patch,
         pytest.raises(OutputError, match=r"disk is full.*step-00000002 is intact"),
     ):
-        patch.setattr(checkpoints, "_write", full)
+        patch.setattr(checkpoints, "write_synced", full)
         go(tmp_path / "run", 4, resume=True)
     after = tensors_of(tmp_path / "run")
     assert all(torch.equal(before[key], after[key]) for key in before)

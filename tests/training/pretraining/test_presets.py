@@ -19,7 +19,7 @@ def test_a_preset_survives_json(name):
 def test_the_papers_preset_has_its_weights_and_none_of_our_terms():
     preset = preset_named("fundus2video-paper")
     weights = preset.weights
-    assert (weights.patch_nce, weights.attention, weights.adversarial) == (1, 4, 2)
+    assert (weights.patch_nce + weights.patch_identity, weights.attention, weights.adversarial) == (1, 4, 2)
     assert weights.reconstruction == weights.correlation == weights.lesions == 0
     assert preset.architecture.encoder_blocks + preset.architecture.decoder_blocks == 9
     assert preset.curriculum.adversarial_from == 0
