@@ -27,16 +27,6 @@ KNOWN_ARROWS: set[tuple[str, str]] = set()
 KNOWN_CIRCLES: set[frozenset[str]] = {
     frozenset(
         {
-            "adapters.classifier",
-            "adapters.factory",
-            "adapters.photo_estimator",
-            "adapters.regressor",
-            "adapters.saving",
-            "adapters.segmenter",
-        }
-    ),
-    frozenset(
-        {
             "indexes.changing",
             "indexes.image_index",
             "indexes.repair",

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import column_or_1d
 
 from retina_fm.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class ClassTargets:
-    """Checked labels of a classification.
+    """Checked labels of a classification; ``targets[positions]`` are those of some examples.
 
     Attributes:
         classes: the label of each column, sorted; for multi-label the columns' names or numbers.
@@ -25,10 +26,29 @@ class ClassTargets:
     onehot: np.ndarray
     multi_label: bool
 
+    def __len__(self) -> int:
+        return len(self.onehot)
+
+    def __getitem__(self, positions: Any) -> ClassTargets:
+        return ClassTargets(self.classes, self.onehot[positions], self.multi_label)
+
     @property
     def index(self) -> np.ndarray:
         """Position of each example's class, for labels of one class each."""
         return np.asarray(self.onehot.argmax(1))
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """The class that both parts of a split should hold; None for multi-label."""
+        return None if self.multi_label else self.index
+
+    @property
+    def sets(self) -> list[tuple[str, np.ndarray]]:
+        """Names and positions of the examples of each class; for multi-label, then of those without it."""
+        named = [(f"class {name}", self.onehot[:, c] > 0.5) for c, name in enumerate(self.classes)]
+        if self.multi_label:
+            named += [(f"class not {name}", self.onehot[:, c] <= 0.5) for c, name in enumerate(self.classes)]
+        return [(name, np.flatnonzero(has)) for name, has in named]
 
 
 def class_targets(y: Any, classes: Any = None) -> ClassTargets:
@@ -46,7 +66,7 @@ def class_targets(y: Any, classes: Any = None) -> ClassTargets:
         return _from_sets(y, classes)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
+        array = column_or_1d(array, warn=True)
     if array.ndim == 2:
         return _from_indicator(array, classes)
     if array.ndim != 1:
@@ -76,7 +96,7 @@ def class_targets(y: Any, classes: Any = None) -> ClassTargets:
 
 
 def regression_targets(y: Any) -> np.ndarray:
-    """Measurements ``float64 (N,)`` or ``(N, T)``.
+    """Measurements ``float64 (N,)`` or ``(N, T)``; one column is taken as ``(N,)``, with a warning.
 
     Raises:
         ConfigError: a value is missing or no number.
@@ -90,7 +110,7 @@ def regression_targets(y: Any) -> np.ndarray:
     refuse_missing(array)
     if not np.isfinite(array).all():
         raise ConfigError("The measurements hold infinity; leave those examples out.")
-    return array
+    return np.asarray(column_or_1d(array, warn=True)) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def refuse_missing(array: np.ndarray) -> None:

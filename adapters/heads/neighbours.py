@@ -22,15 +22,17 @@ class NeighboursClassifier(ClassifierHead):
         embeddings_: ``(N, D)`` standardised, targets_: ``(N, C)``, weights_: ``(N, C)``.
     """
 
+    _arrays = ("embeddings_", "targets_", "weights_", "scale_")
+
     def __init__(self, n_neighbors: int = 5, class_weight: Any = None) -> None:
         self.n_neighbors = n_neighbors
         self.class_weight = class_weight
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
+    def _learn(self, X: np.ndarray, y: ClassTargets, groups: np.ndarray, val: Any) -> None:  # noqa: ARG002
         self.scale_ = shrunk_scale(X)
         self.embeddings_ = X / self.scale_
-        self.targets_ = targets.onehot.astype(np.float64)
-        self.weights_ = class_weights(targets, self.class_weight).astype(np.float64)
+        self.targets_ = y.onehot.astype(np.float64)
+        self.weights_ = class_weights(y, self.class_weight).astype(np.float64)
 
     def _probabilities(self, X: np.ndarray) -> np.ndarray:
         nearest = nearest_rows(X / self.scale_, self.embeddings_, self.n_neighbors)
@@ -38,21 +40,16 @@ class NeighboursClassifier(ClassifierHead):
         votes = (self.targets_[nearest] * weights).sum(1) + _PRIOR * self.targets_.mean(0)
         return np.asarray(votes / (weights.sum(1) + _PRIOR))
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        names = ("embeddings_", "targets_", "weights_", "scale_")
-        return {name: getattr(self, name) for name in names}, {}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
-
 
 class NeighboursRegressor(RegressorHead):
     """The mean measurement of the k nearest examples."""
 
+    _arrays = ("embeddings_", "targets_", "scale_")
+
     def __init__(self, n_neighbors: int = 5) -> None:
         self.n_neighbors = n_neighbors
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any) -> None:  # noqa: ARG002
+    def _learn(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, val: Any) -> None:  # noqa: ARG002
         self.scale_ = shrunk_scale(X)
         self.embeddings_, self.targets_ = X / self.scale_, y
 
@@ -60,12 +57,6 @@ class NeighboursRegressor(RegressorHead):
         return np.asarray(
             self.targets_[nearest_rows(X / self.scale_, self.embeddings_, self.n_neighbors)].mean(1)
         )
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        return {name: getattr(self, name) for name in ("embeddings_", "targets_", "scale_")}, {}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
 
 
 class NearestMeanClassifier(ClassifierHead):
@@ -79,28 +70,31 @@ class NearestMeanClassifier(ClassifierHead):
         spread_: the variance that distances are measured in.
     """
 
+    _arrays = ("means_", "scale_", "log_prior_")
+    _values = ("spread_",)
+
     def __init__(self, class_weight: Any = None) -> None:
         self.class_weight = class_weight
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
+    def _learn(self, X: np.ndarray, y: ClassTargets, groups: np.ndarray, val: Any) -> None:  # noqa: ARG002
         self.scale_ = shrunk_scale(X)
-        Z, onehot = X / self.scale_, targets.onehot.astype(np.float64)
+        Z, onehot = X / self.scale_, y.onehot.astype(np.float64)
         counts = onehot.sum(0)
         means = (onehot.T @ Z) / counts[:, None]
-        if targets.multi_label:
+        if y.multi_label:
             without = ((1 - onehot).T @ Z) / (len(Z) - counts)[:, None]
             self.means_ = np.stack([without, means])
             within = Z.var(0).sum()
         else:
             self.means_ = means
-            within = np.square(Z - means[targets.index]).sum() / max(1, len(Z) - len(means))
+            within = np.square(Z - means[y.index]).sum() / max(1, len(Z) - len(means))
         # one example a class has no spread within; the distance between the classes stands in for it
         between = max(np.square(means - means.mean(0)).sum() / len(means), 1e-12)
         self.spread_ = float(within if within > 1e-9 * between else between)
         # a class weight acts as a prior: equal for all without one, for the classes are drawn evenly
-        weights = class_weights(targets, self.class_weight)
-        self.log_prior_ = np.zeros(len(targets.classes))
-        if self.class_weight is not None and not targets.multi_label:
+        weights = class_weights(y, self.class_weight)
+        self.log_prior_ = np.zeros(len(y.classes))
+        if self.class_weight is not None and not y.multi_label:
             per_class = (onehot * weights).sum(0)
             self.log_prior_ = np.log(per_class / per_class.sum())
 
@@ -111,13 +105,6 @@ class NearestMeanClassifier(ClassifierHead):
             return probabilities_of((far[0] - far[1]) / (2 * self.spread_), multi_label=True)
         logits = -euclidean_distances(Z, self.means_, squared=True) / (2 * self.spread_)
         return probabilities_of(logits + self.log_prior_, multi_label=False)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        names = ("means_", "scale_", "log_prior_")
-        return {name: getattr(self, name) for name in names}, {"spread_": self.spread_}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
 
 
 def nearest_rows(X: np.ndarray, examples: np.ndarray, k: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save as serialise
 
 from retina_fm import adapters
+from retina_fm.errors import ConfigError
 
 WRITTEN = Path(__file__).parent / "written"
 SAID: dict[str, Any] = json.loads((WRITTEN / "said.json").read_text())
@@ -50,6 +51,27 @@ def test_saved_again_the_folder_is_the_same(name: str, tmp_path: Path) -> None:
     again = adapters.load(WRITTEN / name).save(tmp_path / name)
     for file in ("adapter.json", "adapter.safetensors"):
         assert (again / file).read_bytes() == (WRITTEN / name / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 3}, r"adapter\.json: The configuration has unknown fields \['colour'\]"),
+        ({"drawn": ["three"]}, r"drawn\.0 is 'three'; it must be a whole number"),
+        ({"task": "classfication"}, "task is 'classfication'; it must be"),
+        ({"licence": None}, "licence is None; it must be a word"),
+        ({"encoders": [{"name": "x"}]}, r"encoders\.0 lacks 'weights_sha256'"),
+        ({"settings": {"colour": 3}}, "classification has no setting 'colour'"),
+    ],
+)
+def test_a_manifest_with_what_does_not_belong_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(WRITTEN / "mlp", tmp_path / "mlp")
+    manifest = json.loads((folder / "adapter.json").read_text())
+    (folder / "adapter.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(ConfigError, match=message):
+        adapters.load(folder)
 
 
 def _with_drawn_tensors(folder: Path) -> Path:
