@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from retina_fm._doors import lazy_names
 
 _HOMES = {
-    "Draw": "retina_fm.adapters.examples.few_shot",
-    "FundusClassifier": "retina_fm.adapters.classifier",
-    "FundusRegressor": "retina_fm.adapters.regressor",
+    "Draw": "retina_fm.adapters.examples.draws",
+    "FundusClassifier": "retina_fm.adapters.photo_estimators",
+    "FundusRegressor": "retina_fm.adapters.photo_estimators",
     "FundusSegmenter": "retina_fm.adapters.segmenter",
     "LinearClassifier": "retina_fm.adapters.heads.linear",
     "LinearRegressor": "retina_fm.adapters.heads.linear",
@@ -22,12 +22,12 @@ _HOMES = {
     "NeighboursClassifier": "retina_fm.adapters.heads.neighbours",
     "NeighboursRegressor": "retina_fm.adapters.heads.neighbours",
     "adapt": "retina_fm.adapters.factory",
-    "draw_examples": "retina_fm.adapters.examples.few_shot",
-    "draw_pictures": "retina_fm.adapters.examples.few_shot",
+    "draw_examples": "retina_fm.adapters.examples.draws",
+    "draw_pictures": "retina_fm.adapters.examples.draws",
     "export_adapter": "retina_fm.adapters.onnx_export",
     "lesion_maps": "retina_fm.adapters.zero_shot",
     "lesion_readings": "retina_fm.adapters.zero_shot",
-    "load": "retina_fm.adapters.saving",
+    "load": "retina_fm.adapters.factory",
     "save": "retina_fm.adapters.saving",
     "overlay": "retina_fm.pictures.sheets",
     "pair_by_name": "retina_fm.pictures.masks",
@@ -41,11 +41,11 @@ _HOMES = {
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
-    from retina_fm.adapters.classifier import FundusClassifier as FundusClassifier
-    from retina_fm.adapters.examples.few_shot import Draw as Draw
-    from retina_fm.adapters.examples.few_shot import draw_examples as draw_examples
-    from retina_fm.adapters.examples.few_shot import draw_pictures as draw_pictures
+    from retina_fm.adapters.examples.draws import Draw as Draw
+    from retina_fm.adapters.examples.draws import draw_examples as draw_examples
+    from retina_fm.adapters.examples.draws import draw_pictures as draw_pictures
     from retina_fm.adapters.factory import adapt as adapt
+    from retina_fm.adapters.factory import load as load
     from retina_fm.adapters.heads.linear import LinearClassifier as LinearClassifier
     from retina_fm.adapters.heads.linear import LinearRegressor as LinearRegressor
     from retina_fm.adapters.heads.mlp import MLPClassifier as MLPClassifier
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from retina_fm.adapters.hub import pull as pull
     from retina_fm.adapters.hub import push as push
     from retina_fm.adapters.onnx_export import export_adapter as export_adapter
-    from retina_fm.adapters.regressor import FundusRegressor as FundusRegressor
-    from retina_fm.adapters.saving import load as load
+    from retina_fm.adapters.photo_estimators import FundusClassifier as FundusClassifier
+    from retina_fm.adapters.photo_estimators import FundusRegressor as FundusRegressor
     from retina_fm.adapters.saving import read_manifest as read_manifest
     from retina_fm.adapters.saving import save as save
     from retina_fm.adapters.segmenter import FundusSegmenter as FundusSegmenter

@@ -6,19 +6,20 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from retina_fm.configuration import Configuration
 from retina_fm.encoding import encode, fastest_precision
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.encoding.precision import choose_device, choose_precision
 from retina_fm.errors import ConfigError, PictureError
 from retina_fm.models import RetinalEncoder
-from retina_fm.pictures import expand, is_single, read_picture
+from retina_fm.pictures import describe, expand, is_single, read_picture
 
 _MOST_ROWS = 50_000
 _MOST_ENCODERS = 3
@@ -55,8 +56,7 @@ class Compute:
         return choose_precision(self.dtype, self.torch_device).dtype
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Configuration):
     """What an adapter remembers of an encoder: another one must not take its place.
 
     Attributes:
@@ -72,19 +72,19 @@ class Identity:
     weights_sha256: str
     transform_hash: str
     transform: dict[str, Any]
-    card: dict[str, str] = field(hash=False)
+    card: dict[str, str]
     features: int = 0
 
 
 def identity_of(encoder: RetinalEncoder) -> Identity:
     """The identity of a loaded encoder."""
     return Identity(
-        encoder.name,
-        encoder.weights_sha256,
-        encoder.transform.hash,
-        encoder.transform.as_dict(),
-        encoder.card.model_dump(),
-        encoder.num_features,
+        name=encoder.name,
+        weights_sha256=encoder.weights_sha256,
+        transform_hash=encoder.transform.hash,
+        transform=encoder.transform.as_dict(),
+        card=encoder.card.model_dump(),
+        features=encoder.num_features,
     )
 
 
@@ -100,6 +100,11 @@ def photo_list(photos: Any) -> list[Any]:
     if not found:
         raise PictureError("There are no photos (0 samples); pass at least one.")
     return found
+
+
+def photo_name(photo: Any, position: int) -> str:
+    """What a photo is called: its path, or its position."""
+    return describe(photo) if isinstance(photo, str) or hasattr(photo, "__fspath__") else f"#{position}"
 
 
 def encoder_of(model: Model, compute: Compute) -> Any:

@@ -1,21 +1,19 @@
-"""``adapt``: the one door to classification, regression and segmentation."""
+"""The doors to classification, regression and segmentation: ``adapt`` makes one, ``load`` opens one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retina_fm.adapters.classifier import FundusClassifier
-from retina_fm.adapters.regressor import FundusRegressor
+from retina_fm.adapters.photo_estimators import FundusClassifier, FundusRegressor
+from retina_fm.adapters.saving import checked_manifest, read_arrays
 from retina_fm.adapters.segmenter import FundusSegmenter
 from retina_fm.errors import ConfigError, nearest
+from retina_fm.models.places import HUB_PREFIX, fetch_from_hub
 
-TASKS: dict[str, Any] = {
-    "classification": FundusClassifier,
-    "regression": FundusRegressor,
-    "segmentation": FundusSegmenter,
-}
+TASKS: dict[str, Any] = {kind.task: kind for kind in (FundusClassifier, FundusRegressor, FundusSegmenter)}
 
 
 def adapt(
@@ -63,9 +61,53 @@ def adapt(
     given = {"fuse_with": fuse_with, "head": head, "class_weight": class_weight}
     settings.update({key: value for key, value in given.items() if value is not None})
     shots = None if shots is None else int(shots)
-    estimator = TASKS[task](model=model, shots=shots, tune=tune, seed=seed)
-    known = estimator.get_params()
+    return _unfitted(task, {"model": model, "shots": shots, "tune": tune, "seed": seed, **settings})
+
+
+def load(
+    folder: str | Path,
+    *,
+    model: Any = None,
+    fuse_with: Any = None,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Any:
+    """A fitted estimator from a folder or the hub; its encoder is loaded by name and checked.
+
+    Args:
+        folder: as :func:`save` wrote it, or ``hf-hub:OWNER/NAME``.
+        model: where the encoder is now, if not under the name that the adapter remembers.
+        fuse_with: the same for fused encoders.
+        revision: of a hub repository.
+        device: the first GPU or the CPU without it.
+        dtype: number type of the encoder; the one it was fitted with without it.
+
+    Raises:
+        ConfigError: the folder is no adapter, or of another release.
+        WeightsError: its file was changed, or the encoder has other weights.
+        TransformMismatchError: the encoder has another transform.
+        WeightsNotFoundError, UnknownModelError: the encoder is not to be had.
+    """
+    path = Path(folder)
+    if str(folder).startswith(HUB_PREFIX):
+        path = fetch_from_hub(str(folder), revision)
+    manifest = checked_manifest(path)
+    arrays = read_arrays(path, manifest)
+    moved = {"model": model, "fuse_with": fuse_with, "dtype": dtype}
+    settings = {key: value for key, value in moved.items() if value is not None}
+    estimator = _unfitted(manifest.task, {**manifest.settings, **settings, "device": device})
+    estimator.encoders_ = manifest.encoders
+    estimator.drawn_ = np.array(manifest.drawn, np.int64)
+    estimator.drawn_names_ = manifest.drawn_names
+    estimator.check_encoders()
+    estimator.restore(arrays, manifest.state)
+    return estimator
+
+
+def _unfitted(task: str, settings: dict[str, Any]) -> Any:
+    known = TASKS[task]().get_params()
     for key in settings:
         if key not in known:
             raise ConfigError(f"{task} has no setting {key!r}. {nearest(key, known)}")
-    return estimator.set_params(**settings)
+    return TASKS[task](**settings)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm.adapters.cards import card_of
-from retina_fm.adapters.saving import MANIFEST, TENSORS, load, read_manifest
+from retina_fm.adapters.factory import load
+from retina_fm.adapters.saving import MANIFEST, TENSORS, read_manifest
 from retina_fm.errors import OutputError
 from retina_fm.models.places import HUB_PREFIX
 

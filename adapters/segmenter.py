@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from retina_fm.adapters.examples.few_shot import check_groups, draw_pictures
-from retina_fm.adapters.examples.splits import refuse_shared_patients, validation_split
+from retina_fm.adapters.estimator import Estimator, part_of, rows_of
+from retina_fm.adapters.examples.draws import validation_split
 from retina_fm.adapters.examples.views import View, target_of, view_of, working_transform
-from retina_fm.adapters.extraction import (
-    Compute,
-    Identity,
-    device_of,
-    encoder_of,
-    identity_of,
-    photo_list,
-)
-from retina_fm.adapters.photo_estimator import TUNES
+from retina_fm.adapters.extraction import device_of, encoder_of, identity_of, photo_list, photo_name
 from retina_fm.adapters.segmentation.decoder import MapDecoder, MapSource
 from retina_fm.adapters.segmentation.items import ItemMaker
 from retina_fm.adapters.segmentation.prediction import (
@@ -45,7 +37,6 @@ from retina_fm.pictures.masks import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -55,7 +46,7 @@ def default_steps(photos: int) -> int:
     return round(1000 * math.pow(photos, 0.25))
 
 
-class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
+class FundusSegmenter(Estimator):
     """Photos to masks, binary or multi-class, in scikit-learn's style; few examples are enough.
 
     Args:
@@ -89,7 +80,11 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         history_: loss and validation Dice by step and second.
     """
 
-    tuned_: Any
+    task = "segmentation"
+    classes_: np.ndarray
+    threshold_: float
+    history_: list[dict[str, Any]]
+    module_: Any
 
     def __init__(
         self,
@@ -149,30 +144,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         """
         if self.shots == 0:
             return self  # nothing to learn: the model itself is read
-        found = photo_list(photos)
-        if masks is None:
-            raise ConfigError("Masks are missing: fit(photos, masks) needs one a photo; or use shots=0.")
-        given = mask_list(masks, found)
-        patients = check_groups(groups, len(found))
-        chosen = np.arange(len(found))
-        if self.shots is not None:
-            chosen = draw_pictures(len(found), self.shots, seed=self.seed, groups=patients).drawn
-        self.drawn_ = chosen
-        self.drawn_names_ = [_name(found[p], p) for p in chosen.tolist()]
-        views, targets = self._examples([found[p] for p in chosen], [given[p] for p in chosen])
-        held: list[int] = []
-        train = list(range(len(views)))
-        if val is None and len(views) >= 8:
-            first, second = validation_split(None, patients[chosen], self.validation, self.seed)
-            train, held = first.tolist(), second.tolist()
-        views_held, targets_held = [views[i] for i in held], [targets[i] for i in held]
-        if val is not None:
-            others = photo_list(val[0])
-            if len(val) > 2 and val[2] is not None and groups is not None:
-                refuse_shared_patients(patients[chosen], check_groups(val[2], len(others)))
-            views_held, targets_held = self._examples(others, mask_list(val[1], others), known=True)
-        self._train([views[i] for i in train], [targets[i] for i in train], views_held, targets_held)
-        return self
+        return super().fit(photos, masks, groups, val)
 
     def predict_proba(self, photos: Any) -> list[np.ndarray]:
         """Probabilities in the photos' pixels: ``float32 (H, W)`` of the foreground, or ``(H, W, C)``."""
@@ -181,7 +153,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             from retina_fm.adapters.zero_shot import read_target
 
             return read_target(found, self.target, self.model, self._compute())
-        self._check_fitted()
+        check_is_fitted(self)
         source, transform = self._source(), self._transform()
         probabilities = []
         for photo in found:
@@ -216,33 +188,63 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             values.append(float(np.mean([dice(label == c, wanted == c) for c in range(1, len(classes))])))
         return float(np.mean(values))
 
-    def save(self, folder: str | Path, *, licence: str | None = None) -> Path:
-        """Write the adapter as a folder of safetensors and JSON; see :func:`retina_fm.adapters.save`."""
-        from retina_fm.adapters.saving import save
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
+        module = {f"module.{key}": value.cpu().numpy() for key, value in self.module_.state_dict().items()}
+        state = {"classes": self.classes_.tolist(), "threshold": self.threshold_, "history": self.history_}
+        return module | super().state()[0], state
 
-        return save(self, folder, licence=licence)
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:  # noqa: D102
+        super().restore(arrays, state)
+        self.classes_ = np.array(state["classes"])
+        self.threshold_, self.history_ = state["threshold"], state["history"]
+        module = self._new_module(self._source())
+        module.load_state_dict({k: torch.from_numpy(v) for k, v in part_of(arrays, "module.").items()})
+        module = module.to(self._compute().torch_device, memory_format=torch.channels_last)
+        self.module_ = module.eval()
+
+    def models(self) -> list[Any]:  # noqa: D102
+        return [self.model]
+
+    def metrics(self) -> dict[str, float]:  # noqa: D102
+        looks = [float(record["dice"]) for record in self.history_ if "dice" in record]
+        return {"validation_dice": max(looks)} if looks else {}
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.shots == 0 or hasattr(self, "module_")
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.no_validation = True
-        return tags
+    def _checked(self, y: Any, photos: list[Any], known: Any = None) -> list[Any]:  # noqa: ARG002
+        """One mask a photo; what they hold is checked as they are read, for they are large."""
+        if y is None:
+            raise ConfigError("Masks are missing: fit(photos, masks) needs one a photo; or use shots=0.")
+        return mask_list(y, photos)
+
+    def _learn(
+        self,
+        photos: list[Any],
+        labels: list[Any],
+        patients: np.ndarray | None,
+        held: tuple[list[Any], list[Any]] | None,
+    ) -> None:
+        views, targets = self._examples(photos, labels)
+        others: tuple[list[View], list[np.ndarray]] = [], []
+        if held is not None:
+            others = self._examples(*held, known=True)
+        elif len(views) >= 8:
+            groups = self.drawn_.astype(str) if patients is None else patients
+            train, aside = validation_split(None, groups, self.validation, self.seed)
+            others = rows_of(views, aside), rows_of(targets, aside)
+            views, targets = rows_of(views, train), rows_of(targets, train)
+        self._train(views, targets, *others)
 
     def _train(self, views: Any, targets: Any, views_held: Any, targets_held: Any) -> None:
-        compute, count = self._compute(), len(self.classes_)
-        if self.tune not in TUNES:
-            raise ConfigError(f"tune is {self.tune!r}; use {', '.join(map(repr, TUNES))}.")
+        compute = self._compute()
         if hasattr(self, "tuned_"):
             del self.tuned_
         tuned: list[torch.nn.Parameter] = []
         if self.tune != "head":
             self.tuned_, tuned = tunable_copy(encoder_of(self.model, compute), self.tune)
         source, transform = self._source(), self._transform()
-        self.encoders_: list[Identity] = [identity_of(source.encoder)]
+        self.encoders_ = [identity_of(source.encoder)]
         maker = ItemMaker(
             views,
             targets,
@@ -256,7 +258,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             device=device_of(source.encoder),
         )
         with seeded(self.seed):
-            module = self._new_module(source, 1 if count == 2 else count)
+            module = self._new_module(source)
         module = module.to(device_of(source.encoder)).to(memory_format=torch.channels_last)
         validate = None
         if views_held:
@@ -275,12 +277,13 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             module, maker, plan, tuned=tuned, validate=validate, seed=self.seed, progress=self.progress
         )
         self.threshold_ = 0.5
-        if count == 2:
+        if len(self.classes_) == 2:
             support = (views_held, targets_held) if views_held else (views[:8], targets[:8])
             self._choose_threshold(source, *support)
 
-    def _new_module(self, source: MapSource, outputs: int) -> Any:
-        return MapDecoder(source, outputs, self.decoder)
+    def _new_module(self, source: MapSource) -> Any:
+        count = len(self.classes_)
+        return MapDecoder(source, 1 if count == 2 else count, self.decoder)
 
     def _choose_threshold(self, source: MapSource, views: Any, targets: Any) -> None:
         found, wanted = [], []
@@ -318,7 +321,7 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
         Masks are read one at a time, twice where classes are to be found: views are small, photos are not.
         """
         views = [view_of(photo, self._transform()) for photo in photos]
-        names = [_name(photo, position) for position, photo in enumerate(photos)]
+        names = [photo_name(photo, position) for position, photo in enumerate(photos)]
 
         def read() -> Iterator[np.ndarray]:
             for mask, view, name in zip(masks, views, names, strict=True):
@@ -337,21 +340,9 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
             warnings.warn(
                 f"{len(empty)} masks have no foreground ({', '.join(empty[:3])}); they count as pictures "
                 "without any.",
-                stacklevel=3,
+                stacklevel=5,
             )
         return views, targets
-
-    def _check_fitted(self) -> None:
-        from sklearn.utils.validation import check_is_fitted
-
-        check_is_fitted(self)
-
-    def models(self) -> list[Any]:
-        """The encoders, the leading one first, as they were given."""
-        return [self.model]
-
-    def _compute(self) -> Compute:
-        return Compute(self.device, self.dtype, self.progress)
 
     def _source(self) -> MapSource:
         if hasattr(self, "tuned_"):
@@ -363,7 +354,3 @@ class FundusSegmenter(BaseEstimator):  # type: ignore[misc]
 
     def _transform(self) -> Any:
         return working_transform(encoder_of(self.model, self._compute()).transform, self.view_size)
-
-
-def _name(photo: Any, position: int) -> str:
-    return describe(photo) if isinstance(photo, str) or hasattr(photo, "__fspath__") else f"#{position}"

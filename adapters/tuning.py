@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retina_fm._io.progress import progress_bar
-from retina_fm.adapters.examples.augmentation import recoloured
-from retina_fm.adapters.examples.views import scaled
+from retina_fm.adapters.examples.views import recoloured, scaled
 from retina_fm.adapters.heads.mlp_training import Protocol, is_better
 from retina_fm.errors import ConfigError
 from retina_fm.learning import seeded

@@ -25,16 +25,6 @@ Kind = Literal["typing", "lazy", "top"]
 KNOWN_ARROWS: set[tuple[str, str]] = set()
 # Modules that need each other once their functions run, though they load one after the other.
 KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset(
-        {
-            "adapters.classifier",
-            "adapters.factory",
-            "adapters.photo_estimator",
-            "adapters.regressor",
-            "adapters.saving",
-            "adapters.segmenter",
-        }
-    ),
     frozenset({"indexes.image_index", "indexes.repair"}),
     frozenset({"indexes.metadata", "indexes.old_format", "indexes.state", "indexes.writer"}),
 }

@@ -7,30 +7,48 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import column_or_1d
 
 from retina_fm.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class ClassTargets:
-    """Checked labels of a classification.
+    """Checked labels of a classification; ``targets[positions]`` are those of some examples.
 
     Attributes:
         classes: the label of each column, sorted; for multi-label the columns' names or numbers.
         onehot: ``float32 (N, C)``, 1 where the class applies.
         multi_label: whether any number of classes may apply at once.
-        weight: ``(N,)``, how many examples each stands for; None where each stands for one.
     """
 
     classes: np.ndarray
     onehot: np.ndarray
     multi_label: bool
-    weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.onehot)
+
+    def __getitem__(self, positions: Any) -> ClassTargets:
+        return ClassTargets(self.classes, self.onehot[positions], self.multi_label)
 
     @property
     def index(self) -> np.ndarray:
         """Position of each example's class, for labels of one class each."""
         return np.asarray(self.onehot.argmax(1))
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """The class that both parts of a split should hold; None for multi-label."""
+        return None if self.multi_label else self.index
+
+    @property
+    def sets(self) -> list[tuple[str, np.ndarray]]:
+        """Names and positions of the examples of each class; for multi-label, then of those without it."""
+        named = [(f"class {name}", self.onehot[:, c] > 0.5) for c, name in enumerate(self.classes)]
+        if self.multi_label:
+            named += [(f"class not {name}", self.onehot[:, c] <= 0.5) for c, name in enumerate(self.classes)]
+        return [(name, np.flatnonzero(has)) for name, has in named]
 
 
 def class_targets(y: Any, classes: Any = None) -> ClassTargets:
@@ -48,7 +66,7 @@ def class_targets(y: Any, classes: Any = None) -> ClassTargets:
         return _from_sets(y, classes)
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
+        array = column_or_1d(array, warn=True)
     if array.ndim == 2:
         return _from_indicator(array, classes)
     if array.ndim != 1:
@@ -78,7 +96,7 @@ def class_targets(y: Any, classes: Any = None) -> ClassTargets:
 
 
 def regression_targets(y: Any) -> np.ndarray:
-    """Measurements ``float64 (N,)`` or ``(N, T)``.
+    """Measurements ``float64 (N,)`` or ``(N, T)``; one column is taken as ``(N,)``, with a warning.
 
     Raises:
         ConfigError: a value is missing or no number.
@@ -92,7 +110,7 @@ def regression_targets(y: Any) -> np.ndarray:
     refuse_missing(array)
     if not np.isfinite(array).all():
         raise ConfigError("The measurements hold infinity; leave those examples out.")
-    return array
+    return np.asarray(column_or_1d(array, warn=True)) if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def refuse_missing(array: np.ndarray) -> None:
@@ -158,16 +176,21 @@ def _from_indicator(array: np.ndarray, classes: Any) -> ClassTargets:
     return ClassTargets(known, array.astype(np.float32), multi_label=True)
 
 
-def class_weights(targets: ClassTargets, class_weight: Any) -> np.ndarray:
+def class_weights(targets: ClassTargets, class_weight: Any, times: np.ndarray | None = None) -> np.ndarray:
     """Weight of each example and class, ``float32 (N, C)``; mean 1 over the examples' own entries.
 
-    Examples that stand for several count so often. For one class each, a row holds the weight of that
-    example's class; for multi-label every entry is weighted by how rare its value is in its column.
+    For one class each, a row holds the weight of that example's class; for multi-label every entry is
+    weighted by how rare its value is in its column.
+
+    Args:
+        targets: checked labels.
+        class_weight: None, ``"balanced"`` or, for one class each, a dict.
+        times: ``(N,)``, how many examples each stands for and counts as; None where each stands for one.
 
     Raises:
         ConfigError: a weight names a class that is not there.
     """
-    onehot, times = targets.onehot, targets.weight
+    onehot = targets.onehot
     counted = np.ones_like(onehot) if times is None else np.repeat(times[:, None], onehot.shape[1], axis=1)
     if class_weight is None:
         return counted.astype(np.float32)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from retina_fm.adapters.examples.draws import check_groups
 from retina_fm.adapters.examples.labels import (
     ClassTargets,
     class_targets,
-    is_label_sets,
     regression_targets,
     weighted_mean,
 )
@@ -30,18 +25,18 @@ Validation = tuple[np.ndarray, Any]
 """Embeddings and labels of a validation part."""
 
 
-class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """A classifier of embeddings ``(N, D)``: binary, multi-class or multi-label.
+class Head(BaseEstimator, ABC):  # type: ignore[misc]
+    """A head over embeddings ``(N, D)``.
 
     Attributes:
-        classes_: labels of the columns of ``predict_proba``.
-        multi_label_: whether any number of classes may apply to an example.
         n_features_in_: D.
     """
 
-    classes_: np.ndarray
-    multi_label_: bool
     n_features_in_: int
+    _arrays: ClassVar[tuple[str, ...]] = ()
+    """Attributes that fitting leaves as arrays."""
+    _values: ClassVar[tuple[str, ...]] = ()
+    """Attributes that fitting leaves as JSON values."""
 
     def fit(
         self,
@@ -55,33 +50,118 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
         Args:
             X: ``(N, D)``.
-            y: ``(N,)`` labels, ``(N, C)`` indicator, or a set of label names an example.
+            y: for a classifier ``(N,)`` labels, ``(N, C)`` indicator, or a set of label names an example; for
+                a regressor measurements ``(N,)`` or ``(N, T)``.
             groups: ``(N,)`` patients, kept together where a validation part is set aside.
             val: embeddings and labels to validate on instead.
             sample_weight: ``(N,)``, how many examples each stands for; zero leaves it out.
 
         Raises:
             ConfigError: labels that cannot be learnt from; the message says which.
-            ValueError: embeddings with NaN, infinity or of a wrong rank.
+            ValueError: embeddings with NaN, infinity or of a wrong rank; weights of another length, negative,
+                or zero throughout.
         """
-        X, targets = self._checked(X, y)
+        if y is None:
+            validate_data(self, X, y)  # scikit-learn's own words for labels that are not there
+        X = validate_data(self, X, dtype=np.float64)
+        labels = self.checked(y)
+        groups = check_groups(groups, len(labels))
+        if len(X) != len(labels):
+            raise ValueError(f"Found {len(X)} examples and {len(labels)} labels; give one label each.")
         weight = counted_weight(sample_weight, X)
         if weight is not None:
             kept = weight > 0
-            groups = None if groups is None else np.asarray(groups)[kept]
-            X, targets = X[kept], _of_rows(targets, kept, weight[kept])
-        self.classes_, self.multi_label_ = targets.classes, targets.multi_label
+            X, groups, weight, labels = X[kept], groups[kept], weight[kept], self._left(labels, kept)
         held = None
         if val is not None:
-            others = class_targets(val[1], self.classes_)
-            held = (validate_data(self, val[0], reset=False, dtype=np.float64), others)
-        self._learn(X, targets, groups, held)
+            others = validate_data(self, val[0], reset=False, dtype=np.float64)
+            held = (others, self.checked(val[1], labels))
+        return self._learn_checked(X, labels, groups, held, weight)
+
+    def learn(self, X: Any, labels: Any, groups: np.ndarray, val: Validation | None) -> Self:
+        """:meth:`fit` with labels and groups that are :meth:`checked` already."""
+        X = validate_data(self, X, dtype=np.float64)
+        if val is not None:
+            val = (validate_data(self, val[0], reset=False, dtype=np.float64), val[1])
+        return self._learn_checked(X, labels, groups, val, None)
+
+    @staticmethod
+    @abstractmethod
+    def checked(y: Any, known: Any = None) -> Any:
+        """Labels as heads of this kind learn from them.
+
+        Args:
+            y: as :meth:`fit` takes them.
+            known: checked labels of the training part, for those of a validation part.
+
+        Raises:
+            ConfigError: labels that cannot be learnt from.
+        """
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What was learnt, as named arrays, and as JSON values with the settings."""
+        state = {
+            "values": {name: getattr(self, name) for name in self._values},
+            "n_features_in": int(self.n_features_in_),
+            "head": self.get_params(),
+        }
+        return {name: getattr(self, name) for name in self._arrays}, state
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`, for a head with the same settings."""
+        self.n_features_in_ = state["n_features_in"]
+        self.__dict__.update(arrays, **state["values"])
+
+    def _embedded(self, X: Any) -> np.ndarray:
+        """Embeddings to predict for, checked."""
+        check_is_fitted(self)
+        return np.asarray(validate_data(self, X, reset=False, dtype=np.float64))
+
+    def _learn_checked(
+        self,
+        X: np.ndarray,
+        labels: Any,
+        groups: np.ndarray,
+        val: Validation | None,
+        weight: np.ndarray | None,
+    ) -> Self:
+        self._remember(labels, weight)
+        held = None if val is None else (val[0], self._prepared(val[1]))
+        self._learn(X, self._prepared(labels), groups, held, weight)
         return self
+
+    def _left(self, labels: Any, kept: np.ndarray) -> Any:
+        """Checked labels of the examples that have a weight."""
+        return labels[kept]
+
+    @abstractmethod
+    def _remember(self, labels: Any, weight: np.ndarray | None) -> None:
+        """Keep of the checked labels what prediction needs."""
+
+    @abstractmethod
+    def _prepared(self, labels: Any) -> Any:
+        """Checked labels as :meth:`_learn` takes them."""
+
+    @abstractmethod
+    def _learn(self, X: np.ndarray, y: Any, groups: np.ndarray, val: Any, weight: np.ndarray | None) -> None:
+        """Fit; ``weight`` is how many examples each stands for, or None where all count the same."""
+
+
+class ClassifierHead(ClassifierMixin, Head):  # type: ignore[misc]
+    """A classifier of embeddings ``(N, D)``: binary, multi-class or multi-label.
+
+    Attributes:
+        classes_: labels of the columns of ``predict_proba``.
+        multi_label_: whether any number of classes may apply to an example.
+        n_features_in_: D.
+    """
+
+    classes_: np.ndarray
+    multi_label_: bool
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(N, C)``; rows sum to 1 unless several labels may apply."""
-        check_is_fitted(self)
-        return self._probabilities(validate_data(self, X, reset=False, dtype=np.float64))
+        return self._probabilities(self._embedded(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class ``(N,)``, or for multi-label the indicator ``(N, C)`` of p >= 0.5."""
@@ -90,38 +170,49 @@ class ClassifierHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             return (probabilities >= 0.5).astype(np.int64)
         return np.asarray(self.classes_[probabilities.argmax(1)])
 
-    @abstractmethod
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """What was learnt, as named arrays and JSON values."""
+    @staticmethod
+    def checked(y: Any, known: ClassTargets | None = None) -> ClassTargets:
+        """See :func:`~retina_fm.adapters.examples.labels.class_targets`."""
+        return class_targets(y, None if known is None else known.classes)
 
-    @abstractmethod
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
-        """The inverse of :meth:`state`."""
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
+        arrays, state = super().state()
+        # class weights have done their work, and their keys need not be JSON
+        head = {key: None if key == "class_weight" else value for key, value in state["head"].items()}
+        learnt = {"classes": self.classes_.tolist(), "multi_label": self.multi_label_}
+        return arrays, {**state, "head": head, **learnt}
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:  # noqa: D102
+        self.classes_, self.multi_label_ = np.array(state["classes"]), state["multi_label"]
+        super().restore(arrays, state)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
-    def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, ClassTargets]:
-        if y is None:  # scikit-learn's own words for it
-            validate_data(self, X, y)
-        X = validate_data(self, X, dtype=np.float64)
-        if not is_label_sets(y):
-            y = np.asarray(y)
-            y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        targets = class_targets(y)
-        _same_length(len(X), len(targets.onehot))
-        return X, targets
+    def _left(self, labels: ClassTargets, kept: np.ndarray) -> ClassTargets:
+        """Classes of which no example is left go as well."""
+        left = labels[kept]
+        if labels.multi_label:
+            return left
+        there = left.onehot.any(0)
+        if there.sum() < 2:
+            only = labels.classes[there][0]
+            raise ConfigError(f"There is only one class, {only!r}, among examples with a weight.")
+        return ClassTargets(left.classes[there], left.onehot[:, there], multi_label=False)
 
-    @abstractmethod
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None: ...
+    def _remember(self, labels: ClassTargets, weight: np.ndarray | None) -> None:  # noqa: ARG002
+        self.classes_, self.multi_label_ = labels.classes, labels.multi_label
+
+    def _prepared(self, labels: ClassTargets) -> ClassTargets:
+        return labels
 
     @abstractmethod
     def _probabilities(self, X: np.ndarray) -> np.ndarray: ...
 
 
-class RegressorHead(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class RegressorHead(RegressorMixin, Head):  # type: ignore[misc]
     """A regressor of embeddings ``(N, D)`` for one measurement or several.
 
     Attributes:
@@ -130,71 +221,45 @@ class RegressorHead(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
         target_scale_: ``(T,)`` their standard deviation.
     """
 
-    n_features_in_: int
     target_mean_: np.ndarray
     target_scale_: np.ndarray
     one_target_: bool
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        groups: Any = None,
-        val: Validation | None = None,
-        sample_weight: Any = None,
-    ) -> Self:
-        """Learn from embeddings ``(N, D)`` and measurements ``(N,)`` or ``(N, T)``; else as a classifier."""
-        if y is None:
-            validate_data(self, X, y)
-        X = validate_data(self, X, dtype=np.float64)
-        values = regression_targets(y)
-        if values.ndim == 2 and values.shape[1] == 1:
-            values = column_or_1d(values, warn=True)
-        _same_length(len(X), len(values))
-        self.one_target_ = values.ndim == 1
-        values = values.reshape(len(values), -1)
-        weight = counted_weight(sample_weight, X)
-        if weight is not None:
-            kept = weight > 0
-            groups = None if groups is None else np.asarray(groups)[kept]
-            X, values, weight = X[kept], values[kept], weight[kept]
-        self.target_mean_ = weighted_mean(values, weight)
-        spread = np.sqrt(weighted_mean(np.square(values - self.target_mean_), weight))
-        self.target_scale_ = np.where(spread > 0, spread, 1.0)
-        held = None
-        if val is not None:
-            others = regression_targets(val[1]).reshape(len(val[0]), -1)
-            held = (validate_data(self, val[0], reset=False, dtype=np.float64), self._standard(others))
-        self._learn(X, self._standard(values), groups, held, weight)
-        return self
-
     def predict(self, X: Any) -> np.ndarray:
         """Measurements, in the shape that they were fitted in."""
-        check_is_fitted(self)
-        standard = self._predicted(validate_data(self, X, reset=False, dtype=np.float64))
-        values = standard * self.target_scale_ + self.target_mean_
+        values = self._predicted(self._embedded(X)) * self.target_scale_ + self.target_mean_
         return np.asarray(values[:, 0] if self.one_target_ else values)
 
-    @abstractmethod
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """What was learnt, as named arrays and JSON values."""
+    @staticmethod
+    def checked(y: Any, known: np.ndarray | None = None) -> np.ndarray:  # noqa: ARG004
+        """See :func:`~retina_fm.adapters.examples.labels.regression_targets`."""
+        return regression_targets(y)
 
-    @abstractmethod
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
-        """The inverse of :meth:`state`."""
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
+        arrays, state = super().state()
+        scales = {"target_mean_": self.target_mean_, "target_scale_": self.target_scale_}
+        return {**arrays, **scales}, {**state, "one_target": self.one_target_}
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:  # noqa: D102
+        self.target_mean_, self.target_scale_ = arrays.pop("target_mean_"), arrays.pop("target_scale_")
+        self.one_target_ = state["one_target"]
+        super().restore(arrays, state)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
-    def _standard(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray((values - self.target_mean_) / self.target_scale_)
+    def _remember(self, labels: np.ndarray, weight: np.ndarray | None) -> None:
+        self.one_target_ = labels.ndim == 1
+        values = labels.reshape(len(labels), -1)
+        self.target_mean_ = weighted_mean(values, weight)
+        spread = np.sqrt(weighted_mean(np.square(values - self.target_mean_), weight))
+        self.target_scale_ = np.where(spread > 0, spread, 1.0)
 
-    @abstractmethod
-    def _learn(
-        self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any, weight: np.ndarray | None
-    ) -> None: ...
+    def _prepared(self, labels: np.ndarray) -> np.ndarray:
+        """Standardised measurements ``(N, T)``."""
+        return np.asarray((labels.reshape(len(labels), -1) - self.target_mean_) / self.target_scale_)
 
     @abstractmethod
     def _predicted(self, X: np.ndarray) -> np.ndarray: ...
@@ -224,19 +289,3 @@ def shrunk_scale(X: np.ndarray, prior: float = 16.0, weight: np.ndarray | None =
     count = len(X) if weight is None else weight.sum()
     pooled = (count * variance + prior * variance.mean()) / (count + prior)
     return np.sqrt(np.where(pooled > 0, pooled, 1.0))
-
-
-def _of_rows(targets: ClassTargets, kept: np.ndarray, weight: np.ndarray) -> ClassTargets:
-    """Some of the examples; classes of which none is left go as well."""
-    onehot, classes = targets.onehot[kept], targets.classes
-    if not targets.multi_label:
-        left = onehot.any(0)
-        onehot, classes = onehot[:, left], classes[left]
-        if len(classes) < 2:
-            raise ConfigError(f"There is only one class, {classes[0]!r}, among examples with a weight.")
-    return ClassTargets(classes, onehot, targets.multi_label, weight)
-
-
-def _same_length(examples: int, labels: int) -> None:
-    if examples != labels:
-        raise ValueError(f"Found {examples} examples and {labels} labels; give one label each.")

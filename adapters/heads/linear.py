@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
-from retina_fm.adapters.examples.few_shot import check_groups
 from retina_fm.adapters.examples.labels import ClassTargets, class_weights, weighted_mean
-from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_scale
+from retina_fm.adapters.heads.base import ClassifierHead, Head, RegressorHead, shrunk_scale
 
 _GRID = (0.003, 0.03, 0.3, 3.0)
 _CHOOSE_FROM = 9
@@ -18,7 +17,19 @@ _FEW = 0.1
 """Strength for few examples, where any choice by folds would be chance."""
 
 
-class LinearClassifier(ClassifierHead):
+class _Linear(Head):
+    """What both have: a linear map of standardised embeddings."""
+
+    _arrays = ("coef_", "intercept_", "mean_", "scale_")
+
+    def _standard(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray((X - self.mean_) / self.scale_)
+
+    def _mapped(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self._standard(X) @ self.coef_.T + self.intercept_)
+
+
+class LinearClassifier(_Linear, ClassifierHead):
     """Logistic regression (softmax for several classes, one sigmoid a label for multi-label).
 
     Args:
@@ -34,27 +45,35 @@ class LinearClassifier(ClassifierHead):
         mean_: ``(D,)``, scale_: ``(D,)`` of the standardisation.
     """
 
+    _values = ("n_iter_", "C_")
+
     def __init__(self, C: float | None = None, class_weight: Any = None, max_iter: int = 2000) -> None:
         self.C = C
         self.class_weight = class_weight
         self.max_iter = max_iter
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.mean_, self.scale_ = weighted_mean(X, targets.weight), shrunk_scale(X, weight=targets.weight)
-        Z = (X - self.mean_) / self.scale_
-        patients = check_groups(groups, len(X))
-        weights = class_weights(targets, self.class_weight)
+    def _learn(
+        self,
+        X: np.ndarray,
+        y: ClassTargets,
+        groups: np.ndarray,
+        val: Any,  # noqa: ARG002
+        weight: np.ndarray | None,
+    ) -> None:
+        self.mean_, self.scale_ = weighted_mean(X, weight), shrunk_scale(X, weight=weight)
+        Z = self._standard(X)
+        weights = class_weights(y, self.class_weight, weight)
         problems = (
-            [(targets.onehot[:, c].astype(int), weights[:, c]) for c in range(len(targets.classes))]
-            if targets.multi_label
-            else [(targets.index, weights[:, 0])]
+            [(y.onehot[:, c].astype(int), weights[:, c]) for c in range(len(y.classes))]
+            if y.multi_label
+            else [(y.index, weights[:, 0])]
         )
         basis = row_space(Z)
         rows = Z @ basis
-        self.C_ = [self._strength(rows, y, weight, patients) for y, weight in problems]
+        self.C_ = [self._strength(rows, one, weight, groups) for one, weight in problems]
         fitted = [
-            self._solve(rows, y, weight, strength)
-            for (y, weight), strength in zip(problems, self.C_, strict=True)
+            self._solve(rows, one, weight, strength)
+            for (one, weight), strength in zip(problems, self.C_, strict=True)
         ]
         self.coef_ = np.concatenate([one.coef_ for one in fitted]) @ basis.T
         self.intercept_ = np.concatenate([one.intercept_ for one in fitted])
@@ -87,27 +106,14 @@ class LinearClassifier(ClassifierHead):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits ``(N, C)``, or ``(N,)`` of the second class for two."""
-        from sklearn.utils.validation import check_is_fitted, validate_data
-
-        check_is_fitted(self)
-        logits = self._logits(validate_data(self, X, reset=False, dtype=np.float64))
+        logits = self._mapped(self._embedded(X))
         return logits[:, 0] if not self.multi_label_ and logits.shape[1] == 1 else logits
 
-    def _logits(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(((X - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_)
-
     def _probabilities(self, X: np.ndarray) -> np.ndarray:
-        return probabilities_of(self._logits(X), self.multi_label_)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        names = ("coef_", "intercept_", "mean_", "scale_")
-        return {name: getattr(self, name) for name in names}, {"n_iter_": self.n_iter_, "C_": self.C_}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
+        return probabilities_of(self._mapped(X), self.multi_label_)
 
 
-class LinearRegressor(RegressorHead):
+class LinearRegressor(_Linear, RegressorHead):
     """Ridge regression of standardised measurements on standardised embeddings.
 
     Attributes:
@@ -123,7 +129,7 @@ class LinearRegressor(RegressorHead):
         self,
         X: np.ndarray,
         y: np.ndarray,
-        groups: Any,  # noqa: ARG002
+        groups: np.ndarray,  # noqa: ARG002
         val: Any,  # noqa: ARG002
         weight: np.ndarray | None,
     ) -> None:
@@ -131,18 +137,12 @@ class LinearRegressor(RegressorHead):
         # alpha is per example and feature, so that its meaning does not change with the size of the set
         count = len(X) if weight is None else weight.sum()
         alpha = self.alpha * X.shape[1] * count / 1e5
-        fitted = Ridge(alpha=alpha).fit((X - self.mean_) / self.scale_, y, sample_weight=weight)
+        fitted = Ridge(alpha=alpha).fit(self._standard(X), y, sample_weight=weight)
         self.coef_ = fitted.coef_.reshape(y.shape[1], -1)
         self.intercept_ = np.asarray(fitted.intercept_).reshape(-1)
 
     def _predicted(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(((X - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        return {name: getattr(self, name) for name in ("coef_", "intercept_", "mean_", "scale_")}, {}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
+        return self._mapped(X)
 
 
 def row_space(Z: np.ndarray) -> np.ndarray:

@@ -5,86 +5,188 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from retina_fm.adapters.examples.labels import (
-    ClassTargets,
-    class_targets,
-    class_weights,
-    regression_targets,
-    weighted_mean,
-)
-from retina_fm.adapters.examples.splits import check_groups, validation_split
-from retina_fm.adapters.heads.base import ClassifierHead, RegressorHead, shrunk_scale
-from retina_fm.adapters.heads.calibration import fit_temperature
+from retina_fm.adapters.examples.draws import validation_split
+from retina_fm.adapters.examples.labels import ClassTargets, class_weights, weighted_mean
+from retina_fm.adapters.heads.base import ClassifierHead, Head, RegressorHead, shrunk_scale
 from retina_fm.adapters.heads.linear import probabilities_of
 from retina_fm.adapters.heads.mlp_network import MLP
-from retina_fm.adapters.heads.mlp_training import Protocol, auroc, classification_loss, train
+from retina_fm.adapters.heads.mlp_training import (
+    Protocol,
+    auroc,
+    classification_loss,
+    fit_temperature,
+    train,
+)
 from retina_fm.errors import ConfigError
 from retina_fm.learning import seeded
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of outputs and the positions of their examples."""
 
-class _WithModule:
-    """What classifier and regressor share: a module, its widths, and double precision at prediction."""
+
+class _MLPHead(Head):
+    """What classifier and regressor share: a module, its training, and double precision at prediction."""
+
+    _arrays = ("attention_",)
+    _fewest = 1
+    """Examples from which a validation part is set aside."""
 
     module_: MLP
-    widths: Sequence[int] | None
-    hidden: int
-    dropout: float
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
+    attention_: np.ndarray
+
+    def __init__(
+        self,
+        widths: Sequence[int] | None = None,
+        hidden: int = 256,
+        dropout: float = 0.2,
+        epochs: int = 50,
+        batch_size: int = 16,
+        learning_rate: float = 5e-4,
+        validation: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        self.widths = widths
+        self.hidden = hidden
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation = validation
+        self.seed = seed
 
     def protocol(self) -> Protocol:
         """Schedule and step sizes."""
         return Protocol(self.epochs, self.batch_size, self.learning_rate)
 
-    def _build(self, X: np.ndarray, outputs: int, weight: np.ndarray | None = None) -> MLP:
-        with seeded(self.seed):
-            module = MLP(self._widths(X.shape[1]), outputs, hidden=self.hidden, dropout=self.dropout)
-        module.mean.copy_(torch.from_numpy(weighted_mean(X, weight)))
-        module.scale.copy_(torch.from_numpy(shrunk_scale(X, weight=weight)))
-        return module
+    def attention(self, X: Any) -> np.ndarray:
+        """Weight of each encoder for each example, ``(N, encoders)``, rows sum to 1."""
+        return self._attention(self._embedded(X))
 
-    def _widths(self, features: int) -> list[int]:
+    def joint(
+        self, labels: Any, embed: Callable[[], np.ndarray] | None, held: Any
+    ) -> tuple[Loss, Callable[[], float] | None]:
+        """Loss and validation score for training this head's module together with an encoder.
+
+        Args:
+            labels: checked, of the training part.
+            embed: gives embeddings of the validation part; None where there is none.
+            held: its checked labels.
+        """
+        y = self._prepared(labels)
+        loss = self._loss(y, np.arange(len(y)), None)
+        if embed is None:
+            return loss, None
+        wanted = self._prepared(held)
+        return loss, lambda: self._score(embed(), wanted)
+
+    def after_joint(self, X: np.ndarray, held: tuple[np.ndarray, Any] | None) -> None:
+        """Take the figures of the state that was kept: embeddings of training and validation part anew."""
+        if held is not None:
+            y = self._prepared(held[1])
+            self._calibrate(held[0], y)
+            self._note(self._score(held[0], y))
+        self.attention_ = self._attention(X)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, state = super().state()
+        module = {f"module.{key}": value.cpu().numpy() for key, value in self.module_.state_dict().items()}
+        return {**module, **arrays}, state
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        module = {key: arrays.pop(key) for key in list(arrays) if key.startswith("module.")}
+        super().restore(arrays, state)
+        self.module_ = self._new_module(self.n_features_in_, self._outputs()).eval()
+        self.module_.load_state_dict(
+            {key.removeprefix("module."): torch.from_numpy(value) for key, value in module.items()}
+        )
+
+    def _learn(self, X: np.ndarray, y: Any, groups: np.ndarray, val: Any, weight: np.ndarray | None) -> None:
+        rows, held = np.arange(len(X)), val
+        if val is None and len(X) >= self._fewest:
+            rows, other = validation_split(self._strata(y), groups, self.validation, self.seed)
+            held = (X[other], y[other]) if len(other) else None
+        with seeded(self.seed):
+            self.module_ = self._new_module(X.shape[1], self._outputs())
+        times = None if weight is None else self._times(weight[rows])
+        self.module_.mean.copy_(torch.from_numpy(weighted_mean(X[rows], times)))
+        self.module_.scale.copy_(torch.from_numpy(shrunk_scale(X[rows], weight=times)))
+        self._start(y, rows, weight)
+        found, self.n_iter_ = train(
+            self.module_,
+            torch.from_numpy(X[rows].astype(np.float32)),
+            self._loss(y, rows, weight),
+            self.protocol(),
+            None if held is None else lambda _: self._score(*held),
+            self.seed,
+        )
+        self._note(math.nan if found is None else found)
+        if held is not None:
+            if found is None:
+                self._without_choice()
+            self._calibrate(*held)
+        self.attention_ = self._attention(X)
+
+    def _new_module(self, features: int, outputs: int) -> MLP:
         widths = [features] if self.widths is None else [int(width) for width in self.widths]
         if sum(widths) != features or min(widths) < 1:
             raise ConfigError(f"widths {widths} do not add up to the {features} features given.")
-        return widths
+        return MLP(widths, outputs, hidden=self.hidden, dropout=self.dropout)
+
+    def _exact(self, X: np.ndarray) -> tuple[MLP, Tensor]:
+        # in double precision a row's result does not depend on what it is batched with
+        return copy.deepcopy(self.module_).cpu().double().eval(), torch.from_numpy(X.copy())
 
     @torch.no_grad()
-    def _outputs(self, X: np.ndarray) -> np.ndarray:
-        # in double precision a row's result does not depend on what it is batched with
-        module = copy.deepcopy(self.module_).cpu().double().eval()
-        return np.asarray(module(torch.from_numpy(X.copy())).numpy())
-
-    def attention(self, X: Any) -> np.ndarray:
-        """Weight of each encoder for each example, ``(N, encoders)``, rows sum to 1."""
-        check_is_fitted(self)
-        return self._attention(validate_data(self, X, reset=False, dtype=np.float64))
+    def _predicted(self, X: np.ndarray) -> np.ndarray:
+        module, inputs = self._exact(X)
+        return np.asarray(module(inputs).numpy())
 
     @torch.no_grad()
     def _attention(self, X: np.ndarray) -> np.ndarray:
-        module = copy.deepcopy(self.module_).cpu().double().eval()
-        return np.asarray(module.fused(torch.from_numpy(X.copy()))[1].numpy())
+        module, inputs = self._exact(X)
+        return np.asarray(module.fused(inputs)[1].numpy())
 
-    def _module_arrays(self) -> dict[str, np.ndarray]:
-        return {f"module.{key}": value.cpu().numpy() for key, value in self.module_.state_dict().items()}
+    def _strata(self, y: Any) -> np.ndarray | None:  # noqa: ARG002
+        return None
 
-    def _restore_module(self, arrays: dict[str, np.ndarray], features: int, outputs: int) -> None:
-        self.module_ = MLP(self._widths(features), outputs, hidden=self.hidden, dropout=self.dropout).eval()
-        own = {key.removeprefix("module."): torch.from_numpy(value) for key, value in arrays.items()}
-        self.module_.load_state_dict({key: value for key, value in own.items() if not key.startswith("_")})
+    def _times(self, weight: np.ndarray) -> np.ndarray:
+        """Weights of the examples trained on, as the module's standardisation counts them."""
+        return weight
+
+    def _start(self, y: Any, rows: np.ndarray, weight: np.ndarray | None) -> None:
+        """Set what training begins with."""
+
+    def _without_choice(self) -> None:
+        """Say that the validation part chose no epoch."""
+
+    def _calibrate(self, X: np.ndarray, y: Any) -> None:
+        """Make probabilities mean what they say."""
+
+    @abstractmethod
+    def _outputs(self) -> int: ...
+
+    @abstractmethod
+    def _loss(self, y: Any, rows: np.ndarray, weight: np.ndarray | None) -> Loss:
+        """The loss over the examples at ``rows``; positions are among these, ``weight`` is of all."""
+
+    @abstractmethod
+    def _score(self, X: np.ndarray, y: Any) -> float:
+        """Of a validation part: higher is better, NaN says nothing."""
+
+    @abstractmethod
+    def _note(self, score: float) -> None:
+        """Keep the validation score, NaN where there is none."""
 
 
-class MLPClassifier(_WithModule, ClassifierHead):
+class MLPClassifier(_MLPHead, ClassifierHead):
     """One hidden layer by the paper's protocol: label smoothing, warm-up, cosine, best validation AUROC kept.
 
     Args:
@@ -123,102 +225,61 @@ class MLPClassifier(_WithModule, ClassifierHead):
         class_weight: Any = None,
         seed: int = 0,
     ) -> None:
-        self.widths = widths
-        self.hidden = hidden
-        self.dropout = dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
+        super().__init__(widths, hidden, dropout, epochs, batch_size, learning_rate, validation, seed)
         self.label_smoothing = label_smoothing
-        self.validation = validation
         self.calibrate = calibrate
         self.class_weight = class_weight
-        self.seed = seed
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:
-        rows, held = np.arange(len(X)), val
-        if val is None:
-            patients = check_groups(groups, len(X))
-            strata = None if targets.multi_label else targets.index
-            rows, other = validation_split(strata, patients, self.validation, self.seed)
-            part = ClassTargets(targets.classes, targets.onehot[other], targets.multi_label)
-            held = (X[other], part) if len(other) else None
-        times = None if targets.weight is None else targets.weight[rows]
-        self.module_ = self._build(X[rows], len(targets.classes), times)
-        self.temperature_ = 1.0
-        weights = class_weights(targets, self.class_weight)[rows]
-        if times is not None:
-            weights /= times.mean()  # so that a step keeps its size
-        onehot = targets.onehot[rows]
-        self._start_at_prior(onehot, weights, targets.multi_label)
-        loss = classification_loss(onehot, weights, targets.multi_label, self.label_smoothing)
-        score = None if held is None else (lambda _: auroc(held[1], self._probabilities(held[0])))
-        inputs = torch.from_numpy(X[rows].astype(np.float32))
-        self.validation_auroc_, self.n_iter_ = train(
-            self.module_, inputs, loss, self.protocol(), score, self.seed
-        )
-        if held is not None:
-            if self.validation_auroc_ is None:
-                warnings.warn(
-                    "The validation part holds one class alone: it chose no epoch, the last one is kept.",
-                    stacklevel=3,
-                )
-            self._calibrate(*held)
-        self.attention_ = self._attention(X)
+    _values = ("temperature_", "validation_auroc_", "n_iter_")
 
-    def _calibrate(self, X: np.ndarray, targets: ClassTargets) -> None:
-        if self.calibrate:
-            self.temperature_ = fit_temperature(self._outputs(X), targets.onehot, targets.multi_label)
+    def _outputs(self) -> int:
+        return len(self.classes_)
+
+    def _strata(self, y: ClassTargets) -> np.ndarray | None:
+        return y.strata
 
     @torch.no_grad()
-    def _start_at_prior(self, onehot: np.ndarray, weights: np.ndarray, multi_label: bool) -> None:
+    def _start(self, y: ClassTargets, rows: np.ndarray, weight: np.ndarray | None) -> None:
         """Begin at the weighted share of each class: the epoch kept by AUROC may be an early one."""
+        self.temperature_ = 1.0
+        onehot, weights = y.onehot[rows], self._weights(y, rows, weight)
         share = np.clip((onehot * weights).sum(0) / weights.sum(0), 1e-6, 1 - 1e-6)
-        bias = np.log(share / (1 - share)) if multi_label else np.log(share)
+        bias = np.log(share / (1 - share)) if y.multi_label else np.log(share)
         output = self.module_.layers[-1]
         assert isinstance(output, torch.nn.Linear)
         output.bias.copy_(torch.from_numpy(bias.astype(np.float32)))
 
-    def joint(
-        self, y: Any, embed: Callable[[], np.ndarray] | None, val: Any
-    ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], float] | None]:
-        """Loss and validation AUROC for training this head's module together with an encoder."""
-        targets = class_targets(y, self.classes_)
-        weights = class_weights(targets, self.class_weight)
-        loss = classification_loss(targets.onehot, weights, self.multi_label_, self.label_smoothing)
-        if embed is None:
-            return loss, None
-        held = class_targets(val[1], self.classes_)
-        return loss, lambda: auroc(held, self._probabilities(embed()))
+    def _loss(self, y: ClassTargets, rows: np.ndarray, weight: np.ndarray | None) -> Loss:
+        weights = self._weights(y, rows, weight)
+        return classification_loss(y.onehot[rows], weights, y.multi_label, self.label_smoothing)
 
-    def after_joint(self, X: np.ndarray, held: np.ndarray | None, val: Any) -> None:
-        """Take the figures of the state that was kept: embeddings of training and validation part anew."""
-        self.attention_ = self._attention(X)
-        if held is None:
-            return
-        targets = class_targets(val[1], self.classes_)
-        self._calibrate(held, targets)
-        found = auroc(targets, self._probabilities(held))
-        self.validation_auroc_ = None if math.isnan(found) else found
+    def _weights(self, y: ClassTargets, rows: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        weights = class_weights(y, self.class_weight, weight)[rows]
+        if weight is not None:
+            weights /= weight[rows].mean()  # so that a step keeps its size
+        return np.asarray(weights)
+
+    def _score(self, X: np.ndarray, y: ClassTargets) -> float:
+        return auroc(y, self._probabilities(X))
+
+    def _note(self, score: float) -> None:
+        self.validation_auroc_ = None if math.isnan(score) else score
+
+    def _without_choice(self) -> None:
+        warnings.warn(
+            "The validation part holds one class alone: it chose no epoch, the last one is kept.",
+            stacklevel=5,
+        )
+
+    def _calibrate(self, X: np.ndarray, y: ClassTargets) -> None:
+        if self.calibrate:
+            self.temperature_ = fit_temperature(self._predicted(X), y.onehot, y.multi_label)
 
     def _probabilities(self, X: np.ndarray) -> np.ndarray:
-        return probabilities_of(self._outputs(X) / self.temperature_, self.multi_label_)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        values = {
-            "temperature_": self.temperature_,
-            "validation_auroc_": self.validation_auroc_,
-            "n_iter_": self.n_iter_,
-        }
-        return {**self._module_arrays(), "attention_": self.attention_}, values
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.attention_ = arrays.pop("attention_")
-        self.__dict__.update(values)
-        self._restore_module(arrays, self.n_features_in_, len(self.classes_))
+        return probabilities_of(self._predicted(X) / self.temperature_, self.multi_label_)
 
 
-class MLPRegressor(_WithModule, RegressorHead):
+class MLPRegressor(_MLPHead, RegressorHead):
     """The same network and schedule for measurements: squared error on standardised values.
 
     Attributes:
@@ -227,80 +288,23 @@ class MLPRegressor(_WithModule, RegressorHead):
         validation_error_: mean squared standardised error of the epoch kept, or None.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int] | None = None,
-        hidden: int = 256,
-        dropout: float = 0.2,
-        epochs: int = 50,
-        batch_size: int = 16,
-        learning_rate: float = 5e-4,
-        validation: float = 0.2,
-        seed: int = 0,
-    ) -> None:
-        self.widths = widths
-        self.hidden = hidden
-        self.dropout = dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation = validation
-        self.seed = seed
+    _values = ("validation_error_", "n_iter_")
+    _fewest = 20
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, groups: Any, val: Any, weight: np.ndarray | None) -> None:
-        rows, held = np.arange(len(X)), val
-        if val is None and len(X) >= 20:
-            rows, other = validation_split(None, check_groups(groups, len(X)), self.validation, self.seed)
-            held = (X[other], y[other]) if len(other) else None
-        times = np.ones(len(rows)) if weight is None else weight[rows] / weight[rows].mean()
-        self.module_ = self._build(X[rows], y.shape[1], None if weight is None else times)
-        each = torch.from_numpy(times.astype(np.float32))[:, None]
+    def _outputs(self) -> int:
+        return len(self.target_mean_)
+
+    def _times(self, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(weight / weight.mean())  # so that a step keeps its size
+
+    def _loss(self, y: np.ndarray, rows: np.ndarray, weight: np.ndarray | None) -> Loss:
         wanted = torch.from_numpy(y[rows].astype(np.float32))
-        score = (
-            None if held is None else (lambda _: -float(np.square(self._outputs(held[0]) - held[1]).mean()))
-        )
-        found, self.n_iter_ = train(
-            self.module_,
-            torch.from_numpy(X[rows].astype(np.float32)),
-            lambda out, chosen: ((out - wanted[chosen]).square() * each[chosen]).mean(),
-            self.protocol(),
-            score,
-            self.seed,
-        )
-        self.validation_error_ = None if found is None else -found
-        self.attention_ = self._attention(X)
+        times = np.ones(len(rows)) if weight is None else self._times(weight[rows])
+        each = torch.from_numpy(times.astype(np.float32))[:, None]
+        return lambda outputs, chosen: ((outputs - wanted[chosen]).square() * each[chosen]).mean()
 
-    def joint(
-        self, y: Any, embed: Callable[[], np.ndarray] | None, val: Any
-    ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[], float] | None]:
-        """Loss and validation score for training this head's module together with an encoder."""
-        values = regression_targets(y)
-        wanted = torch.from_numpy(self._standard(values.reshape(len(values), -1)).astype(np.float32))
+    def _score(self, X: np.ndarray, y: np.ndarray) -> float:
+        return -float(np.square(self._predicted(X) - y).mean())
 
-        def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-            return (outputs - wanted[rows]).square().mean()
-
-        if embed is None:
-            return loss, None
-        return loss, lambda: -self._error(embed(), val)
-
-    def after_joint(self, X: np.ndarray, held: np.ndarray | None, val: Any) -> None:
-        """As a classifier's."""
-        self.attention_ = self._attention(X)
-        self.validation_error_ = None if held is None else self._error(held, val)
-
-    def _error(self, X: np.ndarray, val: Any) -> float:
-        wanted = self._standard(regression_targets(val[1]).reshape(len(val[0]), -1))
-        return float(np.square(self._outputs(X) - wanted).mean())
-
-    def _predicted(self, X: np.ndarray) -> np.ndarray:
-        return self._outputs(X)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        values = {"validation_error_": self.validation_error_, "n_iter_": self.n_iter_}
-        return {**self._module_arrays(), "attention_": self.attention_}, values
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.attention_ = arrays.pop("attention_")
-        self.__dict__.update(values)
-        self._restore_module(arrays, self.n_features_in_, len(self.target_mean_))
+    def _note(self, score: float) -> None:
+        self.validation_error_ = None if math.isnan(score) else -score

@@ -22,15 +22,24 @@ class NeighboursClassifier(ClassifierHead):
         embeddings_: ``(N, D)`` standardised, targets_: ``(N, C)``, weights_: ``(N, C)``.
     """
 
+    _arrays = ("embeddings_", "targets_", "weights_", "scale_")
+
     def __init__(self, n_neighbors: int = 5, class_weight: Any = None) -> None:
         self.n_neighbors = n_neighbors
         self.class_weight = class_weight
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.scale_ = shrunk_scale(X, weight=targets.weight)
+    def _learn(
+        self,
+        X: np.ndarray,
+        y: ClassTargets,
+        groups: np.ndarray,  # noqa: ARG002
+        val: Any,  # noqa: ARG002
+        weight: np.ndarray | None,
+    ) -> None:
+        self.scale_ = shrunk_scale(X, weight=weight)
         self.embeddings_ = X / self.scale_
-        self.targets_ = targets.onehot.astype(np.float64)
-        self.weights_ = class_weights(targets, self.class_weight).astype(np.float64)
+        self.targets_ = y.onehot.astype(np.float64)
+        self.weights_ = class_weights(y, self.class_weight, weight).astype(np.float64)
 
     def _probabilities(self, X: np.ndarray) -> np.ndarray:
         nearest = nearest_rows(X / self.scale_, self.embeddings_, self.n_neighbors)
@@ -38,16 +47,11 @@ class NeighboursClassifier(ClassifierHead):
         votes = (self.targets_[nearest] * weights).sum(1) + _PRIOR * self.targets_.mean(0)
         return np.asarray(votes / (weights.sum(1) + _PRIOR))
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        names = ("embeddings_", "targets_", "weights_", "scale_")
-        return {name: getattr(self, name) for name in names}, {}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
-
 
 class NeighboursRegressor(RegressorHead):
     """The mean measurement of the k nearest examples."""
+
+    _arrays = ("embeddings_", "targets_", "scale_", "weights_")
 
     def __init__(self, n_neighbors: int = 5) -> None:
         self.n_neighbors = n_neighbors
@@ -56,7 +60,7 @@ class NeighboursRegressor(RegressorHead):
         self,
         X: np.ndarray,
         y: np.ndarray,
-        groups: Any,  # noqa: ARG002
+        groups: np.ndarray,  # noqa: ARG002
         val: Any,  # noqa: ARG002
         weight: np.ndarray | None,
     ) -> None:
@@ -69,12 +73,9 @@ class NeighboursRegressor(RegressorHead):
         weights = self.weights_[nearest][..., None]
         return np.asarray((self.targets_[nearest] * weights).sum(1) / weights.sum(1))
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        return {name: getattr(self, name) for name in ("embeddings_", "targets_", "scale_", "weights_")}, {}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:  # noqa: D102
         arrays.setdefault("weights_", np.ones(len(arrays["targets_"])))  # adapters of earlier releases
-        self.__dict__.update(arrays, **values)
+        super().restore(arrays, state)
 
 
 class NearestMeanClassifier(ClassifierHead):
@@ -88,31 +89,41 @@ class NearestMeanClassifier(ClassifierHead):
         spread_: the variance that distances are measured in.
     """
 
+    _arrays = ("means_", "scale_", "log_prior_")
+    _values = ("spread_",)
+
     def __init__(self, class_weight: Any = None) -> None:
         self.class_weight = class_weight
 
-    def _learn(self, X: np.ndarray, targets: ClassTargets, groups: Any, val: Any) -> None:  # noqa: ARG002
-        self.scale_ = shrunk_scale(X, weight=targets.weight)
-        Z, onehot = X / self.scale_, targets.onehot.astype(np.float64)
-        times = np.ones(len(Z)) if targets.weight is None else targets.weight
+    def _learn(
+        self,
+        X: np.ndarray,
+        y: ClassTargets,
+        groups: np.ndarray,  # noqa: ARG002
+        val: Any,  # noqa: ARG002
+        weight: np.ndarray | None,
+    ) -> None:
+        self.scale_ = shrunk_scale(X, weight=weight)
+        Z, onehot = X / self.scale_, y.onehot.astype(np.float64)
+        times = np.ones(len(Z)) if weight is None else weight
         own = onehot * times[:, None]
         counts = own.sum(0)
         means = (own.T @ Z) / counts[:, None]
-        if targets.multi_label:
+        if y.multi_label:
             without = ((times[:, None] - own).T @ Z) / (times.sum() - counts)[:, None]
             self.means_ = np.stack([without, means])
-            within = weighted_mean(np.square(Z - weighted_mean(Z, targets.weight)), targets.weight).sum()
+            within = weighted_mean(np.square(Z - weighted_mean(Z, weight)), weight).sum()
         else:
             self.means_ = means
-            within = (np.square(Z - means[targets.index]).sum(1) * times).sum()
+            within = (np.square(Z - means[y.index]).sum(1) * times).sum()
             within /= max(1, times.sum() - len(means))
         # one example a class has no spread within; the distance between the classes stands in for it
         between = max(np.square(means - means.mean(0)).sum() / len(means), 1e-12)
         self.spread_ = float(within if within > 1e-9 * between else between)
         # a class weight acts as a prior: equal for all without one, for the classes are drawn evenly
-        weights = class_weights(targets, self.class_weight)
-        self.log_prior_ = np.zeros(len(targets.classes))
-        if self.class_weight is not None and not targets.multi_label:
+        weights = class_weights(y, self.class_weight, weight)
+        self.log_prior_ = np.zeros(len(y.classes))
+        if self.class_weight is not None and not y.multi_label:
             per_class = (onehot * weights).sum(0)
             self.log_prior_ = np.log(per_class / per_class.sum())
 
@@ -123,13 +134,6 @@ class NearestMeanClassifier(ClassifierHead):
             return probabilities_of((far[0] - far[1]) / (2 * self.spread_), multi_label=True)
         logits = -euclidean_distances(Z, self.means_, squared=True) / (2 * self.spread_)
         return probabilities_of(logits + self.log_prior_, multi_label=False)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # noqa: D102
-        names = ("means_", "scale_", "log_prior_")
-        return {name: getattr(self, name) for name in names}, {"spread_": self.spread_}
-
-    def restore(self, arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:  # noqa: D102
-        self.__dict__.update(arrays, **values)
 
 
 def nearest_rows(X: np.ndarray, examples: np.ndarray, k: int) -> np.ndarray:

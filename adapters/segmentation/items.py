@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retina_fm.adapters.examples.augmentation import varied
-from retina_fm.adapters.examples.views import View, scaled
+from retina_fm.adapters.examples.views import View, scaled, varied
 from retina_fm.adapters.segmentation.decoder import MapSource
 from retina_fm.pictures import Transform
 

@@ -13,6 +13,9 @@ from sklearn.pipeline import Pipeline
 
 import retina_fm
 from retina_fm import adapters
+from retina_fm.adapters import estimator, photo_estimators
+from retina_fm.adapters.examples import draws
+from retina_fm.adapters.heads import base
 from retina_fm.errors import ConfigError, PictureError
 
 TINY = "fundus2video-tiny"
@@ -195,6 +198,36 @@ def test_what_cannot_be_learnt_from_is_said(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         classifier(**settings).fit(eyes[0], y() if callable(y) else y)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_labels_and_groups_are_checked_once_a_fit(
+    eyes: Eyes, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: dict[str, int] = {}
+
+    def count(module: Any, name: str) -> None:
+        whole = getattr(module, name)
+
+        def counted(given: Any, *rest: Any) -> Any:
+            looked[name] = looked.get(name, 0) + (given is not None)
+            return whole(given, *rest)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module in (estimator, photo_estimators, base, draws):
+        for name in ("class_targets", "regression_targets", "check_groups"):
+            if hasattr(module, name):
+                count(module, name)
+    photos, kinds = eyes
+    y = kinds if task == "classification" else np.arange(20)
+    fitted = retina_fm.adapt(
+        task, 4, model=TINY, tune="last", dtype="float32", progress=False, head_settings={"epochs": 1}
+    )
+    patients = [f"p{number}" for number in range(20)]
+    fitted.fit(photos[:12], y[:12], groups=patients[:12], val=(photos[12:], y[12:], patients[12:]))
+    targets = "class_targets" if task == "classification" else "regression_targets"
+    assert looked == {targets: 2, "check_groups": 2}, "once for training, once for validation"
 
 
 def test_a_patient_in_both_parts_is_refused(eyes: Eyes) -> None:

@@ -34,7 +34,7 @@ def draw(task: Task, patients: NDArray[np.str_], shots: int, seed: int) -> Drawn
     Returns:
         None where fewer than two classes can be drawn.
     """
-    from retina_fm.adapters.examples.few_shot import draw_examples
+    from retina_fm.adapters.examples.draws import draw_examples
 
     pool = np.arange(len(task.truth)) if task.official is None else np.flatnonzero(task.official != "test")
     spare = 1 if task.official is None else 0

@@ -107,6 +107,26 @@ def test_weights_that_make_no_sense_are_refused() -> None:
         adapters.LinearRegressor().fit(X, y, sample_weight=-np.ones(6))
 
 
+def test_neighbours_saved_before_examples_had_weights_say_the_same() -> None:
+    random = np.random.default_rng(3)
+    X, y = random.normal(size=(20, 4)), random.normal(size=20)  # noqa: N806
+    head = adapters.NeighboursRegressor().fit(X, y)
+    arrays, state = head.state()
+    del arrays["weights_"]
+    again = clone(head)
+    again.restore(arrays, state)
+    np.testing.assert_array_equal(again.predict(X), head.predict(X))
+
+
+def test_a_class_without_weight_is_not_learnt() -> None:
+    random = np.random.default_rng(4)
+    X, y = random.normal(size=(60, 4)), np.arange(60) % 3  # noqa: N806
+    head = adapters.MLPClassifier(epochs=2)
+    head.fit(X, y, val=(X[y > 0], y[y > 0]), sample_weight=(y > 0).astype(float))
+    assert head.classes_.tolist() == [1, 2]
+    assert head.predict_proba(X).shape == (60, 2)
+
+
 def test_nothing_is_predicted_before_fit() -> None:
     for head in (*HEADS, adapters.LinearRegressor(), adapters.NeighboursRegressor(), adapters.MLPRegressor()):
         with pytest.raises(NotFittedError):
