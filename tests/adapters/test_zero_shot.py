@@ -64,7 +64,7 @@ def test_a_vessel_map_is_read_in_one_pass_and_frames_otherwise() -> None:
     handle.remove()
     assert len(passes) == 1
     with torch.inference_mode():
-        logits = mapped(photo).vessels
+        logits = mapped(photo).vessels[0]
     assert logits is not None
     torch.testing.assert_close(found[inside], logits[:, 0].sigmoid()[inside], atol=1e-5, rtol=0)
     assert (found[~inside] == 0).all() and (~inside).any()
