@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 from skimage.transform import warp_polar
 
@@ -21,38 +21,33 @@ WORK = ours.WORK
 
 
 def log_polar(photo: Picture, frame: Picture) -> ours.Registration:
-    """Phase correlation in log-polar coordinates (Reddy and Chatterji 1996, IEEE TIP 5:1266), then Powell."""
-    return _judged(photo, frame, _log_polar)
+    """Starts by phase correlation in log-polar coordinates (Reddy and Chatterji 1996, IEEE TIP 5:1266)."""
+    return _judged(photo, frame, lambda fixed, moving: ours._search(fixed, moving, _starts(fixed, moving))[0])
 
 
 def gradient(photo: Picture, frame: Picture) -> ours.Registration:
-    """The library's gradient descent on lines, from where the frame lies unmoved."""
-    return _judged(photo, frame, lambda fixed, moving: ours._refine(fixed, moving, np.zeros(4)))
+    """The library's starts, each refined on the lines by SimpleITK's gradient descent."""
+
+    def search(fixed: ours._Lines, moving: ours._Lines) -> Parameters:
+        starts = ours._coarse(fixed, moving)
+        found = [_gradient(fixed, moving, start) for start in starts]
+        return max(found, key=lambda one: ours._correlation(fixed, moving, one))
+
+    return _judged(photo, frame, search)
+
+
+def gradient_unmoved(photo: Picture, frame: Picture) -> ours.Registration:
+    """The same from no movement alone."""
+    return _judged(photo, frame, lambda fixed, moving: _gradient(fixed, moving, np.zeros(4)))
 
 
 def mutual_information(photo: Picture, frame: Picture) -> ours.Registration:
     """SimpleITK as it is commonly used: mutual information of grey levels, on three levels, unmoved start."""
 
     def search(fixed: ours._Lines, moving: ours._Lines) -> Parameters:
-        middle = (WORK - 1) / 2
-        transform = SimpleITK.Similarity2DTransform(1.0, 0.0, (0.0, 0.0), (middle, middle))
-        method = SimpleITK.ImageRegistrationMethod()
-        method.SetNumberOfThreads(1)
+        method = _method(fixed, moving, [4, 2, 1], [4.0, 2.0, 0.0])
         method.SetMetricAsMattesMutualInformation(32)
-        method.SetMetricFixedMask(_image(fixed.inside > 0.5, np.uint8))
-        method.SetMetricMovingMask(_image(moving.inside > 0.5, np.uint8))
-        method.SetInterpolator(SimpleITK.sitkLinear)
-        method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100)
-        method.SetOptimizerScalesFromPhysicalShift()
-        method.SetShrinkFactorsPerLevel([4, 2, 1])
-        method.SetSmoothingSigmasPerLevel([4.0, 2.0, 0.0])
-        method.SetInitialTransform(transform, inPlace=True)
-        try:
-            method.Execute(_image(_grey(photo[..., 1])), _image(_grey(frame)))
-        except RuntimeError:
-            return np.zeros(4)  # nothing in common on the way
-        right, down = transform.GetTranslation()
-        return np.array([-transform.GetAngle(), np.log(abs(transform.GetScale())), down, right])
+        return _run(method, _grey(photo[..., 1]), _grey(frame), np.zeros(4))
 
     return _judged(photo, frame, search)
 
@@ -61,6 +56,7 @@ SEARCHES: dict[str, Search] = {
     "ours": ours.register_frame,
     "log-polar": log_polar,
     "gradient": gradient,
+    "gradient-unmoved": gradient_unmoved,
     "mutual-information": mutual_information,
 }
 
@@ -89,17 +85,57 @@ def _grey(grey: Picture) -> NDArray[np.float32]:
     return canvas
 
 
-def _log_polar(fixed: ours._Lines, moving: ours._Lines) -> Parameters:
-    starts = _starts(fixed.strength, moving.strength)
-    rough = fixed.half, moving.half
-    found = (_powell(*rough, start) for start in starts)
-    return _powell(fixed, moving, max(found, key=lambda one: ours._correlation(*rough, one)))
+def _gradient(fixed: ours._Lines, moving: ours._Lines, start: Parameters) -> Parameters:
+    method = _method(fixed, moving, [2, 1], [2.0, 0.0])
+    method.SetMetricAsCorrelation()
+    return _run(method, fixed.strength, moving.strength, start)
 
 
-def _starts(fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> list[Parameters]:
+def _method(
+    fixed: ours._Lines, moving: ours._Lines, shrink: list[int], smooth: list[float]
+) -> SimpleITK.ImageRegistrationMethod:
+    """Gradient descent inside both fields; its metric is left to set."""
+    method = SimpleITK.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)
+    method.SetMetricFixedMask(_image(fixed.inside > 0.5, np.uint8))
+    method.SetMetricMovingMask(_image(moving.inside > 0.5, np.uint8))
+    method.SetInterpolator(SimpleITK.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0, minStep=1e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-6
+    )  # steps in pixels
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(shrink)
+    method.SetSmoothingSigmasPerLevel(smooth)
+    return method
+
+
+def _run(
+    method: SimpleITK.ImageRegistrationMethod,
+    fixed: NDArray[np.float32],
+    moving: NDArray[np.float32],
+    start: Parameters,
+) -> Parameters:
+    """Where the method ends; ``start`` where it meets nothing in common on the way."""
+    turn, grow, down, right = (float(value) for value in start)
+    middle = (WORK - 1) / 2
+    # SimpleITK has (x, y), and so turns the other way.
+    transform = SimpleITK.Similarity2DTransform(np.exp(grow), -turn, (right, down), (middle, middle))
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(_image(fixed), _image(moving))
+    except RuntimeError:
+        return start
+    if transform.GetScale() <= 0:
+        return start
+    right, down = transform.GetTranslation()
+    return np.array([-transform.GetAngle(), np.log(transform.GetScale()), down, right])
+
+
+def _starts(fixed: ours._Lines, moving: ours._Lines) -> list[Parameters]:
+    """No movement, and what the spectra say about turn and scale, either way round."""
     spectra = []
     window = np.outer(np.hanning(WORK), np.hanning(WORK))
-    for image in (fixed, moving):
+    for image in (fixed.strength, moving.strength):
         spectrum = np.abs(np.fft.fftshift(np.fft.fft2(image * window)))
         spectra.append(warp_polar(spectrum, radius=WORK // 2, scaling="log", output_shape=(360, WORK)))
     halves = (np.log1p(spectrum[:180]) for spectrum in spectra)
@@ -108,17 +144,7 @@ def _starts(fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> list[Par
     starts = [np.zeros(4)]
     for angle, scale in ((0.0, 0.0), (turn, grow), (-turn, -grow)):
         if abs(angle) <= 0.6 and abs(scale) <= 0.4:
-            turned = ours._warp(moving, np.array([angle, scale, 0.0, 0.0]))
-            move, _, _ = phase_cross_correlation(fixed, turned, normalization=None)
+            turned = ours._warp(moving.strength, np.array([angle, scale, 0.0, 0.0]))
+            move, _, _ = phase_cross_correlation(fixed.strength, turned, normalization=None)
             starts.append(np.array([angle, scale, -float(move[0]), -float(move[1])]))
     return starts
-
-
-def _powell(fixed: ours._Lines, moving: ours._Lines, start: Parameters) -> Parameters:
-    unit = np.array([0.03, 0.03, 4.0, 4.0])  # steps of like effect: radians, log scale, pixels
-
-    def cost(p: Parameters) -> float:
-        return -ours._correlation(fixed, moving, p * unit)
-
-    options = {"maxiter": 4, "xtol": 1e-2, "ftol": 1e-3}
-    return np.asarray(optimize.minimize(cost, start / unit, method="Powell", options=options).x * unit)

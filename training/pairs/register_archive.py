@@ -31,7 +31,7 @@ from retina_fm.training.pairs.registration import (
 from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, table_of, write_pairs
 
 _JOURNAL = ".registration.jsonl"  # a line a sequence, as soon as it is known
-_VERSION = 3
+_VERSION = 4
 _TILES = 8  # of the checkerboard, a side
 _SIDE = 512  # of the checkerboard in pixels
 _DARK = 16  # of 255: beside the field of view

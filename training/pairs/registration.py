@@ -3,14 +3,15 @@
 Vessels are dark in the photo. In frames they are bright, or, before the dye fills them, dark on the choroid's
 flush; so both are turned into line strength first, of either sign in frames. For a grid of turns and scales
 the shift that correlates best inside both fields is found (masked normalised correlation: Padfield 2012, IEEE
-TIP 21:2706), and the best few of these are refined by gradient descent, both with SimpleITK.
+TIP 21:2706; SimpleITK), and the best few of these are refined until the lines correlate best over what both
+show.
 """
 
 from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from retina_fm.errors import MissingDependencyError, PictureError
 from retina_fm.pictures import read_picture
@@ -31,10 +32,10 @@ WORK = 256  # registration works on pictures of this size
 ACCEPT = 0.3  # least correlation of line strengths for a frame to be used; see docs/simulator.md
 _RIM = 0.04  # of the field's radius: lines along the edge are not vessels
 _UNMOVED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-_OVERLAP = 0.3  # of the photo's field: less in common says nothing
+_OVERLAP = 0.5  # of the photo's field: on less, lines of strangers agree too well
 _TURNS = np.deg2rad((-20, -10, 0, 10, 20))  # refining bridges half a step
 _SCALES = np.log((0.88, 1.0, 1.14))
-_STARTS = 3  # of the grid are refined
+_STARTS = 3  # of the grid are refined, beside no movement at all
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _correlation(fixed: _Lines, moving: _Lines, parameters: NDArray[np.float64])
 
 
 def need_simpleitk() -> Any:
-    """SimpleITK, which registers.
+    """SimpleITK, whose masked correlation finds the coarse shift.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -129,7 +130,7 @@ def need_simpleitk() -> Any:
 
 
 def _coarse(fixed: _Lines, moving: _Lines) -> list[NDArray[np.float64]]:
-    """Of each turn and scale the best shift, at half the resolution; the best few of all."""
+    """No movement, and of each turn and scale the best shift, at half the resolution; the best few."""
     sitk = need_simpleitk()
     fixed, moving = fixed.half, moving.half
     correlate = sitk.MaskedFFTNormalizedCorrelationImageFilter()
@@ -145,7 +146,8 @@ def _coarse(fixed: _Lines, moving: _Lines) -> list[NDArray[np.float64]]:
         shift = (np.array(best) - (len(fixed.strength) - 1)) * WORK / len(fixed.strength)
         start = np.array([turn, grow, *(-_linear(turn, grow) @ shift)])
         found.append((float(peaks[best]), start))
-    return [start for _, start in sorted(found, key=lambda one: -one[0])[:_STARTS]]
+    found.sort(key=lambda one: -one[0])
+    return [np.zeros(4), *(start for _, start in found[:_STARTS])]  # most cameras photograph both unmoved
 
 
 def _image(values: NDArray[Any]) -> Any:
@@ -175,41 +177,24 @@ def register_frame(
 
 
 def _search(
-    fixed: _Lines, moving: _Lines, starts: Sequence[NDArray[np.float64]]
+    fixed: _Lines, moving: _Lines, starts: Iterable[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], float]:
-    """The best of all starts once refined, and its correlation."""
-    refined = [_refine(fixed, moving, start) for start in starts]
-    qualities = [_correlation(fixed, moving, where) for where in refined]
-    best = int(np.argmax(qualities))
-    return refined[best], max(0.0, qualities[best])
+    """The best of all starts at half the resolution, refined at the full one, and its correlation."""
+    rough = fixed.half, moving.half
+    first = max((_refine(*rough, start) for start in starts), key=lambda found: _correlation(*rough, found))
+    where = _refine(fixed, moving, first)
+    return where, max(0.0, _correlation(fixed, moving, where))
 
 
 def _refine(fixed: _Lines, moving: _Lines, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Climbs to the best correlation inside both fields; stays at ``start`` if it cannot."""
-    sitk = need_simpleitk()
-    turn, grow, down, right = (float(value) for value in start)
-    middle = (len(fixed.strength) - 1) / 2
-    # SimpleITK has (x, y), and so turns the other way.
-    transform = sitk.Similarity2DTransform(np.exp(grow), -turn, (right, down), (middle, middle))
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
-    method.SetMetricAsCorrelation()
-    method.SetMetricFixedMask(sitk.Cast(_image(fixed.inside > 0.5), sitk.sitkUInt8))
-    method.SetMetricMovingMask(sitk.Cast(_image(moving.inside > 0.5), sitk.sitkUInt8))
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60)  # pixels: first and last step
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([2.0, 0.0])
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(_image(fixed.strength), _image(moving.strength))
-    except RuntimeError:
-        return start  # nothing in common on the way
-    if transform.GetScale() <= 0:
-        return start
-    right, down = transform.GetTranslation()
-    return np.array([-transform.GetAngle(), np.log(transform.GetScale()), down, right])
+    unit = np.array([0.03, 0.03, 4.0, 4.0])  # steps of like effect: radians, log scale, pixels
+
+    def cost(p: NDArray[np.float64]) -> float:
+        return -_correlation(fixed, moving, p * unit)
+
+    options = {"maxiter": 4, "xtol": 1e-2, "ftol": 1e-3}
+    found = optimize.minimize(cost, start / unit, method="Powell", options=options).x
+    return np.asarray(found * unit, np.float64)
 
 
 def _as_affine(
