@@ -41,7 +41,7 @@ class Seen:
         disc: coverage of the optic disc, float32 (S, S), or None where it is not seen.
         unsure: bool (S, S), where nothing can be said of vessels.
         landmarks: disc centre (y, x), disc radius, fovea centre, pixels.
-        trust: 0 to 1, how far the vessels as a whole can be believed.
+        trust: 0 to 1, how far the vessels as a whole can be believed; 0 where no disc is seen.
     """
 
     arteries: Map
@@ -79,7 +79,8 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
         disc=disc_map,
         unsure=unsure,
         landmarks=(disc_centre, disc_radius, fovea_centre),
-        trust=believed.trust,
+        # Dye arrives at the disc: without one, no time of arrival is right.
+        trust=believed.trust if disc_map is not None else 0.0,
     )
 
 
