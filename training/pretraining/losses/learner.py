@@ -111,7 +111,12 @@ class Learner(nn.Module):
             terms["correlation"] = losses.correlation_loss(frames.float(), target, sure)
         if weights.lesions > 0 and made.lesions and samples.lesions is not None:
             terms["lesions"] = losses.dense_lesions(
-                made.lesions, samples.lesions, inside, samples.lesion_known, vessels=samples.vessels
+                made.lesions,
+                samples.lesions,
+                inside,
+                samples.lesion_known,
+                vessels=samples.vessels,
+                sure=sure,
             )
         if weights.vessels > 0 and made.vessels and samples.vessels is not None:
             terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, sure)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retina_fm.learning import soft_dice
 
+_DOUBTFUL = 0.2  # share of a pixel at a coarse stride from which it is no negative
 _EPS = 1e-6
 
 
@@ -189,6 +190,7 @@ def dense_anatomy(logits: Sequence[Tensor], anatomy: Tensor, known: Tensor, insi
     return torch.stack(terms).mean() if terms else 0.0 * logits[0].float().mean()
 
 
+
 def dense_lesions(
     logits: Sequence[Tensor],
     lesions: Tensor,
@@ -196,6 +198,7 @@ def dense_lesions(
     known: Tensor | None = None,
     *,
     vessels: Tensor | None = None,
+    sure: Tensor | None = None,
     left_out: float = 0.03,
 ) -> Tensor:
     """Prediction of lesion maps at several strides, summed.
@@ -207,7 +210,8 @@ def dense_lesions(
     places without a lesion.
 
     Real photographs have real lesions that nobody marked: where absence is not certain, the most confident
-    ``left_out`` of the pixels without a lesion, off vessels and rim, are no negatives.
+    ``left_out`` of the pixels without a lesion, off vessels and rim, are no negatives. Nor are places where
+    even the vessels are unsure: what was pruned from their estimate for hanging on nothing is often blood.
 
     Args:
         logits: ``(B, L, H / s, W / s)`` for strides s that divide H and W.
@@ -215,6 +219,7 @@ def dense_lesions(
         inside: field of view ``(B, 1, H, W)``.
         known: bool ``(B,)``, True where pixels without a lesion are certainly without; False without it.
         vessels: coverage ``(B, 1, H, W)`` in [0, 1].
+        sure: ``(B, 1, H, W)``, 0 where vessels are unsure, else 1 inside the field of view; all is sure without.
         left_out: share of pixels that are no negatives where absence is not certain.
     """
     unsure = torch.ones(len(lesions), dtype=torch.bool, device=lesions.device)
@@ -222,13 +227,20 @@ def dense_lesions(
         unsure = ~known
     if vessels is None:
         vessels = torch.zeros_like(inside)
+    doubt = torch.zeros_like(inside) if sure is None else inside * (1 - sure) * unsure[:, None, None, None]
     return torch.stack(
-        [_lesion_term(one, lesions, inside, vessels, unsure, left_out) for one in logits]
+        [_lesion_term(one, lesions, inside, vessels, doubt, unsure, left_out) for one in logits]
     ).sum()
 
 
 def _lesion_term(
-    logits: Tensor, lesions: Tensor, inside: Tensor, vessels: Tensor, unsure: Tensor, left_out: float
+    logits: Tensor,
+    lesions: Tensor,
+    inside: Tensor,
+    vessels: Tensor,
+    doubt: Tensor,
+    unsure: Tensor,
+    left_out: float,
 ) -> Tensor:
     logits = logits.float()
     stride = lesions.shape[-1] // logits.shape[-1]
@@ -239,7 +251,7 @@ def _lesion_term(
     target = F.max_pool2d(reduced((lesions > 0.3).float(), F.max_pool2d), 3, stride=1, padding=1)
     seen = (reduced(inside, F.avg_pool2d) > 0.99).float()
     positive = target * seen
-    negative = (1 - target) * seen
+    negative = (1 - target) * seen * (reduced(doubt, F.avg_pool2d) < _DOUBTFUL)
     rim = F.max_pool2d(1 - seen, 5, stride=1, padding=2)
     lookalike = torch.maximum(rim, (reduced(vessels, F.max_pool2d) > 0.3).float())
     if left_out > 0 and bool(unsure.any()):

@@ -167,17 +167,17 @@ def _camera(draw: _Drawer) -> dict[str, Tensor]:
 # spot, drusen, scar. Each picture draws a severity that multiplies them.
 _DISEASES = torch.tensor(
     [
-        [14.0, 3.0, 0.0, 0.3, 0.0, 0.0],  # mild diabetic
-        [22.0, 12.0, 22.0, 1.2, 0.0, 0.0],  # severe diabetic
-        [6.0, 4.0, 45.0, 0.3, 0.0, 0.0],  # macular oedema with exudates
+        [14.0, 6.0, 0.0, 0.3, 0.0, 0.0],  # mild diabetic
+        [22.0, 20.0, 22.0, 1.2, 0.0, 0.0],  # severe diabetic
+        [6.0, 6.0, 45.0, 0.3, 0.0, 0.0],  # macular oedema with exudates
         [4.0, 26.0, 2.0, 2.5, 0.0, 0.0],  # venous occlusion
         [0.5, 0.7, 0.0, 0.0, 40.0, 0.0],  # drusen
         [0.5, 0.5, 1.0, 0.0, 6.0, 2.5],  # atrophy
-        [10.0, 4.0, 3.0, 0.7, 0.0, 16.0],  # laser for diabetes
-        [8.0, 6.0, 10.0, 1.5, 8.0, 3.0],  # a bit of everything
+        [10.0, 6.0, 3.0, 0.7, 0.0, 16.0],  # laser for diabetes
+        [8.0, 9.0, 10.0, 1.5, 8.0, 3.0],  # a bit of everything
     ]
 )
-_LIMITS = torch.tensor([60, 48, 110, 8, 90, 36])
+_LIMITS = torch.tensor([60, 64, 110, 8, 90, 36])
 
 
 def _spots(draw: _Drawer, painted: Tensor) -> dict[str, Tensor]:
@@ -192,8 +192,8 @@ def _spots(draw: _Drawer, painted: Tensor) -> dict[str, Tensor]:
     owner = torch.repeat_interleave(torch.arange(draw.batch * 6), counts.flatten())
     batch, kind = owner // 6, owner % 6
     spots = _Drawer(draw.generator, len(owner))
-    sizes = torch.tensor([0.0052, 0.0125, 0.0065, 0.03, 0.0075, 0.022])[kind]
-    spread = torch.tensor([0.28, 0.65, 0.6, 0.3, 0.5, 0.25])[kind]
+    sizes = torch.tensor([0.0052, 0.0105, 0.0065, 0.03, 0.0075, 0.022])[kind]
+    spread = torch.tensor([0.28, 0.75, 0.6, 0.3, 0.5, 0.25])[kind]
     big = spots.uniform(0, 1)
     long = sizes * torch.exp(spread * spots.normal(1.0).clamp(-2, 2.4))
     # Some lesions run together: pools of blood, confluent exudates and atrophy must be known inside, too.

@@ -245,6 +245,18 @@ def test_vessels_and_rim_are_negatives_however_confident():
     assert logits.grad[0, 0, 7, 7] > 50 * plain and logits.grad[0, 0, 12, 3] > 50 * plain
 
 
+def test_doubtful_vessels_are_no_negatives_where_absence_is_unsure():
+    """What was pruned from estimated vessels is often blood: taught as healthy, haemorrhages go unseen."""
+    lesions, inside, sure = torch.zeros(1, 1, 20, 20), torch.ones(1, 1, 20, 20), torch.ones(1, 1, 20, 20)
+    sure[..., 5:8, 5:8] = 0
+    logits = torch.zeros(1, 1, 20, 20, requires_grad=True)
+    losses.dense_lesions((logits,), lesions, inside, torch.tensor([False]), sure=sure, left_out=0).backward()
+    assert not logits.grad[0, 0, 5:8, 5:8].any() and (logits.grad[0, 0, 9:] > 0).all()
+    logits.grad = None
+    losses.dense_lesions((logits,), lesions, inside, torch.tensor([True]), sure=sure, left_out=0).backward()
+    assert (logits.grad > 0).all()
+
+
 def test_a_small_lesion_counts_beside_a_large_one():
     """A spot of one pixel far from a lesion of a hundred: missing it costs more than a hundredth."""
     lesions, inside = torch.zeros(1, 1, 96, 96), torch.ones(1, 1, 96, 96)
