@@ -145,3 +145,9 @@ def test_help_of_every_command_says_what_it_does() -> None:
     text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     for name in ("encode", "demo", "models", "convert", "doctor"):
         assert name in text
+
+
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "retina_fm", "--version"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 0 and found.stdout.startswith("retina-fm ")
