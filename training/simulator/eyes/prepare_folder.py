@@ -109,10 +109,11 @@ def _run(job: _Job) -> tuple[Path | None, bool, str | float]:
 
 @lru_cache(maxsize=1)
 def _encoder(name: str) -> Any:
-    """A worker's encoder, loaded once."""
+    """A worker's encoder, loaded once, in the number type that is quick here: maps of 0 to 1 need no more."""
+    from retina_fm.encoding.precision import choose_device, fastest_precision
     from retina_fm.models import load
 
-    return load(name)
+    return load(name, dtype=fastest_precision(choose_device("cpu")).dtype)
 
 
 def _weights_that_see(name: str) -> str:

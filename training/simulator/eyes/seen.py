@@ -102,6 +102,7 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
     photo = from_levels(view.transpose(2, 0, 1))[None]
     photo = torch.where(inside, photo, -1.0)
     found: list[Tensor] = []
+    dtype = next(encoder.parameters()).dtype
     for factor in _SIZES:
         side = max(16, round(size * factor / 16) * 16)
         smaller = photo
@@ -111,10 +112,10 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
             smaller = torch.where(lit, smaller, -1.0)
         for mirrored in (False, True):
             shown = smaller.flip(-1) if mirrored else smaller
-            maps = encoder.maps(shown)
-            logits = torch.cat([encoder.vessels(maps), encoder.anatomy(maps)], 1).float()
-            logits = logits.flip(-1) if mirrored else logits
-            found.append(F.interpolate(logits, (size, size), mode="bilinear", align_corners=False))
+            maps = encoder.maps(shown.to(dtype))
+            seen = torch.cat([encoder.vessels(maps), encoder.anatomy(maps)], 1).float()
+            seen = seen.flip(-1) if mirrored else seen
+            found.append(F.interpolate(seen, (size, size), mode="bilinear", align_corners=False))
     stacked = torch.cat(found) * inside
     return stacked.mean(0).numpy(), stacked.std(0).numpy()
 
