@@ -101,6 +101,10 @@ class MetadataWarning(UserWarning):
     """Metadata that belongs to no picture of an index, and was left out."""
 
 
+class ViewWarning(UserWarning):
+    """A view whose values are not those that a network takes."""
+
+
 class LicenceNotice(UserWarning):
     """A model whose licence asks for more than attribution was loaded."""
 

@@ -17,6 +17,7 @@ from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
 from retina_fm.network.feature_map import FeatureMap
 from retina_fm.network.features import FeatureInfo, Features
+from retina_fm.network.views import as_batch, check_view, warn_of_levels
 from retina_fm.pictures import Transform
 
 KIND = "timm"
@@ -42,6 +43,7 @@ class BackboneEncoder(nn.Module):
 
     backbone: Any
     whitening: Whitening | None = None
+    levels_seen = False
 
     def __init__(self, backbone: Any, config: WeightsConfig) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class BackboneEncoder(nn.Module):
         Raises:
             ViewError: the view has a wrong rank or type.
         """
-        _check(view)
+        view = self._checked(view)
         if self.pooling == LAST_CLASS_TOKENS:
             last, pairs = self.backbone.forward_intermediates(
                 view.to(self.dtype), output_fmt="NCHW", return_prefix_tokens=True
@@ -92,13 +94,21 @@ class BackboneEncoder(nn.Module):
 
     def embed(self, view: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` alone, float32."""
-        _check(view)
+        view = self._checked(view)
         if self.pooling == LAST_CLASS_TOKENS:
             pairs = self.backbone.forward_intermediates(
                 view.to(self.dtype), CLASS_TOKENS, intermediates_only=True, return_prefix_tokens=True
             )
             return self._class_tokens(pairs)
         return self._pooled(self.backbone.forward_features(view.to(self.dtype)))
+
+    def _checked(self, view: Tensor) -> Tensor:
+        """A batch of views; a single one is a batch of one."""
+        view = as_batch(view)
+        check_view(view)
+        if not torch.compiler.is_compiling() and not self.levels_seen:
+            self.levels_seen = warn_of_levels(view)
+        return view
 
     def _pooled(self, last: Tensor) -> Tensor:
         if self.pooling == ALL_TOKENS:
@@ -148,7 +158,7 @@ class BackboneEncoder(nn.Module):
 
     def forward_features(self, view: Tensor) -> Tensor:
         """First step of timm's forward: the backbone's last map or tokens, which carry the embeddings."""
-        _check(view)
+        view = self._checked(view)
         last: Tensor = self.backbone.forward_features(view.to(self.dtype))
         if self.pooling == LAST_CLASS_TOKENS:
             return FeatureMap.carrying(last, self.embed(view))
@@ -165,7 +175,7 @@ class BackboneEncoder(nn.Module):
 
     def forward_intermediates(self, x: Tensor, indices: Any = None, **settings: Any) -> Any:
         """The backbone's maps that were asked for; see timm's method of that name."""
-        _check(x)
+        x = self._checked(x)
         return self.backbone.forward_intermediates(x.to(self.dtype), indices=indices, **settings)
 
     def prune_intermediate_layers(self, indices: Any = 1, **settings: Any) -> list[int]:
@@ -292,11 +302,3 @@ def transform_of(backbone: nn.Module) -> Transform:
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
     )
-
-
-def _check(view: Tensor) -> None:
-    if view.ndim != 4 or view.shape[1] != 3 or not view.is_floating_point():
-        raise ViewError(
-            f"The view is {tuple(view.shape)} {view.dtype}; this model takes floats (N, 3, S, S) "
-            "from encoder.transform."
-        )

@@ -17,7 +17,7 @@ from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
 from retina_fm.network.lesion_decoder import COARSE_STRIDE, LesionDecoder
 from retina_fm.network.masks import field_of_view
 from retina_fm.network.timm_contract import TimmContract, again_in_backward
-from retina_fm.network.views import check_view, crop_to, pad_to_stride
+from retina_fm.network.views import as_batch, check_view, crop_to, pad_to_stride, warn_of_levels
 
 
 def run_trunk(
@@ -87,7 +87,10 @@ class Encoder(TimmContract):
         pooling: statistics to embeddings.
         feature_info: channels, strides and modules of the maps, as timm gives them.
         num_features: length D of an embedding (``feature_info`` has the maps' channels).
+        levels_seen: whether a view's range of values was looked at; the first one's is.
     """
+
+    levels_seen = False
 
     def __init__(self, architecture: Architecture | None = None) -> None:
         super().__init__()
@@ -107,8 +110,9 @@ class Encoder(TimmContract):
         """All features of a batch of views.
 
         Args:
-            view: float ``(N, 3, H, W)`` in [-1, 1], -1 outside the field of view. Sizes that 16 does not
-                divide are padded, and the maps cropped back to ``ceil(H / stride)``.
+            view: float ``(N, 3, H, W)`` in [-1, 1], -1 outside the field of view, as ``transform`` gives it; a
+                single ``(3, H, W)`` is a batch of one. Sizes that 16 does not divide are padded, and the maps
+                cropped back to ``ceil(H / stride)``.
             mask: field of view, bool ``(N, H, W)``; without it, where the view is not -1 in all channels.
 
         Returns:
@@ -117,11 +121,15 @@ class Encoder(TimmContract):
 
         Raises:
             ViewError: the view or the mask has a wrong rank, type or size, or the encoder was pruned.
+
+        Warns:
+            ViewWarning: the first views are those of another range, such as [0, 1].
         """
         return self.features(view, mask)
 
     def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
         """The same as calling the encoder; every registered model has this name."""
+        view = as_batch(view)
         statistics, maps, lesions = self._run(view, mask, keep_maps=True)
         height, width = view.shape[2:]
         cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
@@ -139,6 +147,7 @@ class Encoder(TimmContract):
         Raises:
             ViewError: the view has a wrong rank, type or size, or a side that 16 does not divide.
         """
+        view = as_batch(view)
         check_view(view)
         if view.shape[2] % STRIDES[-1] or view.shape[3] % STRIDES[-1]:
             raise ViewError(
@@ -201,7 +210,10 @@ class Encoder(TimmContract):
                 "The encoder was pruned to its maps and has no embedding; call forward_intermediates, or "
                 "load it again."
             )
+        view = as_batch(view)
         check_view(view, mask)
+        if not torch.compiler.is_compiling() and not self.levels_seen:
+            self.levels_seen = warn_of_levels(view)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         colour = colour_texture(view, mask) if self.architecture.colour else None
         view = view.to(self.dtype)

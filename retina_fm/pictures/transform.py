@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,9 @@ from retina_fm.errors import ConfigError
 from retina_fm.pictures.field_of_view import find_field_of_view
 from retina_fm.pictures.geometry import Geometry, crop_and_resize
 from retina_fm.pictures.reading import read_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Triple = tuple[float, float, float]
 
@@ -66,6 +69,38 @@ class Transform:
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of its canonical JSON, version included."""
         return hashlib.sha256(canonical_json(self.as_dict())).hexdigest()[:16]
+
+    @overload
+    def __call__(self, photo: Any, *, return_geometry: Literal[False] = False) -> Tensor: ...
+    @overload
+    def __call__(self, photo: Any, *, return_geometry: Literal[True]) -> tuple[Tensor, Any]: ...
+    def __call__(self, photo: Any, *, return_geometry: bool = False) -> Tensor | tuple[Tensor, Any]:
+        """A photo as the tensor that an encoder takes; a list of photos as a batch.
+
+        It pickles, so that workers of a ``DataLoader`` have it, and stands in ``torchvision``'s ``Compose``.
+
+        Args:
+            photo: any form that :func:`retina_fm.pictures.read_picture` takes, or a list or tuple of them.
+            return_geometry: give the way back to the photo's own pixels, too: a ``Geometry``, or a list.
+
+        Returns:
+            float32 ``(3, size, size)``, or ``(N, 3, size, size)`` of a list; by default in [-1, 1], -1
+            outside the field of view.
+
+        Raises:
+            PictureError: a photo cannot be read.
+            ConfigError: a list is empty.
+        """
+        import torch  # pictures are read and cut where torch is not
+
+        many = isinstance(photo, list | tuple)
+        if many and not photo:
+            raise ConfigError("There is no photo in the list. Give at least one.")
+        views, places = zip(*map(self.view, photo if many else [photo]), strict=True)
+        tensor = torch.from_numpy(self.normalise(np.stack(views)))
+        if not many:
+            tensor, places = tensor[0], places[0]
+        return (tensor, list(places) if many else places) if return_geometry else tensor
 
     def view(self, photo: Any, *, name: str | None = None) -> tuple[np.ndarray, Geometry]:
         """A photo's view before scaling, and where it lies.

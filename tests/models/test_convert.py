@@ -94,7 +94,7 @@ def test_a_generator_of_three_channels_needs_no_folding(tmp_path: Path) -> None:
     public = PublicGenerator(3).eval()
     torch.save(public.state_dict(), tmp_path / "g.pth")
     convert(tmp_path / "g.pth", tmp_path / "out", layout="pix2pixhd", licence="MIT")
-    view = torch.rand(1, 3, 64, 64)
+    view = torch.randn(1, 3, 64, 64).clamp(-1, 1)
     with torch.inference_mode():
         stem = load(str(tmp_path / "out")).features(view).maps[0]
         assert torch.allclose(stem, public.model[:4](view), atol=1e-4)
@@ -172,7 +172,7 @@ def test_a_converted_peer_pools_as_its_card_says(name: str, tmp_path: Path) -> N
     config = convert_peer(values, tmp_path / name, peer, name, {})  # type: ignore[arg-type]
     assert config.provenance["matched_tensors"] == len(model.state_dict())
     encoder = load(str(tmp_path / name))
-    view = torch.rand(2, 3, 64, 64)
+    view = torch.randn(2, 3, 64, 64).clamp(-1, 1)
     with torch.inference_mode():
         pooled, maps, lesions = encoder.features(view)
         tokens = model.forward_features(view)

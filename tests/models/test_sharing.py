@@ -26,7 +26,7 @@ def fine_tuned(encoder: Any) -> Any:
     encoder.train()
     optimiser = torch.optim.SGD(encoder.parameters(), lr=0.01)
     size = encoder.transform.size
-    logits = encoder.forward_head(encoder.forward_features(torch.rand(4, 3, size, size)))
+    logits = encoder.forward_head(encoder.forward_features(torch.randn(4, 3, size, size).clamp(-1, 1)))
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
     optimiser.step()
     return encoder.eval()
@@ -55,7 +55,7 @@ def test_a_fine_tuned_encoder_comes_back_as_it_was(kind: str, tmp_path: Path) ->
     assert again.transform == tuned.transform and again.num_classes == 3
     assert again.card.training_data.endswith("; then four squares of noise")
     size = tuned.transform.size
-    view = torch.rand(2, 3, size, size)
+    view = torch.randn(2, 3, size, size).clamp(-1, 1)
     with torch.inference_mode():
         assert torch.equal(again.embed(view), tuned.embed(view))
         logits = tuned.forward_head(tuned.forward_features(view))
@@ -156,7 +156,7 @@ def test_a_folder_is_pushed_whole_and_loaded_at_its_revision(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     again = retina_fm.load("hf-hub:clinic/mine", revision="abc123")
     assert calls["pull"] == ("clinic/mine", "abc123")
-    view = torch.rand(1, 3, 64, 64)
+    view = torch.randn(1, 3, 64, 64).clamp(-1, 1)
     with torch.inference_mode():
         assert torch.equal(again.embed(view), encoder.embed(view))
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from retina_fm.errors import ViewError
+from retina_fm.errors import ViewError, ViewWarning
 from retina_fm.network import (
     Architecture,
     Encoder,
@@ -166,15 +168,31 @@ def test_sizes_that_16_does_not_divide_are_padded_and_cropped_back(size: tuple[i
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        (torch.zeros(3, 64, 64), "batch dimension"),
+        (np.zeros((64, 64, 3), np.uint8), r"encoder\(encoder\.transform\(photo\)\)"),
+        (torch.zeros(1, 64, 64, 3), "channels before rows"),
         (torch.zeros(1, 4, 64, 64), r"\(N, 3, H, W\)"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "uint8"),
         (torch.zeros(1, 3, 16, 64), "at least 32"),
     ],
 )
-def test_a_wrong_view_is_refused_with_a_reason(view: Tensor, words: str) -> None:
+def test_a_wrong_view_is_refused_with_a_reason(view: Any, words: str) -> None:
     with pytest.raises(ViewError, match=words):
         made()(view)
+
+
+def test_a_single_view_is_a_batch_of_one() -> None:
+    encoder, view = made(), view_of_disc(1, 64)
+    with torch.inference_mode():
+        one, batch = encoder(view[0]), encoder(view)
+        assert torch.equal(one.pooled, batch.pooled) and one.maps[0].shape == batch.maps[0].shape
+        assert torch.equal(encoder.embed(view[0]), encoder.embed(view))
+
+
+@pytest.mark.parametrize("factor", [1.0, 255.0])
+def test_levels_of_another_scale_are_not_taken_in_silence(factor: float) -> None:
+    levels = (view_of_disc(1, 64) + 1) / 2 * factor
+    with torch.inference_mode(), pytest.warns(ViewWarning, match="none below 0"):
+        made().embed(levels)
 
 
 def test_a_wrong_mask_is_refused() -> None:

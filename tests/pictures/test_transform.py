@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from retina_fm.errors import ConfigError, PictureError
@@ -151,3 +154,18 @@ def test_panoramas_are_no_bomb():
 def test_bad_photos_are_refused_as_when_reading():
     with pytest.raises(PictureError, match="NaN"):
         Transform().view(np.full((64, 64), np.nan))
+
+
+def test_a_call_gives_the_tensor_an_encoder_takes_and_the_way_back(tmp_path: Path) -> None:
+    photo = fundus(120, 160)
+    transform = Transform(size=64)
+    one, geometry = transform(photo, return_geometry=True)
+    view, expected = transform.view(photo)
+    assert geometry == expected and one.shape == (3, 64, 64)
+    assert torch.equal(one, torch.from_numpy(transform.normalise(view)))
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    many, places = transform([tmp_path / "a.png", Image.fromarray(photo)], return_geometry=True)
+    assert torch.equal(many, torch.stack([one, one])) and places == [geometry, geometry]
+    assert torch.equal(pickle.loads(pickle.dumps(transform))(photo), one)
+    with pytest.raises(ConfigError, match="no photo"):
+        transform([])
