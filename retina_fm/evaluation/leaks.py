@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm._io.files import sha256_of, written_beside
+from retina_fm._io.persons import in_words, persons, spellings
 from retina_fm.errors import LeakError
 from retina_fm.pictures import Transform
 
@@ -111,8 +112,17 @@ def find_repeats(prints: Prints, alike: float = ALIKE) -> list[Repeat]:
     return sorted(found, key=lambda repeat: (-repeat.likeness, repeat.first, repeat.second))
 
 
-def joined_patients(patients: NDArray[np.str_], repeats: Sequence[Repeat]) -> NDArray[np.str_]:
-    """Patients such that repeated pictures have the same one: the first of those that they came with."""
+def joined_patients(
+    patients: NDArray[np.str_], repeats: Sequence[Repeat], names: Sequence[str] = ()
+) -> NDArray[np.str_]:
+    """Patients such that repeated pictures have the same one: the first of those that they came with.
+
+    Args:
+        patients: of each picture; ids that are spelled in several ways are one patient's.
+        repeats: pairs that are one photograph.
+        names: of the pictures; a patient of the picture's own name is nobody known.
+    """
+    patients = np.array(_one_each(patients, names))
     parent: dict[str, str] = {name: name for name in patients.tolist()}
 
     def root(name: str) -> str:
@@ -140,10 +150,13 @@ def refuse_leaks(
     Raises:
         LeakError: naming some of them.
     """
-    shared = [name for name in np.unique(patients).tolist() if len(np.unique(parts[patients == name])) > 1]
+    one_each = np.array(_one_each(patients, names))
+    shared = [name for name in np.unique(one_each).tolist() if len(np.unique(parts[one_each == name])) > 1]
     if shared:
+        ways = spellings(patients.tolist())
+        shown = ", ".join(in_words(ways.get(name, [name])) for name in shared[:3])
         raise LeakError(
-            f"{len(shared)} patients are in more than one part ({', '.join(shared[:3])}). "
+            f"{len(shared)} patients are in more than one part ({shown}). "
             "All pictures of a patient belong in one part."
         )
     crossing = [r for r in repeats if parts[r.first] != parts[r.second]]
@@ -156,6 +169,14 @@ def refuse_leaks(
             f"{len(crossing)} photographs are in two parts: {shown}. Leave one of each out "
             "(a column to keep rows by), or pass leaks='allow' and say so."
         )
+
+
+def _one_each(patients: NDArray[np.str_], names: Sequence[str]) -> list[str]:
+    """Patients in one spelling each; those that are a picture's own name stay as they are."""
+    given = patients.tolist()
+    nobody = [i < len(names) and name == names[i] for i, name in enumerate(given)]
+    known = persons([None if none else name for none, name in zip(nobody, given, strict=True)])
+    return [name if person is None else person for name, person in zip(given, known, strict=True)]
 
 
 def fingerprint_id() -> str:

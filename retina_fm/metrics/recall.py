@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from retina_fm._io.persons import persons
 from retina_fm.errors import ConfigError
 from retina_fm.metrics.scores import Floats
 
@@ -127,13 +128,9 @@ def recall_hits(
 
 
 def patient_codes(groups: Sequence[Any] | NDArray[Any]) -> Positions:
-    """Patient ids as numbers ``(N,)``, -1 where unknown: None, NaN, or an empty string."""
+    """Patient ids as numbers ``(N,)``, -1 where nobody is named; spellings of one id are one."""
     known: dict[str, int] = {}
-    return np.array([-1 if _unknown(v) else known.setdefault(str(v), len(known)) for v in groups], np.int64)
-
-
-def _unknown(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and bool(np.isnan(value)))
+    return np.array([-1 if p is None else known.setdefault(p, len(known)) for p in persons(groups)], np.int64)
 
 
 def _mask(given: Mask | None, count: int) -> Mask:

@@ -215,7 +215,8 @@ def test_repeats_make_one_patient_of_two(photos: list[Path]) -> None:
 
 def test_real_repeats_are_found(real_data: Path) -> None:
     table = real_data / "idrid_grading" / "labels.csv"
-    manifest = read_manifest(table, images="images")
+    with pytest.warns(ManifestWarning, match="use=no"):
+        manifest = read_manifest(table, images="images")
     known = [r for r in manifest.rows if "md5" in r.columns["why_not"]][:3]
     rows = known + [r for r in manifest.rows if r.columns["use"] == "yes"][:12]
     rows += [r for r in manifest.rows if r.name in ("test_064.jpg", "train_045.jpg", "train_391.jpg")]
@@ -234,3 +235,45 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(PictureError, match=r"broken\.png"):
         read_prints([tmp_path / "broken.png"])
+
+
+def test_spellings_of_a_patient_across_parts_are_a_leak_and_both_are_named(tmp_path: Path) -> None:
+    rows = [("a", "P-007", "train"), ("b", "p7", "test"), ("c", "P8", "test")]
+    names, patients, parts = (np.array(column) for column in zip(*rows, strict=True))
+    with pytest.raises(LeakError, match=r"1 patients are in more than one part \('P-007' = 'p7'\)"):
+        refuse_leaks(names.tolist(), parts, patients, [])
+    assert joined_patients(patients, []).tolist() == ["P-007", "P-007", "P8"]
+    unnamed = np.array(["eye-01.png", "eye-1.png"])  # no patient is named: each picture is its own
+    refuse_leaks(unnamed.tolist(), np.array(["train", "test"]), unnamed, [])
+    assert joined_patients(unnamed, [], unnamed.tolist()).tolist() == unnamed.tolist()
+
+
+def test_a_manifest_says_what_it_took_for_one_class_and_what_it_judges_against_use(tmp_path: Path) -> None:
+    labels = ["1 ", "1.0", "0", "NA", "0.0", "1"]
+    table = picture_set(tmp_path, patients=6, grade=lambda number: labels[number])
+    with pytest.warns(ManifestWarning) as said:
+        task = classification_task(read_manifest(table, images="images"), label="grade", unlabelled="skip")
+    assert task.classes == ("0", "1") and np.bincount(task.truth).tolist() == [4, 6]
+    assert task.left_out == {"no label": 2}
+    assert any("'1.0' is '1' (2 rows)" in str(warning.message) for warning in said)
+    used = picture_set(tmp_path, use=lambda number: "No" if number == 3 else "Yes")
+    with pytest.warns(ManifestWarning, match="2 rows say use=no"):
+        read_manifest(used, images="images")
+    assert len(read_manifest(used, images="images", keep={"use": "yes"}).rows) == 22
+    assert len(read_manifest(used, images="images", keep={"use": True}).rows) == 22
+
+
+@pytest.mark.parametrize("blank", ["NA", " ", "unknown"])
+def test_blank_patients_of_a_manifest_are_nobody(tmp_path: Path, blank: str) -> None:
+    rows = [{"path": name, "patient_id": blank} for name in ("a.png", "b.png")]
+    manifest = read_manifest(write_csv(tmp_path / "m.csv", rows), check_files=False)
+    assert not manifest.has_patients and [row.patient for row in manifest.rows] == ["a.png", "b.png"]
+
+
+def test_a_manifest_of_semicolons_with_a_short_row_is_read_or_refused(tmp_path: Path) -> None:
+    table = tmp_path / "m.csv"
+    table.write_text("path;label;split\na.png;1;valid\n")
+    assert read_manifest(table, check_files=False).rows[0].split == "val"
+    table.write_text("path;label;split\na.png;1\n")
+    with pytest.raises(ManifestError, match="line 2 has 2 cells"):
+        read_manifest(table, check_files=False)

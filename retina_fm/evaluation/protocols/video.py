@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retina_fm._io.persons import is_nobody
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.video_sources import VideoSource, in_view
 from retina_fm.metrics.intervals import (
@@ -80,7 +81,7 @@ def score_videos(
         for metric, value in metrics.video_scores(one, two, judge).items():
             columns.setdefault(metric, []).append(value)
         names.append(sequence.name)
-        patients.append(sequence.patient_id or sequence.name)
+        patients.append(sequence.name if is_nobody(sequence.patient_id) else sequence.patient_id)
         if network is not None:
             made.append(metrics.video_features(network, one))
             real.append(metrics.video_features(network, two))
