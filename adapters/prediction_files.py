@@ -19,6 +19,8 @@ from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
 from retina_fm.pictures.sheets import overlay
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 class Written(NamedTuple):
     """What became of the photos.
@@ -123,6 +125,9 @@ def _writing(out: Path) -> Iterator[None]:
 def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
     """A CSV with a row a photo: its path, the prediction, and a probability a class.
 
+    What begins with ``=``, ``+``, ``-`` or ``@`` would be run by a spreadsheet: such a prediction stands
+    behind an apostrophe (numbers stay numbers), such a path behind ``./``.
+
     Raises:
         OutputError: it cannot be written.
     """
@@ -134,18 +139,39 @@ def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
         rows = []
         for photo, label, row in zip(photos, predicted, probability, strict=True):
             shown = label if np.ndim(label) == 0 else "|".join(map(str, estimator.classes_[label > 0]))
-            rows.append([describe(photo), shown, *(f"{value:.6f}" for value in row)])
+            rows.append([_inert_path(describe(photo)), inert(shown), *(f"{value:.6f}" for value in row)])
     else:
         values = predicted.reshape(len(predicted), -1)
         width = values.shape[1]
         columns = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
         rows = [
-            [describe(photo), *(f"{value:.6g}" for value in row)]
+            [_inert_path(describe(photo)), *(f"{value:.6g}" for value in row)]
             for photo, row in zip(photos, values, strict=True)
         ]
     with _writing(path):
         write_bytes(path, csv_bytes(columns, rows))
     return path
+
+
+def inert(value: Any) -> Any:
+    """A cell that no spreadsheet runs: text that begins as a formula does stands behind an apostrophe."""
+    text = str(value)
+    if not text.startswith(_FORMULA) or _is_number(text):
+        return value
+    return f"'{text}"
+
+
+def _inert_path(path: str) -> str:
+    """A path that no spreadsheet runs, and that still is one."""
+    return f"./{path}" if path.startswith(_FORMULA) else path
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_labels(

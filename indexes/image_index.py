@@ -176,6 +176,7 @@ class ImageIndex:
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ConfigError(f"k is {k!r}; a whole number from 1 is needed.")
+        k = min(int(k), max(1, self.state.total))
         queries = self.prepare(query)
         allowed = None if where is None else self._mask(where)
         excluded = self._excluded(queries, exclude_same, include_query)

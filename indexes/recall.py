@@ -201,7 +201,7 @@ def recall_of_points(
     for start in range(0, len(rows), _QUERIES):
         some = rows[start : start + _QUERIES]
         found = nearest_rows(
-            points[some], points, wanted[-1], allowed=among, excluded=some, longest=longest
+            points[some], points, min(wanted[-1], count), allowed=among, excluded=some, longest=longest
         ).positions
         same = (found >= 0) & (codes[found] == codes[some][:, None])
         for column, depth in enumerate(wanted):

@@ -113,15 +113,16 @@ def recall_hits(
     if not ks or min(ks) < 1:
         raise ConfigError(f"k is {tuple(ks)}; whole numbers from 1 are needed.")
     codes = patient_codes(groups)
+    deepest = min(max(ks), max(1, len(codes)))
     asked, among = (_mask(mask, len(codes)) for mask in (queries, gallery))
     known = codes >= 0
     sizes = np.bincount(codes[among & known], minlength=int(codes.max(initial=-1)) + 1)
     others = np.where(known, sizes[codes] - among, 0) if len(sizes) else np.zeros(len(codes), np.int64)
     rows = np.flatnonzero(asked & (others > 0))
     if callable(nearest):
-        order = np.asarray(nearest(rows, max(ks)))
+        order = np.asarray(nearest(rows, deepest))
     else:
-        order, _ = nearest_others(nearest, rows, max(ks), gallery)
+        order, _ = nearest_others(nearest, rows, deepest, gallery)
     same = (order >= 0) & (codes[order] == codes[rows][:, None])
     number = np.stack([same[:, :k].sum(1) for k in ks], 1)
     return RecallHits(rows, number > 0, number / others[rows][:, None], order)

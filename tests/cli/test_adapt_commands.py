@@ -10,7 +10,7 @@ from PIL import Image
 
 from conftest import disc_picture
 from retina_fm import adapters
-from retina_fm.adapters.prediction_files import read_labels
+from retina_fm.adapters.prediction_files import read_labels, write_table
 from retina_fm.cli.main import main
 from retina_fm.errors import WeightsNotFoundError
 
@@ -185,3 +185,22 @@ def test_a_table_of_labels_says_what_it_understood(tmp_path: Path) -> None:
     assert "left out: 1 without a label, 1 with use=no, 1 of split=test" in found.understood
     assert "1 repeated rows read once" in found.understood and "'1.0' is '1'" in found.understood
     assert "'P1' = 'p1'" in found.understood
+
+
+class _Answers:
+    classes_ = np.array(["=cmd|' /C calc'!A1", "-1"])
+
+    def predict(self, photos: list[str]) -> np.ndarray:
+        return self.classes_[[0, 1, 0][: len(photos)]]
+
+    def predict_proba(self, photos: list[str]) -> np.ndarray:
+        return np.full((len(photos), 2), 0.5)
+
+
+def test_predictions_are_nothing_that_a_spreadsheet_runs(tmp_path: Path) -> None:
+    names = ["=1+1.png", "-eye.png", "@x.png"]
+    table = write_table(_Answers(), names, tmp_path / "out.csv")
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == ["./=1+1.png", "./-eye.png", "./@x.png"]
+    assert [row["prediction"] for row in rows] == ["'=cmd|' /C calc'!A1", "-1", "'=cmd|' /C calc'!A1"]
