@@ -1,4 +1,5 @@
-"""Pictures that repeat: the same file, or the same photograph resized, recompressed, recoloured or mirrored.
+"""Pictures that repeat: the same file, or the same photograph resized, recoloured, turned by quarters or mirrored,
+with its black border cut or widened, or recompressed.
 
 A repeat in training and test makes a result look better than it is; public sets are full of them. Repeats are
 looked for in pixels, so that no model under test decides what counts.
@@ -21,6 +22,7 @@ from retina_fm.pictures import Transform
 
 PRINT_SIZE = 96
 _AROUND = 3.0
+_BLOCK = 512
 ALIKE = 0.75
 """Correlation of two prints from which on they are one photograph.
 
@@ -100,16 +102,27 @@ def read_prints(paths: Sequence[Path], cache: Path | None = None) -> Prints:
 
 
 def find_repeats(prints: Prints, alike: float = ALIKE) -> list[Repeat]:
-    """Pairs of pictures that are one photograph, the surest first; mirrored copies count."""
-    vectors = prints.vectors
-    side = int(np.sqrt(vectors.shape[1]))
-    mirrored = vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1)
-    likeness = np.maximum(vectors @ vectors.T, vectors @ mirrored.T)
-    names = np.array(prints.hashes)
-    likeness[names[:, None] == names[None]] = 1.0
-    first, second = np.nonzero(np.triu(likeness >= alike, k=1))
-    found = [Repeat(int(a), int(b), float(likeness[a, b])) for a, b in zip(first, second, strict=True)]
+    """Pairs that are one photograph, the surest first; copies turned by quarters or mirrored count."""
+    vectors, names = prints.vectors, np.array(prints.hashes)
+    turned = _turned(vectors)
+    found = []
+    for start in range(0, len(vectors), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        likeness = np.max([vectors[block] @ other.T for other in turned], axis=0)
+        likeness[names[block, None] == names[None]] = 1.0
+        first, second = np.nonzero(np.triu(likeness >= alike, k=start + 1))
+        found += [
+            Repeat(start + int(a), int(b), float(likeness[a, b])) for a, b in zip(first, second, strict=True)
+        ]
     return sorted(found, key=lambda repeat: (-repeat.likeness, repeat.first, repeat.second))
+
+
+def _turned(vectors: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Prints turned by 0, 90, 180 and 270 degrees, each also mirrored."""
+    side = int(np.sqrt(vectors.shape[1]))
+    squares = vectors.reshape(-1, side, side)
+    turns = [np.rot90(squares, quarter, axes=(1, 2)) for quarter in range(4)]
+    return [view.reshape(len(vectors), -1) for turn in turns for view in (turn, turn[:, :, ::-1])]
 
 
 def joined_patients(
@@ -181,4 +194,4 @@ def _one_each(patients: NDArray[np.str_], names: Sequence[str]) -> list[str]:
 
 def fingerprint_id() -> str:
     """Changes when prints come to mean something else; results carry it."""
-    return hashlib.sha256(repr((Transform(size=PRINT_SIZE).hash, ALIKE, 1)).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr((Transform(size=PRINT_SIZE).hash, ALIKE, 2)).encode()).hexdigest()[:8]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation.made import picture_set, write_csv
 from pictures.drawn import fundus
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from conftest import disc_picture
 from retina_fm.errors import LeakError, ManifestError, ManifestWarning
@@ -277,3 +278,38 @@ def test_a_manifest_of_semicolons_with_a_short_row_is_read_or_refused(tmp_path: 
     table.write_text("path;label;split\na.png;1\n")
     with pytest.raises(ManifestError, match="line 2 has 2 cells"):
         read_manifest(table, check_files=False)
+
+
+def _tight(picture: Image.Image, share: float) -> Image.Image:
+    """The lit box less a share of each side."""
+    left, top, right, bottom = picture.convert("L").point(lambda v: 255 * (v > 20)).getbbox()
+    away = int(share * (right - left))
+    return picture.crop((left + away, top + away, right - away, bottom - away))
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "flipped": lambda picture: picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    "mirrored": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "turned 90": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "turned 180": lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+    "turned 270": lambda picture: picture.transpose(Image.Transpose.ROTATE_270),
+    "transposed": lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
+    "border cut off": lambda picture: _tight(picture, 0.0),
+    "border and rim cut off": lambda picture: _tight(picture, 0.04),
+    "border added": lambda picture: ImageOps.expand(picture, 40),
+}
+
+
+def test_turns_flips_cut_borders_and_strong_compression_are_found(photos: list[Path], tmp_path: Path) -> None:
+    first = Image.open(photos[0])
+    paths = list(photos[:8])
+    for name, change in COPIES.items():
+        change(first).save(tmp_path / f"{name}.png")
+        paths.append(tmp_path / f"{name}.png")
+    first.save(tmp_path / "q5.jpg", quality=5)
+    repeats = find_repeats(read_prints([*paths, tmp_path / "q5.jpg"]))
+    found = {repeat.second for repeat in repeats if repeat.first == 0}
+    assert found == set(range(8, 8 + len(COPIES) + 1)), [
+        name for number, name in enumerate([*COPIES, "q5"], start=8) if number not in found
+    ]
+    assert not [repeat for repeat in repeats if 0 < repeat.first < 8]
