@@ -1,5 +1,7 @@
-"""Pictures that repeat: the same file, or the same photograph resized, recoloured, turned by quarters or mirrored,
-with its black border cut or widened, or recompressed.
+"""Pictures that repeat: the same file, or the same photograph changed as people change photographs.
+
+Resized, recoloured, recompressed, mirrored, turned by quarters, its border cut or widened: docs/evaluation.md
+says how much of each is found.
 
 A repeat in training and test makes a result look better than it is; public sets are full of them. Repeats are
 looked for in pixels, so that no model under test decides what counts.
