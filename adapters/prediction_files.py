@@ -199,7 +199,8 @@ def read_labels(
                 f"{table} has no column {needed!r}; it has {', '.join(read.columns) or 'no rows'}. It needs "
                 f"the columns path and {column}."
             )
-    values, notes = [row[column] for row in read.rows], []
+    values = [row[column] for row in read.rows]
+    notes: list[str] = []
     if not numbers:
         values, notes = one_spelling(values, several=several)
     labelled = [not is_blank(value) for value in values]
