@@ -13,6 +13,7 @@ from retina_fm.adapters.extraction import Compute, Identity, encoder_of, photo_l
 from retina_fm.adapters.saving import save
 from retina_fm.adapters.tuning import changed_tensors, with_tensors
 from retina_fm.errors import ConfigError, TransformMismatchError, WeightsError
+from retina_fm.network.defaults import undisturbed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     drawn_names_: list[str]
     tuned_: Any
 
+    @undisturbed
     def fit(self, photos: Any, y: Any = None, groups: Any = None, val: Any = None) -> Self:
         """Learn from photos.
 

@@ -12,6 +12,7 @@ from retina_fm.adapters.saving import checked_manifest, read_arrays
 from retina_fm.adapters.segmenter import FundusSegmenter
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.models.places import HUB_PREFIX, fetch_from_hub
+from retina_fm.network.defaults import undisturbed
 
 TASKS: dict[str, Any] = {kind.task: kind for kind in (FundusClassifier, FundusRegressor, FundusSegmenter)}
 
@@ -64,6 +65,7 @@ def adapt(
     return _unfitted(task, {"model": model, "shots": shots, "tune": tune, "seed": seed, **settings})
 
 
+@undisturbed
 def load(
     folder: str | Path,
     *,

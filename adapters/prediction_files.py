@@ -12,10 +12,14 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes, write_json, written_beside
-from retina_fm._io.tables import csv_bytes, read_csv
+from retina_fm._io.label_tables import known_name, one_spelling, read_label_table, understood
+from retina_fm._io.persons import is_blank, is_nobody
+from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
 from retina_fm.pictures.sheets import overlay
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Written(NamedTuple):
@@ -30,6 +34,24 @@ class Written(NamedTuple):
     masks: list[Path]
     skipped: int
     failed: list[str]
+
+
+class Labels(NamedTuple):
+    """Labelled photos of a table.
+
+    Attributes:
+        paths: of the photos.
+        labels: one each, or a list each.
+        patients: of each, nobody being a person of its own; None where the table names none.
+        split: ``train``, ``val`` or ``test``; ``train`` where the table says nothing.
+        understood: what was read, for people.
+    """
+
+    paths: list[str]
+    labels: list[Any]
+    patients: list[str] | None
+    split: list[str]
+    understood: str
 
 
 def write_masks(
@@ -103,6 +125,9 @@ def _writing(out: Path) -> Iterator[None]:
 def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
     """A CSV with a row a photo: its path, the prediction, and a probability a class.
 
+    What begins with ``=``, ``+``, ``-`` or ``@`` would be run by a spreadsheet: such a prediction stands
+    behind an apostrophe (numbers stay numbers), such a path behind ``./``.
+
     Raises:
         OutputError: it cannot be written.
     """
@@ -114,13 +139,13 @@ def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
         rows = []
         for photo, label, row in zip(photos, predicted, probability, strict=True):
             shown = label if np.ndim(label) == 0 else "|".join(map(str, estimator.classes_[label > 0]))
-            rows.append([describe(photo), shown, *(f"{value:.6f}" for value in row)])
+            rows.append([_inert_path(describe(photo)), inert(shown), *(f"{value:.6f}" for value in row)])
     else:
         values = predicted.reshape(len(predicted), -1)
         width = values.shape[1]
         columns = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
         rows = [
-            [describe(photo), *(f"{value:.6g}" for value in row)]
+            [_inert_path(describe(photo)), *(f"{value:.6g}" for value in row)]
             for photo, row in zip(photos, values, strict=True)
         ]
     with _writing(path):
@@ -128,43 +153,80 @@ def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
     return path
 
 
+def inert(value: Any) -> Any:
+    """A cell that no spreadsheet runs: text that begins as a formula does stands behind an apostrophe."""
+    text = str(value)
+    if not text.startswith(_FORMULA) or _is_number(text):
+        return value
+    return f"'{text}"
+
+
+def _inert_path(path: str) -> str:
+    """A path that no spreadsheet runs, and that still is one."""
+    return f"./{path}" if path.startswith(_FORMULA) else path
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def read_labels(
-    table: Path, column: str, *, images: Path | None = None, several: bool = False
-) -> dict[str, list[Any]]:
-    """A labels.csv as lists: ``path``, the labels, and ``patient_id`` and ``split`` where they are columns.
+    table: Path, column: str, *, images: Path | None = None, several: bool = False, numbers: bool = False
+) -> Labels:
+    """A labels.csv as lists.
 
     Args:
         table: with a column ``path``, relative to ``images`` where it is given, else to the table or to a
             folder ``images`` beside it.
-        column: of the labels; empty ones and ``nan`` are left out.
+        column: of the labels; rows that have none (blank, ``NA``, ``unknown``) are left out, and so are those
+            that a column ``use`` says no to.
         images: folder that the paths are relative to.
         several: labels are joined by ``|``.
+        numbers: labels are measurements.
 
     Raises:
-        ConfigError: no such table or column, or no row with a label.
+        ConfigError: no such table or column, a table that contradicts itself, or no row with a label.
     """
-    try:
-        rows = read_csv(table).rows
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{table} cannot be read as CSV ({error}). It needs the columns path and {column}."
-        ) from None
-    columns = list(rows[0]) if rows else []
+    read = read_label_table(table)
+    column = column if column in read.columns else known_name(column)
     for needed in ("path", column):
-        if needed not in columns:
-            raise ConfigError(f"{table} has no column {needed!r}; it has {', '.join(columns) or 'no rows'}.")
-    rows = [row for row in rows if (row[column] or "").strip().lower() not in ("", "nan")]
-    if not rows:
+        if needed not in read.columns:
+            raise ConfigError(
+                f"{table} has no column {needed!r}; it has {', '.join(read.columns) or 'no rows'}. It needs "
+                f"the columns path and {column}."
+            )
+    values = [row[column] for row in read.rows]
+    notes: list[str] = []
+    if not numbers:
+        values, notes = one_spelling(values, several=several)
+    labelled = [not is_blank(value) for value in values]
+    used = [row.get("use") != "no" for row in read.rows]
+    keep = [number for number in range(len(values)) if labelled[number] and used[number]]
+    if not keep:
         raise ConfigError(f"{table}: no row has a value in {column!r}.")
+    left_out = {f"without a {column}": labelled.count(False), "with use=no": used.count(False)}
+    rows, chosen = [read.rows[number] for number in keep], [values[number] for number in keep]
+    split = [row["split"] or "train" for row in rows] if "split" in read.columns else ["train"] * len(rows)
+    left_out["of split=test"] = split.count("test")
+    seen = [value for value, part in zip(chosen, split, strict=True) if part != "test"]
     bases = [images] if images else [table.parent, table.parent / "images"]
-    found: dict[str, list[Any]] = {
-        "path": [str(_placed(row["path"], bases)) for row in rows],
-        "label": [row[column].split("|") if several else row[column] for row in rows],
-    }
-    for extra in ("patient_id", "split", "use"):
-        if extra in columns:
-            found[extra] = [row[extra] for row in rows]
-    return found
+    patients = None
+    if not all(is_nobody(row.get("patient_id")) for row in rows):
+        patients = [
+            f"line {read.lines[number]} (nobody named)" if is_nobody(row["patient_id"]) else row["patient_id"]
+            for number, row in zip(keep, rows, strict=True)
+        ]
+    return Labels(
+        [str(_placed(row["path"], bases)) for row in rows],
+        [value.split("|") for value in chosen] if several else list(chosen),
+        patients,
+        split,
+        understood(read, column, seen, left_out, notes=notes, numbers=numbers),
+    )
 
 
 def _placed(path: str, bases: Sequence[Path]) -> Path:

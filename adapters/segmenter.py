@@ -25,6 +25,7 @@ from retina_fm.adapters.segmentation.training import Plan, train_decoder
 from retina_fm.adapters.tuning import tunable_copy
 from retina_fm.errors import ConfigError
 from retina_fm.learning import seeded
+from retina_fm.network.defaults import undisturbed
 from retina_fm.pictures import describe
 from retina_fm.pictures.masks import (
     checked_classes,
@@ -127,6 +128,7 @@ class FundusSegmenter(Estimator):
         self.dtype = dtype
         self.progress = progress
 
+    @undisturbed
     def fit(self, photos: Any, masks: Any = None, groups: Any = None, val: Any = None) -> Self:
         """Learn from photos and masks.
 

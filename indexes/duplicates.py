@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError
 from retina_fm.indexes.exact import rescore
-from retina_fm.indexes.metadata import describe
+from retina_fm.indexes.metadata import comparable, describe
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
@@ -41,7 +41,8 @@ class Duplicate:
     def differs_in(self, column: str) -> bool:
         """Whether both have a value in a metadata column, and not the same one."""
         one, other = self.first_metadata.get(column), self.second_metadata.get(column)
-        return one is not None and other is not None and one != other
+        first, second = comparable(column, [one, other])
+        return first is not None and second is not None and bool(first != second)
 
 
 def find_duplicates(index: ImageIndex, threshold: float) -> list[Duplicate]:

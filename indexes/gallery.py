@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
+from retina_fm.indexes.metadata import agree
 from retina_fm.pictures import read_picture
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _card(text: str) -> Image.Image:
 
 
 def _agree(query: Mapping[str, Any], hit: Hit, same: str) -> bool:
-    return query.get(same) is not None and query.get(same) == hit.metadata.get(same)
+    return agree(same, query.get(same), hit.metadata.get(same))
 
 
 def _words(metadata: Mapping[str, Any]) -> list[str]:

@@ -162,7 +162,8 @@ class ImageIndex:
             where: conditions on metadata, met before anything is ranked; see
                 :func:`retina_fm.indexes.where.places_where`.
             exclude_same: ``"patient_id"`` (or any other column, or several) leaves out pictures that agree
-                with the query there; for queries that are in the index.
+                with the query there, a patient's id in any spelling, and a blank with nothing; for queries
+                that are in the index.
             include_query: let a file of the index be found by itself.
             exact: forbid the approximate index.
 
@@ -175,6 +176,7 @@ class ImageIndex:
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ConfigError(f"k is {k!r}; a whole number from 1 is needed.")
+        k = min(int(k), max(1, self.state.total))
         queries = self.prepare(query)
         allowed = None if where is None else self._mask(where)
         excluded = self._excluded(queries, exclude_same, include_query)
@@ -359,6 +361,7 @@ class ImageIndex:
         self.state = state
         self._searcher: Searcher | None = None
         self._masks: dict[str, NDArray[np.bool_]] = {}
+        self._values: dict[str, NDArray[np.object_]] = {}
 
     def points(self) -> NDArray[np.float32]:
         """Points ``(N, D)`` of the pictures, in the order of :attr:`paths`."""
@@ -452,7 +455,7 @@ class ImageIndex:
                     f"exclude_same={column!r}: {lost} is not in the index, so its {column} is unknown. "
                     "Use where= with '!=' instead."
                 )
-            values = np.array(describing.column_of(self.state, column), dtype=object)
+            values = self._comparable(column)
             live = self.state.live_positions
             for number, place in enumerate(queries.positions):
                 own = values[np.searchsorted(live, place)]
@@ -462,6 +465,13 @@ class ImageIndex:
                         found[number], same if not include_query else same[same != place]
                     )
         return found
+
+    def _comparable(self, column: str) -> NDArray[np.object_]:
+        """Values of a column in the order of the live places, kept since a state does not change."""
+        if column not in self._values:
+            values = describing.comparable(column, describing.column_of(self.state, column))
+            self._values[column] = np.array(values, dtype=object)
+        return self._values[column]
 
     def _hits(
         self, queries: Queries, positions: NDArray[np.int64], scores: NDArray[np.float32]

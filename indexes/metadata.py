@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from retina_fm._io.label_tables import read_label_table
+from retina_fm._io.persons import is_blank, persons
 from retina_fm.errors import ConfigError, MetadataWarning
 from retina_fm.indexes.database import quoted
 from retina_fm.indexes.state import State
 
+PATIENT = "patient_id"
+"""The column whose values are persons, however they are spelled."""
 _SHOWN = 3
 _TYPES: dict[str, Any] = {
     "INTEGER": pa.int64(), "REAL": pa.float64(), "TEXT": pa.string(), "BOOLEAN": pa.bool_(),
@@ -47,7 +50,8 @@ def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
     Args:
         source: a ``.csv`` or ``.parquet`` file; a pandas data frame, an Arrow table; a list of dictionaries;
             a mapping of columns to lists, or of paths to dictionaries. CSV columns stay text, so that
-            patient ``007`` does not become 7.
+            patient ``007`` does not become 7; spaces around a value go, and columns may be divided by
+            semicolons or tabs.
 
     Raises:
         ConfigError: it cannot be read.
@@ -57,13 +61,12 @@ def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
         try:
             if path.suffix.lower() == ".parquet":
                 return pq.read_table(path), path.parent
-            parse = pacsv.ParseOptions(newlines_in_values=True)
-            names = pacsv.open_csv(path, parse_options=parse).schema.names
-            kinds = pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-            )
-            return pacsv.read_csv(path, parse_options=parse, convert_options=kinds), path.parent
-        except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+            found = read_label_table(path, free=True)
+            columns = {name: [row[name] or None for row in found.rows] for name in found.columns}
+            if not columns:
+                raise ConfigError("it is empty")
+            return pa.table({n: pa.array(v, pa.string()) for n, v in columns.items()}), path.parent
+        except (OSError, pa.ArrowInvalid, ConfigError) as error:
             raise ConfigError(
                 f"The metadata {path} cannot be read ({error}); a CSV with a header is needed."
             ) from None
@@ -164,6 +167,17 @@ def column_of(state: State, name: str) -> list[Any]:
     values = state.query(f"SELECT {quoted(name)} FROM picture ORDER BY _place")
     convert = _BACK.get(kind)
     return [value if convert is None or value is None else convert(value) for (value,) in values]
+
+
+def comparable(column: str, values: list[Any]) -> list[Any]:
+    """Values such that equal ones agree: persons in one spelling each, None for what agrees with nothing."""
+    return persons(values) if column == PATIENT else [None if is_blank(value) else value for value in values]
+
+
+def agree(column: str, one: Any, other: Any) -> bool:
+    """Whether two values of a column are the same and not blank."""
+    first, second = comparable(column, [one, other])
+    return first is not None and bool(first == second)
 
 
 def table_of(state: State) -> pa.Table:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from retina_fm.errors import ConfigError
 from retina_fm.indexes.exact import nearest_rows
 from retina_fm.indexes.space import Space, check_embeddings
+from retina_fm.metrics.recall import patient_codes
 from retina_fm.models.whitening import Whitening
 
 DEFAULT_K = (1, 5, 10)
@@ -200,7 +201,7 @@ def recall_of_points(
     for start in range(0, len(rows), _QUERIES):
         some = rows[start : start + _QUERIES]
         found = nearest_rows(
-            points[some], points, wanted[-1], allowed=among, excluded=some, longest=longest
+            points[some], points, min(wanted[-1], count), allowed=among, excluded=some, longest=longest
         ).positions
         same = (found >= 0) & (codes[found] == codes[some][:, None])
         for column, depth in enumerate(wanted):
@@ -248,12 +249,7 @@ def _codes(groups: Sequence[Any], count: int) -> NDArray[np.int64]:
     ids = list(groups)
     if len(ids) != count:
         raise ConfigError(f"{len(ids)} patient ids for {count} embeddings; one each is needed.")
-    known: dict[str, int] = {}
-    return np.array([-1 if _unknown(v) else known.setdefault(str(v), len(known)) for v in ids], np.int64)
-
-
-def _unknown(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and bool(np.isnan(value)))
+    return patient_codes(ids)
 
 
 def _answerable(

@@ -17,8 +17,14 @@ from retina_fm.indexes.database import quoted
 from retina_fm.indexes.metadata import column_of
 from retina_fm.indexes.state import State
 
-_CONDITION = re.compile(r"\s*(\"(?:[^\"]|\"\")+\"|[^=!<>()\"']+?)\s*(==|!=|<=|>=|=|<|>|\bcontains\b)", re.I)
-_VALUE = re.compile(r"\s*'((?:[^']|'')*)'|\s*\"((?:[^\"]|\"\")*)\"|((?:(?!\s+(?:and|or)\b)[^()])*)", re.I)
+# Both take a run of spaces in one way only, so that the time grows with the length and not with its square.
+_CONDITION = re.compile(
+    r"\s*(\"(?:[^\"]|\"\")+\"|[^=!<>()\"'\s]+(?:\s+[^=!<>()\"'\s]+)*?)\s*(==|!=|<=|>=|=|<|>|\bcontains\b)",
+    re.I,
+)
+_VALUE = re.compile(
+    r"\s*'((?:[^']|'')*)'|\s*\"((?:[^\"]|\"\")*)\"|((?:[^()\s]+|\s+(?!\s|(?:and|or)\b))*)", re.I
+)
 _NUMBERS = ("INTEGER", "REAL")
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
@@ -133,7 +139,10 @@ class _Builder:
             return f"({item.expression}\n)"
         if not isinstance(item, str):
             raise ConfigError(f"The condition {item!r} cannot be read; write column=value or column>=9.")
-        term, end = self._any(item, 0)
+        try:
+            term, end = self._any(item, 0)
+        except RecursionError:
+            raise self._unreadable(item) from None
         if item[end:].strip():
             raise self._unreadable(item)
         return term
@@ -176,8 +185,8 @@ class _Builder:
     @staticmethod
     def _unreadable(text: str) -> ConfigError:
         return ConfigError(
-            f"The condition {text!r} cannot be read; write column=value, column>=9 or label contains 'D', "
-            "joined by and, or."
+            f"The condition {text!r:.200} cannot be read; write column=value, column>=9 or label contains "
+            "'D', joined by and, or."
         )
 
     def _known(self, column: str) -> str:

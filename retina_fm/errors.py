@@ -53,6 +53,10 @@ class OutputError(RetinaError, RuntimeError):
     """A result that cannot be written or continued where the caller wants it."""
 
 
+class WorkerError(RetinaError, RuntimeError):
+    """A worker process that ended before its work was done; the message names the work."""
+
+
 class IndexNotFoundError(RetinaError, FileNotFoundError):
     """A folder that holds no index."""
 

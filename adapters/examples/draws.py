@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from retina_fm._io.persons import in_words, is_nobody, persons, spellings
 from retina_fm.adapters.examples.labels import class_targets
 from retina_fm.errors import ConfigError
 
@@ -73,19 +74,22 @@ def draw_from(sets: Sequence[tuple[str, np.ndarray]], patients: np.ndarray, shot
 
 
 def check_groups(groups: Any, count: int) -> np.ndarray:
-    """Patients as an array of strings; positions where there are none.
+    """Patients as an array of strings, one spelling a person; positions where there are none.
 
     Raises:
-        ConfigError: another length, or a missing patient.
+        ConfigError: another length, or a missing patient: nobody is not one person.
     """
     if groups is None:
         return np.arange(count).astype(str)
     given = list(groups)
     if len(given) != count:
         raise ConfigError(f"There are {len(given)} groups for {count} examples; pass one patient each.")
-    if any(value is None or value != value for value in given):
-        raise ConfigError("A group is missing (NaN or None). Give every photo a patient, or pass no groups.")
-    return np.array([str(value) for value in given])
+    if any(map(is_nobody, given)):
+        raise ConfigError(
+            "A group is missing (NaN, None, blank or 'unknown'). Give every photo a patient, or pass no "
+            "groups."
+        )
+    return np.array(persons(given))
 
 
 def refuse_shared_patients(groups: np.ndarray, others: np.ndarray) -> None:
@@ -94,10 +98,14 @@ def refuse_shared_patients(groups: np.ndarray, others: np.ndarray) -> None:
     Raises:
         ConfigError: naming some of them.
     """
-    shared = sorted(set(groups.tolist()) & set(others.tolist()))
+    both = np.concatenate([groups, others]).tolist()
+    one_each = persons(both)
+    shared = sorted(set(filter(None, one_each[: len(groups)])) & set(one_each[len(groups) :]))
     if shared:
+        ways = spellings(both)
+        shown = ", ".join(in_words(ways.get(name, [name])) for name in shared[:5])
         raise ConfigError(
-            f"{len(shared)} patients are in the training and the validation part ({', '.join(shared[:5])}). "
+            f"{len(shared)} patients are in the training and the validation part ({shown}). "
             "All pictures of a patient belong in one part."
         )
 

@@ -17,6 +17,7 @@ from retina_fm.adapters.examples.labels import (
     weighted_mean,
 )
 from retina_fm.errors import ConfigError
+from retina_fm.network.defaults import undisturbed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,6 +39,7 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
     _values: ClassVar[tuple[str, ...]] = ()
     """Attributes that fitting leaves as JSON values."""
 
+    @undisturbed
     def fit(
         self,
         X: Any,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retina_fm.errors import OutputError
+from retina_fm.errors import OutputError, RetinaError
 
 _CHUNK = 1 << 20
 
@@ -60,6 +60,24 @@ def write_output(path: Path, data: bytes) -> None:
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error}). Check that the folder is writable and has space."
+        ) from error
+
+
+@contextmanager
+def reporting(place: Path) -> Iterator[None]:
+    """Turn what the system says of a disk that is full, read-only or gone into an error of ours.
+
+    Raises:
+        OutputError: naming the file that the system named, or ``place``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, RetinaError | BrokenPipeError):
+            raise
+        raise OutputError(
+            f"{error.filename or place} cannot be read or written ({error.strerror or error}); what was "
+            "finished is kept. Check that the disk has space and may be written, and run the same again."
         ) from error
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TypeVar
 
-from retina_fm._io.processes import start_workers
+from retina_fm._io.processes import may_start_workers, start_workers
 from retina_fm._io.progress import progress_bar
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, WorkerError
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -34,21 +36,57 @@ def work_through(
     Args:
         work: a function of a module; it returns what failed rather than raise it, so that the rest goes on.
         jobs: picklable.
-        workers: processes; one a core when None, in this process when 1.
+        workers: processes; one a core when None, in this process when 1, or where it may have no children.
         note: what is going on, shown before the bar.
         unit: one job in a word.
         progress: show a bar; only on a terminal when None.
+
+    Raises:
+        WorkerError: a job ended its process, and did so again when it ran alone.
     """
-    count = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
+    count = min(workers or os.cpu_count() or 1, max(1, len(jobs))) if may_start_workers() else 1
     with progress_bar(progress, len(jobs), note, unit=unit, few=0) as bar:
-        for job, result in zip(jobs, _results(work, jobs, count), strict=True):
+        for job, result in zip(jobs, _results(work, jobs, count, note), strict=True):
             bar.update()
             yield job, result
 
 
-def _results(work: Callable[[_Job], _Result], jobs: Sequence[_Job], workers: int) -> Iterator[_Result]:
+def _results(
+    work: Callable[[_Job], _Result], jobs: Sequence[_Job], workers: int, note: str
+) -> Iterator[_Result]:
     if workers == 1:
         yield from map(work, jobs)
         return
-    with start_workers(workers) as executor:
-        yield from executor.map(work, jobs)
+    left = deque(jobs)
+    while left:  # once a pool that broke: each settles at least one job, so this ends
+        with start_workers(workers) as executor:
+            try:
+                for result in _submitted(executor, work, left):
+                    left.popleft()
+                    yield result
+            except BrokenExecutor:
+                executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
+        if left:
+            yield _alone(work, left[0], note)
+            left.popleft()
+
+
+def _submitted(
+    executor: Executor, work: Callable[[_Job], _Result], jobs: Iterable[_Job]
+) -> Iterator[_Result]:
+    futures: list[Future[_Result]] = [executor.submit(work, job) for job in jobs]
+    for future in futures:
+        yield future.result()
+
+
+def _alone(work: Callable[[_Job], _Result], job: _Job, note: str) -> _Result:
+    """A job in a process of its own, to learn whether it was the one that killed the others."""
+    with start_workers(1) as single:
+        try:
+            return single.submit(work, job).result()
+        except BrokenExecutor:
+            raise WorkerError(
+                f"{note}: the process that worked on {job!r:.300} was ended, twice: by the system for want "
+                "of memory, by somebody, or by a fault in a codec. What was finished is kept. Run the same "
+                "again with fewer workers, or leave that one out."
+            ) from None

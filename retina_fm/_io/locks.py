@@ -19,17 +19,21 @@ def locked(lock: Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
         wait: seconds to wait for another process.
 
     Raises:
-        OutputError: another process holds it.
-        OSError, NotImplementedError: the file cannot be made, or files cannot be locked there.
+        OutputError: another process holds it, the file cannot be made, or files cannot be locked there.
     """
     from filelock import FileLock, Timeout
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
     try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
         held.acquire(timeout=wait)
     except Timeout:
         raise OutputError(busy) from None
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(
+            f"{lock.parent} cannot be written or locked ({error}). Name a folder on a disk of this machine "
+            "that may be written."
+        ) from error
     try:
         yield
     finally:

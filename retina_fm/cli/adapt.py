@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,25 +95,26 @@ def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> None:
     if not arguments.labels:
         raise ConfigError(f"{arguments.task.capitalize()} needs --labels labels.csv.")
     images = Path(arguments.images) if arguments.images else None
-    rows = read_labels(Path(arguments.labels), arguments.column, images=images, several=arguments.multi_label)
-    count = len(rows["path"])
-    used = [i for i in range(count) if rows.get("use", ["yes"] * count)[i] != "no"]
-    split = rows.get("split", ["train"] * count)
-    train = [i for i in used if split[i] in ("train", "")]
-    held = [i for i in used if split[i] == "val"]
+    numbers = arguments.task == "regression"
+    found = read_labels(
+        Path(arguments.labels),
+        arguments.column,
+        images=images,
+        several=arguments.multi_label,
+        numbers=numbers,
+    )
+    train, held = ([i for i, part in enumerate(found.split) if part == name] for name in ("train", "val"))
     if not train:
         raise ConfigError(
             f"{arguments.labels}: no row has split=train. Leave the column out to train on all."
         )
-    labels = rows["label"]
-    if arguments.task == "regression":
-        labels = regression_targets(labels).tolist()
-    patients = rows.get("patient_id")
+    labels = regression_targets(found.labels).tolist() if numbers else found.labels
 
     def part(positions: list[int]) -> tuple[Any, ...]:
-        groups = [patients[i] for i in positions] if patients else None
-        return [rows["path"][i] for i in positions], [labels[i] for i in positions], groups
+        groups = [found.patients[i] for i in positions] if found.patients else None
+        return [found.paths[i] for i in positions], [labels[i] for i in positions], groups
 
+    print(found.understood, file=sys.stderr if arguments.json else sys.stdout)
     photos, y, groups = part(train)
     estimator.fit(photos, y, groups=groups, val=part(held) if held else None)
 

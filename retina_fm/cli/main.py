@@ -9,9 +9,12 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 import retina_fm
+from retina_fm._io.files import reporting
 from retina_fm._io.terminal import escaped, safe_output, shows
 from retina_fm.errors import LicenceNotice, ManifestWarning, RetinaError, SkippedPictures
 
@@ -59,14 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     try:
-        return int(parsed.handler(parsed))
+        with reporting(Path("The output")):
+            code = int(parsed.handler(parsed))
+            sys.stdout.flush()
+        return code
     except RetinaError as error:
         return _fail(parsed, error)
     except KeyboardInterrupt:
         print("retina-fm: interrupted; what was finished is kept", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, `| head` for example
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return EXIT_ERROR
 
 
@@ -92,7 +98,17 @@ def print_json(value: object) -> None:
     print(text)
 
 
+def _leave_output() -> None:
+    """Nothing more can be told on standard output: what is still to be written there goes nowhere."""
+    with suppress(OSError, ValueError):  # it has no file of its own, under a test for example
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(parsed: argparse.Namespace, error: RetinaError) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk behind it
+        _leave_output()
     if getattr(parsed, "json", False):
         print_json({"error": type(error).__name__, "message": str(error)})
     print(escaped(f"retina-fm: {error}"), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import Any
 
 
@@ -22,6 +23,7 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the table and say what is in it."""
+    from retina_fm._io.label_tables import patients_in_words
     from retina_fm.errors import ConfigError
     from retina_fm.evaluation.datasets import READERS, make_manifest
     from retina_fm.evaluation.manifest import read_manifest
@@ -34,7 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("Give the folder that the download was unpacked into.")
     table = make_manifest(arguments.name, arguments.folder, arguments.out)
     manifest = read_manifest(table)
-    patients = len({row.patient for row in manifest.rows})
-    named = f"{patients} patients" if manifest.has_patients else "patients not named"
+    named = "patients not named"
+    if manifest.has_patients:
+        named = patients_in_words([row.patient for row in manifest.rows])
     print(f"{table}: {len(manifest.rows)} pictures, {named}")
+    labels = Counter(row.label for row in manifest.rows)
+    if set(labels) != {""}:
+        shown = (f"{name or 'none given'} ({count})" for name, count in sorted(labels.items()))
+        print(f"labels: {', '.join(shown)}")
     return 0

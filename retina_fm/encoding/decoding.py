@@ -7,16 +7,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from retina_fm._io.processes import start_workers
+from retina_fm._io.processes import may_start_workers, start_workers
 from retina_fm.encoding.work import Decoded, decode
-from retina_fm.errors import PictureError
+from retina_fm.errors import PictureError, WorkerError
 from retina_fm.pictures import Transform, describe
 
 FEW = 16
 """Below so many photos, starting processes costs more than they save."""
 _MOST_WORKERS = 16
+_STARTS = 5
 
 
 def cores() -> int:
@@ -39,38 +40,58 @@ def decoded(
     Args:
         photos: positions and photos; a generator is drawn from only as far as needed.
         transform: photo to view.
-        workers: processes; 0 decodes in a thread of this process.
+        workers: processes; 0 decodes in a thread of this process, as a daemonic process always does.
         ahead: how many photos may be under way or done before their turn.
 
     Yields:
         One ``Decoded`` a photo. A photo on which a worker process dies (a fault in a codec, or no memory)
         becomes an error of its own, and the others go on.
     """
-    queue: deque[tuple[int, Any, Future[Decoded]]] = deque()
+    queue: deque[_Waiting] = deque()
     with _Pools(workers, transform) as pools:
         for position, photo in photos:
-            queue.append((position, photo, pools.submit(position, photo)))
+            queue.append(pools.submit(position, photo))
             if len(queue) > ahead:
                 yield _next(queue, pools)
         while queue:
             yield _next(queue, pools)
 
 
+class _Waiting(NamedTuple):
+    """A photo under way, and the pool that decodes it; no pool, in this process."""
+
+    position: int
+    photo: Any
+    future: Future[Decoded]
+    pool: Executor | None
+
+
 class _Pools:
     """A process pool for what travels cheaply and a thread for what does not."""
 
     def __init__(self, workers: int, transform: Transform) -> None:
-        self.workers = workers
+        self.workers = workers if may_start_workers() else 0
         self.transform = transform
         self.processes: Executor | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="retina-fm-decode")
 
-    def submit(self, position: int, photo: Any) -> Future[Decoded]:
+    def submit(self, position: int, photo: Any) -> _Waiting:
         if not self.workers or not _travels(photo):
-            return self.thread.submit(decode, position, photo, self.transform)
-        if self.processes is None:
-            self.processes = start_workers(self.workers)
-        return self.processes.submit(decode, position, photo, self.transform)
+            future = self.thread.submit(decode, position, photo, self.transform)
+            return _Waiting(position, photo, future, None)
+        for _ in range(_STARTS):
+            if self.processes is None:
+                self.processes = start_workers(self.workers)
+            try:
+                future = self.processes.submit(decode, position, photo, self.transform)
+            except BrokenExecutor:  # a worker was killed since the last photo
+                self.restart(self.processes)
+            else:
+                return _Waiting(position, photo, future, self.processes)
+        raise WorkerError(
+            f"{describe(photo)}: the processes that decode photos are ended as soon as they begin. "
+            "Pass workers=0 (--workers 0) to decode in this process."
+        )
 
     def alone(self, position: int, photo: Any) -> Decoded:
         """One photo in a process of its own, to learn whether it was the one that killed the others."""
@@ -84,10 +105,11 @@ class _Pools:
                 )
                 return Decoded(position, None, None, error)
 
-    def restart(self) -> None:
-        if self.processes is not None:
-            self.processes.shutdown(wait=False)
-        self.processes = None
+    def restart(self, broken: Executor | None) -> None:
+        """Leave a pool that broke; one that was started since goes on."""
+        if broken is not None and broken is self.processes:
+            broken.shutdown(wait=False)
+            self.processes = None
 
     def __enter__(self) -> _Pools:
         return self
@@ -98,17 +120,18 @@ class _Pools:
             self.processes.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
 
 
-def _next(queue: deque[tuple[int, Any, Future[Decoded]]], pools: _Pools) -> Decoded:
-    position, photo, future = queue.popleft()
+def _next(queue: deque[_Waiting], pools: _Pools) -> Decoded:
+    position, photo, future, pool = queue.popleft()
     try:
         return future.result()
     except BrokenExecutor:
-        pools.restart()
+        pools.restart(pool)
         result = pools.alone(position, photo)
         # what waited in the dead pool goes to a new one; each death settles one photo, so this ends
-        for index, (waiting, other, old) in enumerate(queue):
-            if not old.done() or old.exception() is not None:
-                queue[index] = (waiting, other, pools.submit(waiting, other))
+        for index, waiting in enumerate(queue):
+            old = waiting.future
+            if waiting.pool is pool and pool is not None and (not old.done() or old.exception() is not None):
+                queue[index] = pools.submit(waiting.position, waiting.photo)
         return result
 
 

@@ -212,13 +212,22 @@ class _Store:
         if not self.table.exists():
             return False
         try:
-            found = pq.read_schema(self.table).metadata or {}
+            schema = pq.read_schema(self.table)
+            found, names = schema.metadata or {}, schema.names
         except (OSError, pa.ArrowInvalid) as error:
             if overwrite:
                 return False
             raise OutputError(
                 f"{self.table} exists and is no Parquet table ({error}); remove it or name another file."
             ) from None
+        added = sorted(set(names) - set(self.schema.names))
+        if added and not overwrite:
+            raise OutputError(
+                f"{self.table} has columns that encode does not write ({', '.join(added[:5])}) and would "
+                "lose. Name another file, or pass overwrite=True (--overwrite)."
+            )
+        if set(names) != set(self.schema.names):
+            return False
         wanted = self.schema.metadata
         for field in (b"weights_sha256", b"transform_hash"):
             if found.get(field) != wanted[field]:

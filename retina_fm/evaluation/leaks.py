@@ -1,4 +1,7 @@
-"""Pictures that repeat: the same file, or the same photograph resized, recompressed, recoloured or mirrored.
+"""Pictures that repeat: the same file, or the same photograph changed as people change photographs.
+
+Resized, recoloured, recompressed, mirrored, turned by quarters, its border cut or widened: docs/evaluation.md
+says how much of each is found.
 
 A repeat in training and test makes a result look better than it is; public sets are full of them. Repeats are
 looked for in pixels, so that no model under test decides what counts.
@@ -15,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm._io.files import sha256_of, written_beside
+from retina_fm._io.persons import in_words, persons, spellings
 from retina_fm.errors import LeakError
 from retina_fm.pictures import Transform
 
 PRINT_SIZE = 96
 _AROUND = 3.0
+_BLOCK = 512
 ALIKE = 0.75
 """Correlation of two prints from which on they are one photograph.
 
@@ -99,20 +104,40 @@ def read_prints(paths: Sequence[Path], cache: Path | None = None) -> Prints:
 
 
 def find_repeats(prints: Prints, alike: float = ALIKE) -> list[Repeat]:
-    """Pairs of pictures that are one photograph, the surest first; mirrored copies count."""
-    vectors = prints.vectors
-    side = int(np.sqrt(vectors.shape[1]))
-    mirrored = vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1)
-    likeness = np.maximum(vectors @ vectors.T, vectors @ mirrored.T)
-    names = np.array(prints.hashes)
-    likeness[names[:, None] == names[None]] = 1.0
-    first, second = np.nonzero(np.triu(likeness >= alike, k=1))
-    found = [Repeat(int(a), int(b), float(likeness[a, b])) for a, b in zip(first, second, strict=True)]
+    """Pairs that are one photograph, the surest first; copies turned by quarters or mirrored count."""
+    vectors, names = prints.vectors, np.array(prints.hashes)
+    turned = _turned(vectors)
+    found = []
+    for start in range(0, len(vectors), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        likeness = np.max([vectors[block] @ other.T for other in turned], axis=0)
+        likeness[names[block, None] == names[None]] = 1.0
+        first, second = np.nonzero(np.triu(likeness >= alike, k=start + 1))
+        found += [
+            Repeat(start + int(a), int(b), float(likeness[a, b])) for a, b in zip(first, second, strict=True)
+        ]
     return sorted(found, key=lambda repeat: (-repeat.likeness, repeat.first, repeat.second))
 
 
-def joined_patients(patients: NDArray[np.str_], repeats: Sequence[Repeat]) -> NDArray[np.str_]:
-    """Patients such that repeated pictures have the same one: the first of those that they came with."""
+def _turned(vectors: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Prints turned by 0, 90, 180 and 270 degrees, each also mirrored."""
+    side = int(np.sqrt(vectors.shape[1]))
+    squares = vectors.reshape(-1, side, side)
+    turns = [np.rot90(squares, quarter, axes=(1, 2)) for quarter in range(4)]
+    return [view.reshape(len(vectors), -1) for turn in turns for view in (turn, turn[:, :, ::-1])]
+
+
+def joined_patients(
+    patients: NDArray[np.str_], repeats: Sequence[Repeat], names: Sequence[str] = ()
+) -> NDArray[np.str_]:
+    """Patients such that repeated pictures have the same one: the first of those that they came with.
+
+    Args:
+        patients: of each picture; ids that are spelled in several ways are one patient's.
+        repeats: pairs that are one photograph.
+        names: of the pictures; a patient of the picture's own name is nobody known.
+    """
+    patients = np.array(_one_each(patients, names))
     parent: dict[str, str] = {name: name for name in patients.tolist()}
 
     def root(name: str) -> str:
@@ -140,10 +165,13 @@ def refuse_leaks(
     Raises:
         LeakError: naming some of them.
     """
-    shared = [name for name in np.unique(patients).tolist() if len(np.unique(parts[patients == name])) > 1]
+    one_each = np.array(_one_each(patients, names))
+    shared = [name for name in np.unique(one_each).tolist() if len(np.unique(parts[one_each == name])) > 1]
     if shared:
+        ways = spellings(patients.tolist())
+        shown = ", ".join(in_words(ways.get(name, [name])) for name in shared[:3])
         raise LeakError(
-            f"{len(shared)} patients are in more than one part ({', '.join(shared[:3])}). "
+            f"{len(shared)} patients are in more than one part ({shown}). "
             "All pictures of a patient belong in one part."
         )
     crossing = [r for r in repeats if parts[r.first] != parts[r.second]]
@@ -158,6 +186,14 @@ def refuse_leaks(
         )
 
 
+def _one_each(patients: NDArray[np.str_], names: Sequence[str]) -> list[str]:
+    """Patients in one spelling each; those that are a picture's own name stay as they are."""
+    given = patients.tolist()
+    nobody = [i < len(names) and name == names[i] for i, name in enumerate(given)]
+    known = persons([None if none else name for none, name in zip(nobody, given, strict=True)])
+    return [name if person is None else person for name, person in zip(given, known, strict=True)]
+
+
 def fingerprint_id() -> str:
     """Changes when prints come to mean something else; results carry it."""
-    return hashlib.sha256(repr((Transform(size=PRINT_SIZE).hash, ALIKE, 1)).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr((Transform(size=PRINT_SIZE).hash, ALIKE, 2)).encode()).hexdigest()[:8]

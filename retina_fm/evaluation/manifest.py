@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm._io.files import write_bytes
-from retina_fm._io.tables import csv_bytes, parse_csv
+from retina_fm._io.label_tables import one_spelling, read_label_table
+from retina_fm._io.persons import is_nobody
+from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ManifestError, ManifestWarning
 from retina_fm.vocabulary import EYES, SPLITS
 
@@ -82,28 +84,35 @@ def read_manifest(
 
     Raises:
         ManifestError: no such table, no column ``path``, files that do not exist, a picture twice, an eye or
-            a part that is none.
+            a part that is none, a row of more or fewer cells than the header.
     """
     source = Path(table)
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-        found = parse_csv(text).rows
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{source} cannot be read ({error}). Give a CSV in UTF-8.") from None
+    read = read_label_table(source, refused=ManifestError, once=False)
+    text, found = read.text, read.rows
     if not found or "path" not in found[0]:
         raise ManifestError(f"{source} has no rows with a column path. It needs one; others: {COLUMNS[1:]}.")
     for column in keep or {}:
         if column not in found[0]:
             raise ManifestError(f"{source} has no column {column!r} to choose rows by.")
-    chosen = [row for row in found if all(row[c] == str(v) for c, v in (keep or {}).items())]
+    chosen = found
+    for column, value in (keep or {}).items():
+        asked = _kept(column, value)
+        *held, wanted = one_spelling([*(row[column] for row in found), asked])[0]
+        same = {id(row) for row, cell in zip(found, held, strict=True)
+                if row[column] == asked or (wanted and cell == wanted)}  # fmt: skip
+        chosen = [row for row in chosen if id(row) in same]
     if not chosen:
         raise ManifestError(f"{source} has no row with {dict(keep or {})}.")
+    unused = sum(row.get("use") == "no" for row in chosen)
+    if unused:
+        warn(f'{source}: {unused} rows say use=no and are judged; keep = {{ use = "yes" }} leaves them out.')
     folder = source.parent / images if images else source.parent
     rows = tuple(_row(row, folder, source.parent) for row in chosen)
     _check_rows(source, rows, check_files)
-    has_patients = all(row.columns.get("patient_id", "").strip() for row in rows)
-    if not has_patients and any(row.columns.get("patient_id", "").strip() for row in rows):
-        lacking = next(row.name for row in rows if not row.columns.get("patient_id", "").strip())
+    nobody = [row.name for row in rows if is_nobody(row.columns.get("patient_id"))]
+    has_patients = not nobody
+    if nobody and len(nobody) < len(rows):
+        lacking = nobody[0]
         raise ManifestError(
             f"{source} names patients for some pictures only; {lacking} has none. Give each a patient_id."
         )
@@ -158,10 +167,11 @@ def _row(row: dict[str, str], images: Path, folder: Path) -> Row:
     def value(column: str) -> str:
         return (row.get(column) or "").strip()
 
+    patient = value("patient_id")
     return Row(
         name=value("path"),
         path=images / value("path"),
-        patient=value("patient_id") or value("path"),
+        patient=value("path") if is_nobody(patient) else patient,
         label=value("label"),
         mask=folder / value("mask") if value("mask") else None,
         eye=value("eye").lower(),
@@ -169,6 +179,11 @@ def _row(row: dict[str, str], images: Path, folder: Path) -> Row:
         modality=value("modality"),
         columns={key: _placed(key, text or "", folder) for key, text in row.items() if key is not None},
     )
+
+
+def _kept(column: str, value: Any) -> str:
+    """A value to keep rows by, as a table has it; ``use`` may be asked for as true or false."""
+    return {True: "yes", False: "no"}[value] if column == "use" and isinstance(value, bool) else str(value)
 
 
 def _placed(key: str, text: str, folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +20,7 @@ from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.leaks import Repeat, find_repeats, joined_patients, read_prints, refuse_leaks
 from retina_fm.evaluation.names import CLASSIFYING
 from retina_fm.evaluation.suite import Suite
-from retina_fm.evaluation.tasks import Task
+from retina_fm.evaluation.tasks import Task, one_person_each
 
 logger = logging.getLogger("retina_fm")
 
@@ -124,9 +124,10 @@ class Run:
         repeats = find_repeats(prints)
         if task.official is not None and self.suite.leaks != "allow":
             refuse_leaks(task.names, task.official, task.patients, repeats)
-        joined = joined_patients(task.patients, repeats)
+        joined = joined_patients(task.patients, repeats, task.names)
         self._patients[task.name] = joined
-        self.tasks[task.name] = described(task, repeats)
+        said = self.tasks[task.name] = described(task, repeats)
+        self.say(in_words(task.name, said))
         return joined
 
 
@@ -136,7 +137,7 @@ def described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
     return {
         "set": task.data,
         "pictures": len(task.rows),
-        "patients": len(set(task.patients.tolist())),
+        "patients": len(set(one_person_each(task.rows))),
         "classes": classes,
         "left_out": task.left_out,
         "split": "drawn by patient" if task.official is None else "official",
@@ -145,6 +146,19 @@ def described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
         ],
         "manifest_sha256": task.sha256,
     }
+
+
+def in_words(name: str, said: Mapping[str, Any]) -> str:
+    """What was understood of a task, in one line."""
+    classes = ", ".join(f"{label} ({count})" for label, count in said["classes"].items())
+    left_out = ", ".join(f"{count} {reason}" for reason, count in said["left_out"].items())
+    return "; ".join(
+        [
+            f"{name}: {classes or 'no classes'}",
+            f"{said['patients']} patients",
+            *([f"left out: {left_out}"] if left_out else []),
+        ]
+    )
 
 
 def _entry(protocol: str, task: str, setting: str, model: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from retina_fm._io.persons import is_nobody
 from retina_fm._io.toml import parse_toml
 from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, nearest
@@ -316,7 +317,10 @@ def manifest_suite(
 def _videos(pairs: Path, name: str) -> Manifest:
     from retina_fm.training.pairs.table import read_pairs, table_of
 
-    rows = tuple(Row(s.name, Path(s.photo), s.patient_id or s.name) for s in read_pairs(pairs))
+    rows = tuple(
+        Row(s.name, Path(s.photo), s.name if is_nobody(s.patient_id) else s.patient_id)
+        for s in read_pairs(pairs)
+    )
     return Manifest(name, rows, True, hashlib.sha256(table_of(pairs).read_bytes()).hexdigest())
 
 

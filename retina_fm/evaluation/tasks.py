@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm._io.label_tables import one_spelling
+from retina_fm._io.persons import persons
 from retina_fm.errors import ManifestError
 from retina_fm.evaluation.manifest import Manifest, Row, warn
 
@@ -79,7 +81,14 @@ def classification_task(
     """
     if label != "label" and label not in manifest.rows[0].columns:
         raise ManifestError(f"{manifest.name} has no column {label!r} of labels.")
-    values = [row.label if label == "label" else row.columns[label].strip() for row in manifest.rows]
+    written = [row.label if label == "label" else row.columns[label] for row in manifest.rows]
+    asked = [*(positive or ()), *(negative or ())]
+    spelled, notes = one_spelling([*written, *asked], several=True)
+    values, asked = spelled[: len(written)], spelled[len(written) :]
+    if notes:
+        warn(f"{manifest.name}, {label}: {'; '.join(notes)}: taken as one class each.")
+    if positive is not None:
+        positive, negative = asked[: len(positive)], asked[len(positive) :]
     missing = [row.name for row, value in zip(manifest.rows, values, strict=True) if not value]
     if len(missing) == len(values):
         raise ManifestError(f"{manifest.name}: no picture has a {label}. Fill the column, or name another.")
@@ -130,7 +139,7 @@ def retrieval_task(manifest: Manifest, name: str | None = None) -> Task:
     Raises:
         ManifestError: no patient has two pictures.
     """
-    patients = np.array([row.patient for row in manifest.rows])
+    patients = np.array(one_person_each(manifest.rows))
     if len(set(patients.tolist())) == len(patients):
         raise ManifestError(
             f"{manifest.name}: no patient has two pictures, so none can be found again. Fill patient_id."
@@ -147,6 +156,12 @@ def retrieval_task(manifest: Manifest, name: str | None = None) -> Task:
         left_out={},
         sha256=manifest.sha256,
     )
+
+
+def one_person_each(rows: Sequence[Row]) -> list[str]:
+    """The patient of each row in one spelling; a row whose patient nobody named is its own."""
+    known = persons([None if row.patient == row.name else row.patient for row in rows])
+    return [row.name if person is None else person for row, person in zip(rows, known, strict=True)]
 
 
 def _class_of(value: str, positive: Sequence[str] | None, negative: Sequence[str] | None) -> str | None:

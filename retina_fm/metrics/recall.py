@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from retina_fm._io.persons import persons
 from retina_fm.errors import ConfigError
 from retina_fm.metrics.scores import Floats
 
@@ -112,28 +113,25 @@ def recall_hits(
     if not ks or min(ks) < 1:
         raise ConfigError(f"k is {tuple(ks)}; whole numbers from 1 are needed.")
     codes = patient_codes(groups)
+    deepest = min(max(ks), max(1, len(codes)))
     asked, among = (_mask(mask, len(codes)) for mask in (queries, gallery))
     known = codes >= 0
     sizes = np.bincount(codes[among & known], minlength=int(codes.max(initial=-1)) + 1)
     others = np.where(known, sizes[codes] - among, 0) if len(sizes) else np.zeros(len(codes), np.int64)
     rows = np.flatnonzero(asked & (others > 0))
     if callable(nearest):
-        order = np.asarray(nearest(rows, max(ks)))
+        order = np.asarray(nearest(rows, deepest))
     else:
-        order, _ = nearest_others(nearest, rows, max(ks), gallery)
+        order, _ = nearest_others(nearest, rows, deepest, gallery)
     same = (order >= 0) & (codes[order] == codes[rows][:, None])
     number = np.stack([same[:, :k].sum(1) for k in ks], 1)
     return RecallHits(rows, number > 0, number / others[rows][:, None], order)
 
 
 def patient_codes(groups: Sequence[Any] | NDArray[Any]) -> Positions:
-    """Patient ids as numbers ``(N,)``, -1 where unknown: None, NaN, or an empty string."""
+    """Patient ids as numbers ``(N,)``, -1 where nobody is named; spellings of one id are one."""
     known: dict[str, int] = {}
-    return np.array([-1 if _unknown(v) else known.setdefault(str(v), len(known)) for v in groups], np.int64)
-
-
-def _unknown(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and bool(np.isnan(value)))
+    return np.array([-1 if p is None else known.setdefault(p, len(known)) for p in persons(groups)], np.int64)
 
 
 def _mask(given: Mask | None, count: int) -> Mask:

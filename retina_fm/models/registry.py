@@ -16,6 +16,7 @@ from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.peers import PEERS
 from retina_fm.models.whitening import read_whitening
 from retina_fm.network import Generator
+from retina_fm.network.defaults import undisturbed
 
 TIMM_PREFIX = "timm/"
 _TRY = (
@@ -82,6 +83,7 @@ def list_models() -> list[ModelSummary]:
     return summaries
 
 
+@undisturbed
 def load(
     name: str = "fundus2video",
     *,
@@ -119,11 +121,12 @@ def load(
     if encoder.card.restricted:
         warnings.warn(
             LicenceNotice(f"{encoder.name}: licence {encoder.card.licence}. Results may not be free to use."),
-            stacklevel=2,
+            stacklevel=3,
         )
     return encoder.to(device=device or "cpu", dtype=dtype or torch.float32)
 
 
+@undisturbed
 def load_generator(
     name: str = "fundus2video", *, weights: str | Path | None = None, revision: str | None = None
 ) -> Generator:

@@ -29,6 +29,8 @@ _IGNORED_FOLDERS = frozenset({"__MACOSX"})
 _MAYBE_DICOM = re.compile(r"(\.\d*|\.ima)?", re.IGNORECASE)
 _DIRECTORY = "DICOMDIR"  # a list of DICOM files, itself DICOM
 _ENDINGS_SHOWN = 6
+_BESIDE = frozenset({".csv", ".json", ".md", ".parquet", ".toml", ".tsv", ".txt", ".xls", ".xlsx"})
+"""Names of what normally lies beside photographs: tables of labels and notes."""
 
 
 @dataclass
@@ -51,6 +53,11 @@ class Listing:
             shown.append(f"{rest} others")
         total = self.passed.total()
         return f"{total} file{'s' * (total > 1)} passed over: {', '.join(shown)}"
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether tables and notes are all that was passed over."""
+        return self.passed.keys() <= _BESIDE
 
     def add(self, path: str) -> None:
         """A file that is there: among the pictures, or counted."""

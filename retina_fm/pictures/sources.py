@@ -65,7 +65,8 @@ def expand(photos: Any) -> Iterator[Any]:
     elif isinstance(photos, str | os.PathLike):
         listing = _listed(photos)
         if listing.passed:
-            logger.warning("%s: %s", ascii(os.fspath(photos))[1:-1], listing.passed_over())
+            level = logging.INFO if listing.is_usual else logging.WARNING
+            logger.log(level, "%s: %s", ascii(os.fspath(photos))[1:-1], listing.passed_over())
         yield from listing.pictures
     elif tables.is_table(photos):
         yield from tables.photos_of(photos)

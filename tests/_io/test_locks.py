@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,22 @@ def test_a_lock_is_given_back_when_the_block_fails(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_the_systems_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError), locked(tmp_path / "file" / ".lock", "busy"):
+    with (
+        pytest.raises(OutputError, match="cannot be written or locked"),
+        locked(tmp_path / "file" / ".lock", "busy"),
+    ):
         raise AssertionError("held")
+
+
+def test_a_disk_that_cannot_lock_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    refusal = pytest.raises(OutputError, match=r"No locks available.*a disk of this machine")
+    with refusal, locked(tmp_path / "l", "busy"):
+        pass

@@ -10,7 +10,7 @@ from PIL import Image
 
 from conftest import disc_picture
 from retina_fm import adapters
-from retina_fm.adapters.prediction_files import read_labels
+from retina_fm.adapters.prediction_files import read_labels, write_table
 from retina_fm.cli.main import main
 from retina_fm.errors import WeightsNotFoundError
 
@@ -119,10 +119,10 @@ def test_missing_weights_are_not_taken_for_a_full_disk(
 
 def test_paths_of_a_table_and_labels_that_are_not_there(folder: Path, tmp_path: Path) -> None:
     rows = read_labels(folder / "labels.csv", "label")
-    assert rows["path"][0] == str(folder / "images" / "eye0.png")
+    assert rows.paths[0] == str(folder / "images" / "eye0.png")
     table = folder / "others.csv"
     table.write_text("path,label\nimages/eye0.png,a\nimages/eye1.png,nan\nimages/eye2.png,\n")
-    assert read_labels(table, "label")["path"] == [str(folder / "images" / "eye0.png")]
+    assert read_labels(table, "label").paths == [str(folder / "images" / "eye0.png")]
     (tmp_path / "file").write_text("")
     command = ["adapt", "classification", "--labels", str(folder / "labels.csv"), "--model", TINY]
     assert main([*command, "--out", str(tmp_path / "file")]) == 1
@@ -167,3 +167,40 @@ def test_photos_of_one_name_are_refused(
     command = ["predict", "drusen", photo, photo, "--model", TINY, "--out", str(tmp_path)]
     assert main(command) == 1
     assert "share a name (eye1)" in capsys.readouterr().err
+
+
+def test_a_table_of_labels_says_what_it_understood(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "Path;Label;Patient ID;Split;Use\n"
+        "a.png;1 ;P1;train;yes\nb.png;1.0;p1;valid;\nc.png;NA;P2;;\nd.png;0;;;No\ne.png;0; ;;Yes\n"
+        "f.png;0;unknown;test;\ne.png;0;;;Yes\n"
+    )
+    found = read_labels(table, "label")
+    assert [Path(path).name for path in found.paths] == ["a.png", "b.png", "e.png", "f.png"]
+    assert found.labels == ["1", "1", "0", "0"]
+    assert found.split == ["train", "val", "train", "test"]
+    assert found.patients is not None and len(set(found.patients)) == 4  # P1, p1, and two of nobody
+    assert "0 (1), 1 (2)" in found.understood
+    assert "left out: 1 without a label, 1 with use=no, 1 of split=test" in found.understood
+    assert "1 repeated rows read once" in found.understood and "'1.0' is '1'" in found.understood
+    assert "'P1' = 'p1'" in found.understood
+
+
+class _Answers:
+    classes_ = np.array(["=cmd|' /C calc'!A1", "-1"])
+
+    def predict(self, photos: list[str]) -> np.ndarray:
+        return self.classes_[[0, 1, 0][: len(photos)]]
+
+    def predict_proba(self, photos: list[str]) -> np.ndarray:
+        return np.full((len(photos), 2), 0.5)
+
+
+def test_predictions_are_nothing_that_a_spreadsheet_runs(tmp_path: Path) -> None:
+    names = ["=1+1.png", "-eye.png", "@x.png"]
+    table = write_table(_Answers(), names, tmp_path / "out.csv")
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == ["./=1+1.png", "./-eye.png", "./@x.png"]
+    assert [row["prediction"] for row in rows] == ["'=cmd|' /C calc'!A1", "-1", "'=cmd|' /C calc'!A1"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -151,3 +152,27 @@ def test_the_package_runs_as_the_command():
     command = [sys.executable, "-m", "retina_fm", "--version"]
     found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 0 and found.stdout.startswith("retina-fm ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_behind_standard_output_ends_with_one_line() -> None:
+    run = "import sys; from retina_fm.cli.main import main; sys.exit(main(['models']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", run], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert (
+        "No space left" in done.stderr and "Traceback" not in done.stderr and "Exception" not in done.stderr
+    )
+
+
+def test_an_error_of_the_system_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/mnt/x")
+
+    monkeypatch.setattr("retina_fm.cli.models.run", full)
+    assert main(["models"]) == 1
+    assert "/mnt/x cannot be read or written (No space left on device)" in capsys.readouterr().err

@@ -225,3 +225,15 @@ def test_rows_are_found_in_any_row_group(tmp_path: Path) -> None:
     reader = RowReader()
     assert [reader.row(path, i).column("x")[0].as_py() for i in (9, 0, 4, 3, 2)] == [9, 0, 4, 3, 2]
     reader.close()
+
+
+def test_a_table_that_its_owner_added_a_column_to_is_kept(photo_folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "emb.parquet"
+    retina_fm.encode_to(photo_folder / "eye1.png", table, TINY)
+    found = pq.read_table(table)
+    pq.write_table(found.append_column("grade", pa.array([3])), table)
+    with pytest.raises(OutputError, match=r"columns that encode does not write \(grade\)"):
+        retina_fm.encode_to(photo_folder / "eye1.png", table, TINY)
+    assert pq.read_table(table).column("grade").to_pylist() == [3]
+    retina_fm.encode_to(photo_folder / "eye1.png", table, TINY, overwrite=True)
+    assert "grade" not in pq.read_schema(table).names

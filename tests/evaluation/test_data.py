@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation.made import picture_set, write_csv
 from pictures.drawn import fundus
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from conftest import disc_picture
 from retina_fm.errors import LeakError, ManifestError, ManifestWarning
@@ -215,7 +216,8 @@ def test_repeats_make_one_patient_of_two(photos: list[Path]) -> None:
 
 def test_real_repeats_are_found(real_data: Path) -> None:
     table = real_data / "idrid_grading" / "labels.csv"
-    manifest = read_manifest(table, images="images")
+    with pytest.warns(ManifestWarning, match="use=no"):
+        manifest = read_manifest(table, images="images")
     known = [r for r in manifest.rows if "md5" in r.columns["why_not"]][:3]
     rows = known + [r for r in manifest.rows if r.columns["use"] == "yes"][:12]
     rows += [r for r in manifest.rows if r.name in ("test_064.jpg", "train_045.jpg", "train_391.jpg")]
@@ -234,3 +236,80 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(PictureError, match=r"broken\.png"):
         read_prints([tmp_path / "broken.png"])
+
+
+def test_spellings_of_a_patient_across_parts_are_a_leak_and_both_are_named(tmp_path: Path) -> None:
+    rows = [("a", "P-007", "train"), ("b", "p7", "test"), ("c", "P8", "test")]
+    names, patients, parts = (np.array(column) for column in zip(*rows, strict=True))
+    with pytest.raises(LeakError, match=r"1 patients are in more than one part \('P-007' = 'p7'\)"):
+        refuse_leaks(names.tolist(), parts, patients, [])
+    assert joined_patients(patients, []).tolist() == ["P-007", "P-007", "P8"]
+    unnamed = np.array(["eye-01.png", "eye-1.png"])  # no patient is named: each picture is its own
+    refuse_leaks(unnamed.tolist(), np.array(["train", "test"]), unnamed, [])
+    assert joined_patients(unnamed, [], unnamed.tolist()).tolist() == unnamed.tolist()
+
+
+def test_a_manifest_says_what_it_took_for_one_class_and_what_it_judges_against_use(tmp_path: Path) -> None:
+    labels = ["1 ", "1.0", "0", "NA", "0.0", "1"]
+    table = picture_set(tmp_path, patients=6, grade=lambda number: labels[number])
+    with pytest.warns(ManifestWarning) as said:
+        task = classification_task(read_manifest(table, images="images"), label="grade", unlabelled="skip")
+    assert task.classes == ("0", "1") and np.bincount(task.truth).tolist() == [4, 6]
+    assert task.left_out == {"no label": 2}
+    assert any("'1.0' is '1' (2 rows)" in str(warning.message) for warning in said)
+    used = picture_set(tmp_path, use=lambda number: "No" if number == 3 else "Yes")
+    with pytest.warns(ManifestWarning, match="2 rows say use=no"):
+        read_manifest(used, images="images")
+    assert len(read_manifest(used, images="images", keep={"use": "yes"}).rows) == 22
+    assert len(read_manifest(used, images="images", keep={"use": True}).rows) == 22
+
+
+@pytest.mark.parametrize("blank", ["NA", " ", "unknown"])
+def test_blank_patients_of_a_manifest_are_nobody(tmp_path: Path, blank: str) -> None:
+    rows = [{"path": name, "patient_id": blank} for name in ("a.png", "b.png")]
+    manifest = read_manifest(write_csv(tmp_path / "m.csv", rows), check_files=False)
+    assert not manifest.has_patients and [row.patient for row in manifest.rows] == ["a.png", "b.png"]
+
+
+def test_a_manifest_of_semicolons_with_a_short_row_is_read_or_refused(tmp_path: Path) -> None:
+    table = tmp_path / "m.csv"
+    table.write_text("path;label;split\na.png;1;valid\n")
+    assert read_manifest(table, check_files=False).rows[0].split == "val"
+    table.write_text("path;label;split\na.png;1\n")
+    with pytest.raises(ManifestError, match="line 2 has 2 cells"):
+        read_manifest(table, check_files=False)
+
+
+def _tight(picture: Image.Image, share: float) -> Image.Image:
+    """The lit box less a share of each side."""
+    left, top, right, bottom = picture.convert("L").point(lambda v: 255 * (v > 20)).getbbox()
+    away = int(share * (right - left))
+    return picture.crop((left + away, top + away, right - away, bottom - away))
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "flipped": lambda picture: picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    "mirrored": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "turned 90": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "turned 180": lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+    "turned 270": lambda picture: picture.transpose(Image.Transpose.ROTATE_270),
+    "transposed": lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
+    "border cut off": lambda picture: _tight(picture, 0.0),
+    "border and rim cut off": lambda picture: _tight(picture, 0.04),
+    "border added": lambda picture: ImageOps.expand(picture, 40),
+}
+
+
+def test_turns_flips_cut_borders_and_recompression_are_found(photos: list[Path], tmp_path: Path) -> None:
+    first = Image.open(photos[0])
+    paths = list(photos[:8])
+    for name, change in COPIES.items():
+        change(first).save(tmp_path / f"{name}.png")
+        paths.append(tmp_path / f"{name}.png")
+    first.save(tmp_path / "q20.jpg", quality=20)
+    repeats = find_repeats(read_prints([*paths, tmp_path / "q20.jpg"]))
+    found = {repeat.second for repeat in repeats if repeat.first == 0}
+    assert found == set(range(8, 8 + len(COPIES) + 1)), [
+        name for number, name in enumerate([*COPIES, "q20"], start=8) if number not in found
+    ]
+    assert not [repeat for repeat in repeats if 0 < repeat.first < 8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from conftest import disc_picture
 from retina_fm.cli.main import main
 from retina_fm.encoding.precision import choose_device, fastest_precision
-from retina_fm.errors import ConfigError, LeakError
+from retina_fm.errors import ConfigError, LeakError, OutputError
 from retina_fm.evaluation import jobs
 from retina_fm.evaluation.contenders import Table, make_contender
 from retina_fm.evaluation.running import evaluate
@@ -195,3 +196,12 @@ def test_fused_features_stand_side_by_side(suite_file: Path, tmp_path: Path) -> 
     features = fused.features(suite.manifest("eyes"), tmp_path)
     assert features.shape == (24, sum(fused.widths or ()))
     assert fused.widths == (3072, 536)
+
+
+def test_a_full_disk_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "cells"))
+
+    monkeypatch.setattr("retina_fm.evaluation.running._evaluate", full)
+    with pytest.raises(OutputError, match=r"cells cannot be .* \(No space left.*run the same again"):
+        evaluate(None, [], tmp_path)  # type: ignore[arg-type]

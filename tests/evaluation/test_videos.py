@@ -66,6 +66,9 @@ def test_the_truth_scores_best_and_noise_worse(pairs: Path, tmp_path: Path) -> N
     assert figures["psnr"]["bootstrap"]["low"] <= figures["psnr"]["mean"]
     with Image.open(tmp_path / "s.png") as sheet:
         assert sheet.size == (64 * 7, 64 * 6)
+        assert sheet.info["Synthetic"] == "true"
+        real, made = (np.asarray(sheet)[top : top + 64, 64:128] for top in (0, 64))
+        assert made[52:, 3:30].max() > 100 > real[52:, 3:6].max()  # the mark lies in the corner
 
 
 def test_a_folder_of_another_method_is_scored_by_the_command(pairs: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,30 @@ def test_a_thousand_queries_find_what_faiss_finds_in_the_exported_table(tmp_path
             )
             order = np.lexsort((candidates[number], -exact.astype(np.float32)))[:10]
             assert row == [names[i] for i in candidates[number][order]], f"query {number}, where={where}"
+
+
+@pytest.mark.parametrize(
+    "spaces", ["eye" + " " * 30_000, "eye=left" + " " * 30_000 + "x", " " * 30_000, "(" * 30_000]
+)
+def test_a_condition_of_thirty_thousand_characters_is_answered_at_once(spaces: str) -> None:
+    index = retina_fm.index(made(3), metadata={"eye": ["left", "right", "left"]})
+    started = time.perf_counter()
+    try:
+        index.search(made(1), where=spaces)
+    except ConfigError as error:
+        assert len(str(error)) < 600
+    assert time.perf_counter() - started < 1
+
+
+def test_spaces_between_words_of_a_column_and_of_a_value_are_kept() -> None:
+    index = retina_fm.index(made(3), metadata={"left or right": ["a  b", "b", "c"], "n": [1, 2, 3]})
+    found = index.search(made(1), k=3, where="left or right = a  b  and  n = 1")[0]
+    assert [hit.metadata["n"] for hit in found] == [1]
+    found = index.search(made(1), k=3, where="n = 1  or  n = 3 ")[0]
+    assert {hit.metadata["n"] for hit in found} == {1, 3}
+
+
+def test_more_neighbours_than_fit_into_memory_are_all_there_are() -> None:
+    index = retina_fm.index(made(5), metadata={"patient_id": ["a", "a", "b", "b", "c"]})
+    assert len(index.search(made(1), k=10**12)[0]) == 5
+    assert index.evaluate(k=(1, 10**12), repeats=0).any_hit[10**12].mean == 1

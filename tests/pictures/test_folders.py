@@ -235,3 +235,11 @@ def test_data_sets_of_hugging_face_are_photos(tmp_path):
         list(expand(made.remove_columns("image")))
     with pytest.raises(PictureError, match="choose a split"):
         list(expand(datasets.DatasetDict({"train": made})))
+
+
+def test_a_table_beside_photographs_is_counted_without_a_warning(tmp_path, caplog):
+    touched(tmp_path, "a.png", "labels.csv", "README.md")
+    with caplog.at_level(logging.INFO, "retina_fm"):
+        assert listed(tmp_path, tmp_path) == ["a.png"]
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "2 files passed over: 1 .csv, 1 .md" in caplog.text

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm._io.files import sha256_of, write_output
+from retina_fm._io.persons import persons
 from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, PictureError, nearest
 from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS
@@ -322,18 +323,18 @@ def _sequence(name: str, group: _Group, folder: Path, problems: list[Problem]) -
 
 def _split_problems(sequences: Sequence[PairSequence], first_row: dict[str, int]) -> list[Problem]:
     """A person, or a photo, in two parts would be trained on and tested on."""
-    homes: dict[tuple[str, str], str] = {}
+    homes: dict[tuple[str, str], tuple[str, str]] = {}
     problems = []
-    for s in sequences:
+    for s, person in zip(sequences, persons([s.patient_id for s in sequences]), strict=True):
         if not s.split:
             continue
         photo = os.path.normpath(s.photo)
-        for what, key in (("patient", s.patient_id), ("photo", photo)):
-            home = homes.setdefault((what, key), s.split) if key else s.split
+        for what, key, shown in (("patient", person, s.patient_id), ("photo", photo, s.photo.name)):
+            home, written = homes.setdefault((what, key), (s.split, shown)) if key else (s.split, shown)
             if home == s.split:
                 continue
-            shown = s.patient_id if what == "patient" else s.photo.name
-            text = f"{what} {shown!r} is in {home} and in {s.split}. Keep a person in one part."
+            other = f" (as {written!r})" if what == "patient" and written != shown else ""
+            text = f"{what} {shown!r} is in {home}{other} and in {s.split}. Keep a person in one part."
             problems.append(Problem(first_row[s.name], text))
             break  # the photo of a person in two parts is the same fault
     return problems

@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 from retina_fm._io.files import make_folder, sha256_of, write_output
 from retina_fm._io.jobs import check_workers, work_through
 from retina_fm.errors import ConfigError, OutputError, RetinaError
+from retina_fm.pictures.marks import marked
 from retina_fm.pictures.sheets import grid
 from retina_fm.pictures.sources import natural_key
 from retina_fm.training.pairs.table import Frame, PairSequence, write_pairs
@@ -74,16 +75,21 @@ def contact_sheet(rendered: Rendered, item: int = 0, tile: int = 256) -> Image.I
     lesions = rendered.lesions[item].cpu().numpy()
     colours = np.stack([lesions[0:2].max(0), lesions[2:4].max(0), lesions[4:6].max(0)], -1)
     mask = (rendered.mask[item, 0].cpu().numpy() * 255).astype(np.uint8)
-    tiles = [Image.fromarray(photo), *(Image.fromarray(f) for f in frames), Image.fromarray(mask)]
-    tiles.append(Image.fromarray((colours * 255).astype(np.uint8)))
-    small = [picture.convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR) for picture in tiles]
-    return Image.fromarray(grid([np.asarray(picture) for picture in small], 5))
+    like_a_patients = [Image.fromarray(photo), *(Image.fromarray(f) for f in frames)]
+    maps = [Image.fromarray(mask), Image.fromarray((colours * 255).astype(np.uint8))]
+    small = [
+        np.asarray(picture.convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR))
+        for picture in [*like_a_patients, *maps]
+    ]
+    tiles = [*map(marked, small[: len(like_a_patients)]), *small[len(like_a_patients) :]]
+    return Image.fromarray(grid(tiles, 5))
 
 
 def animation(rendered: Rendered, item: int = 0, side: int = 256) -> bytes:
     """The twelve frames as an animated GIF that says that it is synthetic."""
     frames = (rendered.frames[item].cpu().numpy() * 255).round().astype(np.uint8)
-    pictures = [Image.fromarray(f).resize((side, side), Image.Resampling.BILINEAR) for f in frames]
+    small = [Image.fromarray(f).resize((side, side), Image.Resampling.BILINEAR) for f in frames]
+    pictures = [Image.fromarray(marked(np.asarray(picture))) for picture in small]
     buffer = BytesIO()
     comment = json.dumps(NOTES).encode()
     pictures[0].save(

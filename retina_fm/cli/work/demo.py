@@ -17,6 +17,7 @@ from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
 from retina_fm.metrics.recall import nearest_others
 from retina_fm.models import resolve
 from retina_fm.pictures import expand
+from retina_fm.pictures.marks import marked, png_notes
 
 PATIENTS = 6
 VIDEOS = 3
@@ -58,7 +59,10 @@ def choose_model(name: str | None) -> str:
 
 
 def draw_photos(folder: Path, patients: int = PATIENTS, size: int = 512) -> Path:
-    """Draw both eyes of some patients into a folder; photos that are there already are kept."""
+    """Draw both eyes of some patients into a folder; photos that are there already are kept.
+
+    Each carries the word SYNTHETIC outside its field of view, and says so in its metadata.
+    """
     from retina_fm.training.simulator.anatomy.drawn import draw_patient
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,7 @@ def draw_photos(folder: Path, patients: int = PATIENTS, size: int = 512) -> Path
         lesions = {"haemorrhage": 6, "hard_exudate": 8, "microaneurysm": 12} if number % 3 == 0 else {}
         for path, retina in zip(paths, draw_patient(number, size, lesions=lesions), strict=True):
             buffer = io.BytesIO()
-            Image.fromarray(retina.photo).save(buffer, "PNG")
+            Image.fromarray(marked(retina.photo)).save(buffer, "PNG", pnginfo=png_notes())
             write_bytes(path, buffer.getvalue())
     return folder
 
@@ -156,6 +160,6 @@ def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.
         view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
         frames = generate_frames(step_in(generator, generator.dtype), view)
         vessels = read_vessels(generator, view, frames)[0].numpy()
-        grey = to_uint8(frames[0])
+        grey = np.stack([marked(frame) for frame in to_uint8(frames[0])])
         found.append((path, vessels, grey))
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retina_fm._io.persons import is_nobody
 from retina_fm.evaluation.cells import Cell
 from retina_fm.evaluation.video_sources import VideoSource, in_view
 from retina_fm.metrics.intervals import (
@@ -20,6 +21,7 @@ from retina_fm.metrics.intervals import (
     sign_flip_test,
     weighted_means,
 )
+from retina_fm.pictures.marks import marked, png_notes
 
 SHOWN = (0, 3, 5, 7, 9, 11)
 
@@ -58,7 +60,8 @@ def score_videos(
         size: of the view.
         lpips: file with torchvision's AlexNet; no LPIPS without it.
         fvd: file of the I3D network and its SHA-256; no FVD without them.
-        sheet: a picture of the first sequences to write, real frames above generated ones.
+        sheet: a picture of the first sequences to write, real frames above generated ones, which
+            carry the word SYNTHETIC.
     """
     from retina_fm.metrics import videos as metrics
     from retina_fm.network.levels import from_levels
@@ -80,18 +83,19 @@ def score_videos(
         for metric, value in metrics.video_scores(one, two, judge).items():
             columns.setdefault(metric, []).append(value)
         names.append(sequence.name)
-        patients.append(sequence.patient_id or sequence.name)
+        patients.append(sequence.name if is_nobody(sequence.patient_id) else sequence.patient_id)
         if network is not None:
             made.append(metrics.video_features(network, one))
             real.append(metrics.video_features(network, two))
         if sheet is not None and len(lines) < 6:
-            lines += [_line(photo, true), _line(np.zeros_like(photo), frames)]
+            synthetic = np.stack([marked(frame) for frame in frames])
+            lines += [_line(photo, true), _line(np.zeros_like(photo), synthetic)]
     together = {}
     if len(made) > 1:
         together["fvd"] = metrics.frechet_distance(np.concatenate(made), np.concatenate(real))
     if sheet is not None and lines:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(lines, 0)).save(sheet)
+        Image.fromarray(np.concatenate(lines, 0)).save(sheet, pnginfo=png_notes())
     return VideoScores(names, patients, columns, together)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def _gallery(out: Path, cell: Cell, task: Task) -> list[dict[str, Any]]:
 def _thumbnail(out: Path, data: str, name: str, path: Path) -> str:
     from retina_fm.pictures import read_picture
 
-    target = out / "gallery" / f"{file_name(f'{data}-{name}')}.jpg"
+    # two names may come to one once their odd letters are gone; the hash keeps them apart
+    digest = hashlib.sha256(f"{data}\0{name}".encode(errors="surrogateescape")).hexdigest()[:8]
+    target = out / "gallery" / f"{file_name(f'{data}-{name}')[-150:]}-{digest}.jpg"
     if not target.is_file():
         image = Image.fromarray(read_picture(path))
         image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from retina_fm.adapters import draw_examples, draw_pictures
+from retina_fm.adapters.examples.draws import check_groups, refuse_shared_patients
 from retina_fm.errors import ConfigError
 
 
@@ -56,3 +57,11 @@ def test_groups_must_be_complete() -> None:
         draw_pictures(4, 1, groups=[1, 2, 3])
     with pytest.raises(ConfigError, match="A group is missing"):
         draw_pictures(3, 1, groups=["a", None, "b"])
+
+
+def test_patients_in_several_spellings_are_one_and_blanks_are_refused() -> None:
+    assert check_groups(["P-01", "p1", "P2"], 3).tolist() == ["P-01", "P-01", "P2"]
+    with pytest.raises(ConfigError, match="A group is missing"):
+        check_groups(["P1", " "], 2)
+    with pytest.raises(ConfigError, match=r"1 patients are in .* \('P-01' = 'p1'\)"):
+        refuse_shared_patients(check_groups(["P-01"], 1), check_groups(["p1", "P2"], 2))

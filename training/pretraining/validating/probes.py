@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retina_fm._io.tables import read_csv
+from retina_fm._io.label_tables import one_spelling, read_label_table
+from retina_fm._io.persons import persons
 from retina_fm.errors import ConfigError
 from retina_fm.metrics.recall import recall_hits
 from retina_fm.network import Generator, encoder_of
@@ -112,7 +113,8 @@ def probe_folds(rows: Sequence[Mapping[str, str]], table: str | Path) -> ProbeFo
 
 
 def _patients(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    return [row.get("patient_id") or f"row {number}" for number, row in enumerate(rows)]
+    known = persons([row.get("patient_id") for row in rows])
+    return [f"row {number} (nobody named)" if who is None else who for number, who in enumerate(known)]
 
 
 def _probe_auroc(features: NDArray[Any], folds: ProbeFolds) -> float:
@@ -142,16 +144,13 @@ def probe_names(tables: Sequence[str | Path]) -> list[str]:
 
 
 def probe_rows(table: str | Path) -> list[dict[str, str]]:
-    """Rows of a table of labels, with paths that exist: relative to the table or to ``images`` beside it.
+    """Labelled rows of a table, with paths that exist: relative to the table or to ``images`` beside it.
 
     Raises:
         ConfigError: there is no such table, it lacks columns, or a picture of it is not there.
     """
     source = Path(table)
-    try:
-        rows = read_csv(source).rows
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{source} cannot be read ({error}). Give a labels.csv to --probe.") from None
+    rows = read_label_table(source).rows
     if not rows or "path" not in rows[0] or "label" not in rows[0]:
         raise ConfigError(f"{source} needs columns path and label (and patient_id) for a probe.")
     for row in rows:
@@ -160,4 +159,6 @@ def probe_rows(table: str | Path) -> list[dict[str, str]]:
         if not there:
             raise ConfigError(f"{source} names {row['path']}, which is not beside it. Check the column path.")
         row["path"] = str(there[0])
-    return rows
+    for row, label in zip(rows, one_spelling([row["label"] for row in rows])[0], strict=True):
+        row["label"] = label
+    return [row for row in rows if row["label"]]

@@ -23,6 +23,7 @@ from retina_fm.network import Generator
 from retina_fm.network.levels import to_uint8
 from retina_fm.network.unrolling import generate_frames
 from retina_fm.pictures import Transform, expand
+from retina_fm.pictures.marks import marked, png_notes
 from retina_fm.training.pretraining.data.sources import open_source
 from retina_fm.training.pretraining.presets import Preset
 from retina_fm.training.pretraining.run_log import logger
@@ -188,18 +189,18 @@ def single_frame_of(preset: Preset) -> int | None:
 
 
 def sheet(photos: Tensor, rows: Sequence[Tensor]) -> Image.Image:
-    """A picture of videos: each photo with six frames of each of ``rows`` (true above generated, say)."""
+    """A picture of videos: each photo with six frames of each of ``rows``: true ones, generated ones below.
+
+    Generated frames carry the word SYNTHETIC.
+    """
     lines = []
     for index, photo in enumerate(photos):
         colour = to_uint8(photo).transpose(1, 2, 0)
         for number, videos in enumerate(rows):
             first = colour if number == 0 else np.zeros_like(colour)
-            frames = [
-                np.repeat(to_uint8(videos[index, t])[..., None], 3, 2)
-                for t in _SHEET_FRAMES
-                if t < videos.shape[1]
-            ]
-            lines.append(np.concatenate([first, *frames], 1))
+            grey = [to_uint8(videos[index, t]) for t in _SHEET_FRAMES if t < videos.shape[1]]
+            shown = [marked(frame) if number else frame for frame in grey]
+            lines.append(np.concatenate([first, *(np.repeat(frame[..., None], 3, 2) for frame in shown)], 1))
     return Image.fromarray(np.concatenate(lines, 0))
 
 
@@ -282,7 +283,7 @@ def _held_back_part(out: Path, held: HeldBack, number: int | None, networks: Fig
             figures, made = frame_figures(generator, held, number, networks)
         path = out / "sheets" / f"step-{step:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheet(held.photos[:4], [true[:4], made[:4]]).save(path)
+        sheet(held.photos[:4], [true[:4], made[:4]]).save(path, pnginfo=png_notes())
         return figures
 
     return judge

@@ -233,3 +233,12 @@ def test_what_fails_later_is_logged_once_and_the_rest_is_judged(folder, generato
 )
 def test_no_two_probes_have_one_name(tables, names):
     assert probes.probe_names(tables) == names
+
+
+def test_a_sheet_marks_what_was_generated_and_not_what_is_true() -> None:
+    photos, videos = torch.zeros(1, 3, 64, 64), torch.full((1, 12, 64, 64), 0.5)
+    made = np.asarray(validation.sheet(photos, [videos, videos]))
+    true, generated = made[:64, 64:], made[64:, 64:]
+    assert len(np.unique(true)) == 1
+    tiles = [generated[:, start : start + 64] for start in range(0, generated.shape[1], 64)]
+    assert all(tile.min() == 0 and len(np.unique(tile)) > 2 for tile in tiles)
