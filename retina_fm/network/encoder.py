@@ -110,9 +110,9 @@ class Encoder(TimmContract):
         """All features of a batch of views.
 
         Args:
-            view: float ``(N, 3, H, W)`` in [-1, 1], -1 outside the field of view, as ``transform`` gives it; a
-                single ``(3, H, W)`` is a batch of one. Sizes that 16 does not divide are padded, and the maps
-                cropped back to ``ceil(H / stride)``.
+            view: float ``(N, 3, H, W)`` in [-1, 1], -1 outside the field of view, as ``transform`` gives it;
+                a single ``(3, H, W)`` is a batch of one. Sizes that 16 does not divide are padded, and the
+                maps cropped back to ``ceil(H / stride)``.
             mask: field of view, bool ``(N, H, W)``; without it, where the view is not -1 in all channels.
 
         Returns:

@@ -16,7 +16,9 @@ SMALLEST = 2 * STRIDES[-1]
 """Reflection padding needs two pixels at the coarsest stride."""
 
 
-_MAKE_ONE = "Make one with: encoder(encoder.transform(photo)), where photo is a path, bytes, an array or a PIL image."
+_MAKE_ONE = (
+    "Make one with: encoder(encoder.transform(photo)); a photo is a path, bytes, an array or a PIL image."
+)
 
 
 def as_batch(view: Tensor) -> Tensor:
@@ -31,9 +33,7 @@ def check_view(view: Tensor, mask: Tensor | None = None, *, channels: int = 3) -
         ViewError: no tensor, wrong rank, channels, type or size, or a mask of another shape or type.
     """
     if not isinstance(view, Tensor):
-        raise ViewError(
-            f"The network takes tensors, not {type(view).__name__}. {_MAKE_ONE}"
-        )
+        raise ViewError(f"The network takes tensors, not {type(view).__name__}. {_MAKE_ONE}")
     if view.ndim != 4 or view.shape[1] != channels:
         swapped = view.ndim in (3, 4) and view.shape[-1] == channels
         raise ViewError(
@@ -41,9 +41,7 @@ def check_view(view: Tensor, mask: Tensor | None = None, *, channels: int = 3) -
             + (f", channels before rows. {_MAKE_ONE}" if swapped else f". {_MAKE_ONE}")
         )
     if not view.is_floating_point():
-        raise ViewError(
-            f"The view has dtype {view.dtype}; the network takes floats in [-1, 1]. {_MAKE_ONE}"
-        )
+        raise ViewError(f"The view has dtype {view.dtype}; the network takes floats in [-1, 1]. {_MAKE_ONE}")
     if min(view.shape[2:]) < SMALLEST:
         raise ViewError(
             f"The view has {view.shape[2]} x {view.shape[3]} pixels; the network needs at least "
