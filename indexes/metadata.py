@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from retina_fm._io.parquet_seals import check_parquet
 from retina_fm.errors import ConfigError, MetadataWarning
 from retina_fm.indexes.database import quoted
 from retina_fm.indexes.state import State
@@ -56,6 +57,7 @@ def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
         path = Path(source)
         try:
             if path.suffix.lower() == ".parquet":
+                check_parquet(path)
                 return pq.read_table(path), path.parent
             parse = pacsv.ParseOptions(newlines_in_values=True)
             names = pacsv.open_csv(path, parse_options=parse).schema.names
@@ -63,7 +65,7 @@ def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
             )
             return pacsv.read_csv(path, parse_options=parse, convert_options=kinds), path.parent
-        except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"The metadata {path} cannot be read ({error}); a CSV with a header is needed."
             ) from None

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save as serialise
 
 from retina_fm import adapters
+from retina_fm._io.strict_json import read_json
 from retina_fm.errors import ConfigError
 
 WRITTEN = Path(__file__).parent / "written"
@@ -68,7 +69,7 @@ def test_a_manifest_with_what_does_not_belong_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(WRITTEN / "mlp", tmp_path / "mlp")
-    manifest = json.loads((folder / "adapter.json").read_text())
+    manifest = read_json(folder / "adapter.json")
     (folder / "adapter.json").write_text(json.dumps({**manifest, **change}))
     with pytest.raises(ConfigError, match=message):
         adapters.load(folder)
@@ -85,7 +86,7 @@ def _with_drawn_tensors(folder: Path) -> Path:
         tensors[name] = torch.from_numpy(values).to(getattr(torch, dtype))
     data = serialise(tensors)
     (folder / "adapter.safetensors").write_bytes(data)
-    manifest = json.loads((folder / "adapter.json").read_text())
+    manifest = read_json(folder / "adapter.json")
     manifest["files"] = {"adapter.safetensors": hashlib.sha256(data).hexdigest()}
     (folder / "adapter.json").write_text(json.dumps(manifest))
     return folder

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from retina_fm._io.files import sha256_of
+from retina_fm._io.strict_json import read_json
 from retina_fm.errors import ConfigError, LicenceNotice, UnknownModelError, WeightsError, WeightsNotFoundError
 from retina_fm.models import (
     ModelCard,
@@ -48,7 +49,7 @@ def trained(tmp_path: Path) -> Path:
 
 def change_config(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**read_json(path), **changes}))  # without its checksum: changed on purpose
 
 
 def rewrite(folder: Path, change: Any) -> None:
