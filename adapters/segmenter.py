@@ -200,8 +200,11 @@ class FundusSegmenter(Estimator):
         self.threshold_, self.history_ = state["threshold"], state["history"]
         tensors = {key: torch.from_numpy(value) for key, value in part_of(arrays, "module.").items()}
         with torch.device("meta"):
-            shape = self._new_module(self._source())
-        check_tensors(tensors, shape.state_dict(), "The adapter's decoder")  # before memory is taken for it
+            expected = self._new_module(self._source()).state_dict()
+        for key, value in tensors.items():  # a single number is kept as a list of one
+            if key in expected and value.numel() == expected[key].numel() == 1:
+                tensors[key] = value.reshape(expected[key].shape)
+        check_tensors(tensors, expected, "The adapter's decoder")  # before memory is taken for it
         module = self._new_module(self._source())
         module.load_state_dict(tensors)
         module = module.to(self._compute().torch_device, memory_format=torch.channels_last)
