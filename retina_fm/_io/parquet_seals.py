@@ -11,9 +11,9 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-KEY = b"seal"
+KEY = "seal"
 _WORD = b"retina-fm-crc32:"
-EMPTY = _WORD + b"0" * 8 + b":" + b"0" * 16
+EMPTY = _WORD.decode() + "0" * 8 + ":" + "0" * 16
 """What stands under ``KEY`` in a schema's metadata until the file is whole."""
 _SEAL = re.compile(re.escape(_WORD) + rb"([0-9a-f]{8}):([0-9a-f]{16})")
 _CHUNK = 4 << 20

@@ -24,7 +24,7 @@ TABLE = pa.table({"path": [f"eye{n}.png" for n in range(40)], "value": np.arange
 
 
 def write_parquet(path: Path) -> None:
-    pq.write_table(TABLE.replace_schema_metadata({b"model": b"m", KEY: EMPTY}), path)
+    pq.write_table(TABLE.replace_schema_metadata({"model": "m", KEY: EMPTY}), path)
     seal_parquet(path)
 
 

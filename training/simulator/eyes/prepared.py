@@ -127,6 +127,7 @@ class PreparedEye:
             "disc_radius": self.disc_radius,
             "disc_centre": list(self.disc_centre),
             "fovea_centre": list(self.fovea_centre),
+            "size": self.size,
             "lesion_known": [bool(one) for one in self.lesion_known],
             "metadata": self.metadata,
         }
@@ -217,9 +218,12 @@ def eye_size(path: str | os.PathLike[str]) -> int:
         PictureError: the file is missing, damaged or no prepared eye.
     """
     try:
-        return _head(path).tensors["maps"][1][-1]
-    except (OSError, LookupError, ValueError) as error:
+        numbers = _numbers(path)
+        if "size" in numbers:
+            return int(numbers["size"])
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise _no_eye(path, error) from error
+    return load_eye(path).size  # of a release that did not say so in the header
 
 
 def knows_all_lesions(path: str | os.PathLike[str]) -> bool:
