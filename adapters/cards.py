@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from retina_fm.models.sharing import CARD, front_matter
+from retina_fm.models.folder import CARD
+from retina_fm.models.sharing import front_matter
 
 __all__ = ["CARD", "card_of"]
 

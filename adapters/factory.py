@@ -10,8 +10,8 @@ import numpy as np
 from retina_fm.adapters.photo_estimators import FundusClassifier, FundusRegressor
 from retina_fm.adapters.saving import checked_manifest, read_arrays
 from retina_fm.adapters.segmenter import FundusSegmenter
-from retina_fm.errors import ConfigError, nearest
-from retina_fm.models.places import HUB_PREFIX, fetch_from_hub
+from retina_fm.errors import ConfigError, RetinaError, WeightsError, nearest
+from retina_fm.models.places import HUB_PREFIX, Remembered, fetch_from_hub
 from retina_fm.network.defaults import undisturbed
 
 TASKS: dict[str, Any] = {kind.task: kind for kind in (FundusClassifier, FundusRegressor, FundusSegmenter)}
@@ -89,7 +89,8 @@ def load(
         ConfigError: the folder is no adapter, or of another release.
         WeightsError: its file was changed, or the encoder has other weights.
         TransformMismatchError: the encoder has another transform.
-        WeightsNotFoundError, UnknownModelError: the encoder is not to be had.
+        WeightsNotFoundError, UnknownModelError: the encoder is not to be had. Names of the hub that the
+            adapter of a folder says are looked up in the hub's cache alone; ``model=`` fetches.
     """
     path = Path(folder)
     if str(folder).startswith(HUB_PREFIX):
@@ -98,13 +99,35 @@ def load(
     arrays = read_arrays(path, manifest)
     moved = {"model": model, "fuse_with": fuse_with, "dtype": dtype}
     settings = {key: value for key, value in moved.items() if value is not None}
-    estimator = _unfitted(manifest.task, {**manifest.settings, **settings, "device": device})
+    said = dict(manifest.settings)
+    if not str(folder).startswith(HUB_PREFIX):  # who named the hub may be sent on to it, a folder may not
+        said |= {key: _remembered(said[key]) for key in ("model", "fuse_with") if key in said}
+    estimator = _unfitted(manifest.task, {**said, **settings, "device": device})
     estimator.encoders_ = manifest.encoders
-    estimator.drawn_ = np.array(manifest.drawn, np.int64)
     estimator.drawn_names_ = manifest.drawn_names
     estimator.check_encoders()
-    estimator.restore(arrays, manifest.state)
+    try:
+        estimator.drawn_ = np.array(manifest.drawn, np.int64)
+        estimator.restore(arrays, manifest.state)
+    except RetinaError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"The adapter {folder} does not fit together ({type(error).__name__}: {error}). Save or fetch it "
+            "again."
+        ) from None
+    if arrays:
+        raise WeightsError(
+            f"The adapter {folder} holds arrays that it has no use for: {', '.join(sorted(arrays)[:3])}. "
+            "Save or fetch it again."
+        )
     return estimator
+
+
+def _remembered(models: Any) -> Any:
+    if isinstance(models, str):
+        return Remembered(models)
+    return [_remembered(model) for model in models] if isinstance(models, list | tuple) else models
 
 
 def _unfitted(task: str, settings: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from retina_fm.adapters.extraction import embeddings_of, encoder_of, identity_of
 from retina_fm.adapters.heads.base import ClassifierHead, Head, RegressorHead
 from retina_fm.adapters.heads.by_name import CLASSIFIERS, REGRESSORS, make_head
 from retina_fm.adapters.tuning import finetune, tunable_copy
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, WeightsError
 
 Held = tuple[list[Any], Any]
 """Photos and checked labels of a validation part."""
@@ -97,8 +97,15 @@ class EmbeddingEstimator(Estimator):
 
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:  # noqa: D102
         super().restore(arrays, state)
+        features = sum(encoder_of(model, self._compute()).num_features for model in self.models())
+        if state["n_features_in"] != features:
+            raise WeightsError(
+                f"The adapter's head takes {state['n_features_in']!r:.40} features, its encoders give "
+                f"{features}. Save or fetch the adapter again."
+            )
         head = make_head(self.head, self._heads, {}, state["head"])
         head.restore(part_of(arrays, "head."), state)
+        head.predict(np.zeros((1, features)))  # arrays that do not fit each other show now
         self.head_ = head
 
     def models(self) -> list[Any]:  # noqa: D102

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes, write_json, written_beside
+from retina_fm._io.folders import own_folder, refuse_link
 from retina_fm._io.label_tables import known_name, one_spelling, read_label_table, understood
 from retina_fm._io.persons import is_blank, is_nobody
 from retina_fm._io.tables import csv_bytes
@@ -75,13 +76,16 @@ def write_masks(
         resume: leave photos out whose mask is there.
 
     Raises:
-        OutputError: two photos of the same name, or a folder that cannot be written.
+        OutputError: two photos of the same name, or a folder that cannot be written or holds something else.
     """
     names = [Path(describe(photo)).stem for photo in photos]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise OutputError(f"Photos share a name ({', '.join(twice[:3])}); predict their folders one by one.")
     found = Written([], 0, [])
+    own_folder(out, "a folder of predictions", "classes.json")
+    for part in ("overlays", "probabilities"):
+        refuse_link(out / part)
     for photo, name in zip(photos, names, strict=True):
         path = out / f"{name}.png"
         if resume and path.exists():

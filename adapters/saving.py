@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,10 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise
 
 import retina_fm
-from retina_fm._io.files import write_bytes, write_json
+from retina_fm._io.files import json_bytes
+from retina_fm._io.folders import check_replaceable, whole_folder
+from retina_fm._io.strict_json import read_json, sealed
+from retina_fm._io.tensor_files import finite, header_of
 from retina_fm.adapters.cards import CARD, card_of
 from retina_fm.adapters.extraction import Compute, Identity, encoder_of
 from retina_fm.configuration import Configuration
@@ -26,6 +28,7 @@ from retina_fm.models import ModelCard
 from retina_fm.models.card import RESEARCH_USE
 
 MANIFEST, TENSORS = "adapter.json", "adapter.safetensors"
+_FILES = frozenset({MANIFEST, TENSORS, CARD})
 FORMAT: Literal[1] = 1
 
 
@@ -75,7 +78,7 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
     Raises:
         ConfigError: nothing was fitted, the licence claims more than the encoders allow, or a label or
             setting cannot be written as JSON.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds what is not part of an adapter.
     """
     if getattr(estimator, "shots", None) == 0:
         raise ConfigError("With shots=0 nothing is learnt: there is no adapter to save, the model is read.")
@@ -100,13 +103,14 @@ def save(estimator: Any, folder: str | Path, *, licence: str | None = None) -> P
         files={TENSORS: hashlib.sha256(data).hexdigest()},
     ).model_dump()
     try:
-        json.dumps(manifest, allow_nan=False)
+        text = json_bytes(sealed(manifest), nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The adapter cannot be written as JSON: {error}.") from None
     try:
-        write_bytes(target / TENSORS, data)
-        write_bytes(target / CARD, card_of(manifest).encode())
-        write_json(target / MANIFEST, manifest)  # last, so that a folder without it is unfinished
+        with whole_folder(target, "an adapter", _FILES.__contains__) as scratch:
+            (scratch / TENSORS).write_bytes(data)
+            (scratch / CARD).write_bytes(card_of(manifest).encode())
+            (scratch / MANIFEST).write_bytes(text)
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error}). Choose another folder.") from error
     return target
@@ -117,10 +121,9 @@ def check_savable(estimator: Any, folder: str | Path, licence: str | None) -> No
 
     Raises:
         ConfigError: the licence claims more than the encoders allow.
-        OutputError: the folder is a file.
+        OutputError: the folder is a file or a link, or holds what is not part of an adapter.
     """
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise OutputError(f"{folder} is a file; an adapter is a folder. Choose another one.")
+    check_replaceable(Path(folder), "an adapter", _FILES.__contains__)
     if licence is not None:
         checked_licence(licence, [encoder_of(model, Compute()).card for model in estimator.models()])
 
@@ -138,12 +141,12 @@ def checked_manifest(folder: Path) -> Manifest:
     """:func:`read_manifest` with its fields as attributes."""
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{folder} has no {MANIFEST}; it is no adapter. estimator.save(folder) makes one."
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}. Save or fetch it again.") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ConfigError(
@@ -159,7 +162,7 @@ def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
     """An adapter's arrays by name, its files checked before they are parsed.
 
     Raises:
-        WeightsError: a file is missing, was changed, or is no safetensors file.
+        WeightsError: a file is missing, was changed, is no safetensors file, or holds NaN.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, expected in manifest.files.items():
@@ -173,9 +176,14 @@ def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
         if hashlib.sha256(data).hexdigest() != expected:
             raise WeightsError(f"{path} is not what {MANIFEST} states: changed or damaged. Fetch it again.")
         try:
-            arrays.update({key: value.numpy() for key, value in parse_safetensors(data).items()})
-        except SafetensorError as error:
+            header_of(data)
+            found = {key: value.numpy() for key, value in parse_safetensors(data).items()}
+        except (SafetensorError, ValueError, TypeError) as error:
             raise WeightsError(f"{path} is no safetensors file ({error}). Save the adapter again.") from None
+        for key, value in found.items():
+            if not finite(value):
+                raise WeightsError(f"{path}: array {key!r} holds NaN or infinity. Fit the adapter again.")
+        arrays.update(found)
     return arrays
 
 

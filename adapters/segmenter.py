@@ -25,6 +25,7 @@ from retina_fm.adapters.segmentation.training import Plan, train_decoder
 from retina_fm.adapters.tuning import tunable_copy
 from retina_fm.errors import ConfigError
 from retina_fm.learning import seeded
+from retina_fm.models.folder import check_tensors
 from retina_fm.network.defaults import undisturbed
 from retina_fm.pictures import describe
 from retina_fm.pictures.masks import (
@@ -199,8 +200,15 @@ class FundusSegmenter(Estimator):
         super().restore(arrays, state)
         self.classes_ = np.array(state["classes"])
         self.threshold_, self.history_ = state["threshold"], state["history"]
+        tensors = {key: torch.from_numpy(value) for key, value in part_of(arrays, "module.").items()}
+        with torch.device("meta"):
+            expected = self._new_module(self._source()).state_dict()
+        for key, value in tensors.items():  # a single number is kept as a list of one
+            if key in expected and value.numel() == expected[key].numel() == 1:
+                tensors[key] = value.reshape(expected[key].shape)
+        check_tensors(tensors, expected, "The adapter's decoder")  # before memory is taken for it
         module = self._new_module(self._source())
-        module.load_state_dict({k: torch.from_numpy(v) for k, v in part_of(arrays, "module.").items()})
+        module.load_state_dict(tensors)
         module = module.to(self._compute().torch_device, memory_format=torch.channels_last)
         self.module_ = module.eval()
 

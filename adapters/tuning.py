@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from retina_fm._io.progress import progress_bar
 from retina_fm.adapters.examples.views import recoloured, scaled
 from retina_fm.adapters.heads.mlp_training import Protocol, is_better
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.learning import seeded
 from retina_fm.network import Encoder
 from retina_fm.network.layers import TRUNK_LAYERS
@@ -52,6 +52,8 @@ def with_tensors(encoder: Any, arrays: dict[str, np.ndarray]) -> Any:
     own = dict(tuned.named_parameters())
     with torch.no_grad():
         for name, value in arrays.items():
+            if name not in own or own[name].shape != value.shape:
+                raise WeightsError(f"The adapter tuned a tensor {name!r:.80} that its encoder does not have.")
             own[name].copy_(torch.from_numpy(value)).requires_grad_(True)
     return tuned.eval()
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 import retina_fm
 from retina_fm._io.files import written_beside
+from retina_fm._io.parquet_seals import EMPTY, KEY, seal_parquet
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 
 if TYPE_CHECKING:
@@ -60,10 +61,11 @@ def to_parquet(index: ImageIndex, path: Path) -> Path:
         }
     try:
         with written_beside(path) as scratch:
-            first = next(batches(index)).schema.with_metadata(about)
+            first = next(batches(index)).schema.with_metadata({**about, KEY: EMPTY})
             with pq.ParquetWriter(scratch, first) as writer:
                 for table in batches(index):
                     writer.write_table(table.cast(first))
+            seal_parquet(scratch)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error}). Make room.") from error
     return path

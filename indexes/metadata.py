@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retina_fm._io.label_tables import read_label_table
+from retina_fm._io.parquet_seals import check_parquet
 from retina_fm._io.persons import is_blank, persons
 from retina_fm.errors import ConfigError, MetadataWarning
 from retina_fm.indexes.database import quoted
@@ -60,6 +61,7 @@ def read_metadata(source: Any) -> tuple[pa.Table, Path | None]:
         path = Path(source)
         try:
             if path.suffix.lower() == ".parquet":
+                check_parquet(path)
                 return pq.read_table(path), path.parent
             found = read_label_table(path, free=True)
             columns = {name: [row[name] or None for row in found.rows] for name in found.columns}

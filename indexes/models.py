@@ -10,6 +10,7 @@ from typing import Any
 from retina_fm.errors import IndexMismatchError, LicenceNotice
 from retina_fm.indexes.state import ModelIdentity
 from retina_fm.models import RetinalEncoder, Whitening, load, read_config, read_whitening, resolve
+from retina_fm.models.places import Remembered
 
 TIMM = "timm/"
 
@@ -40,7 +41,7 @@ class LazyEmbedder:
 
     def __init__(self, expected: ModelIdentity, model: str | RetinalEncoder | None, **settings: Any) -> None:
         self.expected = expected
-        self.model = model if model is not None else expected.reference
+        self.model = model if model is not None else Remembered(expected.reference)
         self.settings = {"device": None, "dtype": "auto", **settings}
         self._embedder: Any = None
 

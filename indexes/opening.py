@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from retina_fm._io.parquet_seals import check_parquet
 from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
 from retina_fm.indexes import database, old_format, updating
 from retina_fm.indexes.image_index import ImageIndex
@@ -198,8 +198,9 @@ def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, A
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
+        check_parquet(path)
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"The table {path} cannot be read ({error}); a Parquet file is needed.") from None
 
 

@@ -112,6 +112,15 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         """The inverse of :meth:`state`, for a head with the same settings."""
         self.n_features_in_ = state["n_features_in"]
+        for what, found, wanted in (
+            ("arrays", arrays, self._arrays),
+            ("values", state["values"], self._values),
+        ):
+            if set(found) != set(wanted):
+                raise ConfigError(
+                    f"A head of this kind has the {what} {', '.join(sorted(wanted))}, not "
+                    f"{', '.join(sorted(map(str, found)))[:200]}. Save the adapter again."
+                )
         self.__dict__.update(arrays, **state["values"])
 
     def _embedded(self, X: Any) -> np.ndarray:

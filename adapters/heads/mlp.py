@@ -27,6 +27,7 @@ from retina_fm.adapters.heads.mlp_training import (
 )
 from retina_fm.errors import ConfigError
 from retina_fm.learning import seeded
+from retina_fm.models.folder import check_tensors
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and the positions of their examples."""
@@ -103,10 +104,12 @@ class _MLPHead(Head):
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         module = {key: arrays.pop(key) for key in list(arrays) if key.startswith("module.")}
         super().restore(arrays, state)
+        tensors = {key.removeprefix("module."): torch.from_numpy(value) for key, value in module.items()}
+        with torch.device("meta"):
+            shape = self._new_module(self.n_features_in_, self._outputs())
+        check_tensors(tensors, shape.state_dict(), "The adapter's head")  # before memory is taken for it
         self.module_ = self._new_module(self.n_features_in_, self._outputs()).eval()
-        self.module_.load_state_dict(
-            {key.removeprefix("module."): torch.from_numpy(value) for key, value in module.items()}
-        )
+        self.module_.load_state_dict(tensors)
 
     def _learn(self, X: np.ndarray, y: Any, groups: np.ndarray, val: Any, weight: np.ndarray | None) -> None:
         rows, held = np.arange(len(X)), val

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from retina_fm._io.scratch import scratch_file
 from retina_fm.errors import OutputError, RetinaError
 
 _CHUNK = 1 << 20
@@ -21,26 +21,19 @@ def written_beside(path: Path) -> Iterator[Path]:
     """A scratch path in the same folder; when the block ends well, its file takes the place of ``path``.
 
     The file is flushed to disk before it is renamed, so that a crash leaves the old file or the new one. Its
-    name is drawn and must be new, so that nothing that lies there, a link least of all, is written through.
+    name is drawn and must be new, so that nothing that lies there, a link least of all, is written through; a
+    link called ``path`` is replaced, what it points at stays. What dead runs left in the folder is swept.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    scratch = Path(name)
-    try:
+    with scratch_file(path) as scratch:
         yield scratch
         with scratch.open("rb+") as stream:
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        scratch.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
         scratch.replace(path)
         sync_folder(path.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -89,25 +82,15 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def make_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder, made where it is missing.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be the output folder ({error}). Give a folder that can be made and written."
-        ) from error
-    return Path(path)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that a person can read, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False)
-    write_bytes(path, text.encode() + b"\n")
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any, *, nan: bool = True) -> bytes:
+    """JSON that a person can read; NaN, where it may not be, raises a ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False, allow_nan=nan)
+    return text.encode() + b"\n"
 
 
 def canonical_json(value: Any) -> bytes:

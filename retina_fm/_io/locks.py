@@ -19,12 +19,15 @@ def locked(lock: Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
         wait: seconds to wait for another process.
 
     Raises:
-        OutputError: another process holds it, the file cannot be made, or files cannot be locked there.
+        OutputError: another process holds it, a link lies there, the file cannot be made, or files cannot be
+            locked there.
     """
     from filelock import FileLock, Timeout
 
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
+        if lock.is_symlink():
+            raise OutputError(f"{lock} is a link, and nothing is written through links. Remove it.")
         held = FileLock(lock)
         held.acquire(timeout=wait)
     except Timeout:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retina_fm._io.seals import check_table
 from retina_fm.errors import LayoutError, MissingDependencyError
 
 
@@ -40,13 +41,16 @@ def parse_csv(text: str, *, delimiter: str = ",") -> CsvRows:
 
 
 def read_csv(path: Path) -> CsvRows:
-    """A CSV file in UTF-8, with or without a byte-order mark.
+    """A CSV file in UTF-8, with or without a byte-order mark; one of ours is compared with its checksum.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is not UTF-8, or no CSV.
+        ValueError: it is not UTF-8, no CSV, or damaged.
     """
-    return parse_csv(path.read_text(encoding="utf-8-sig"))
+    data = path.read_bytes()
+    check_table(path, data)
+    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig") as text:
+        return parse_csv(text.read())
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

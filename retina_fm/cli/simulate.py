@@ -42,9 +42,9 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare where needed, render and report; 1 if anything failed."""
-    from retina_fm._io.files import make_folder
+    from retina_fm._io.folders import own_folder
     from retina_fm.cli.main import print_json
-    from retina_fm.training.simulator.simulate import check_settings, simulate
+    from retina_fm.training.simulator.simulate import SIGNS, WHAT, check_settings, simulate
 
     check_settings(
         drawn=arguments.drawn,
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         painting=arguments.painting,
         workers=arguments.workers,
     )
-    make_folder(arguments.out)
+    own_folder(arguments.out, WHAT, *SIGNS)
     prepared = _eyes(arguments)
     if arguments.photos and not prepared.eyes and arguments.drawn < 1:
         _refuse(prepared.failed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from retina_fm._io.files import canonical_json, write_bytes
+from retina_fm._io.seals import npy_bytes, read_npy
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.encoding.in_memory import encode
 from retina_fm.errors import ConfigError
@@ -125,9 +125,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for number in missing:
             place = places[number]
             if place is not None:
-                stream = io.BytesIO()
-                np.save(stream, rows[number])
-                write_bytes(place, stream.getvalue())
+                write_bytes(place, npy_bytes(rows[number]))
         return rows
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002
@@ -195,7 +193,7 @@ def _content(photo: Any) -> bytes | None:
 
 def _read(place: Path, length: int) -> np.ndarray | None:
     try:
-        found = np.load(place, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        found = read_npy(place)
+    except (OSError, ValueError):
         return None  # not there, or damaged: it is computed again
     return found if found.shape == (length,) and np.isfinite(found).all() else None

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retina_fm._io.files import written_beside
+from retina_fm._io.parquet_seals import EMPTY, KEY, check_parquet, seal_parquet
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, describe, read_picture
 from retina_fm.pictures.files import Stamp, spelt_as_on_disk
@@ -86,7 +87,7 @@ def schema(dimension: int, metadata: Mapping[str, str]) -> pa.Schema:
             ("file_size", pa.int64()),
             ("file_mtime_ns", pa.int64()),
         ],
-        metadata=dict(metadata),
+        metadata={**metadata, KEY: EMPTY},
     )
 
 
@@ -117,10 +118,16 @@ def write_part(path: Path, rows: list[Encoded], columns: pa.Schema) -> None:
     """One part file, whole or not at all."""
     with written_beside(path) as scratch:
         pq.write_table(table_of(rows, columns), scratch, compression="none")
+        seal_parquet(scratch)
 
 
 def keys_in(path: Path) -> list[Key]:
-    """The keys of a table's rows, in order."""
+    """The keys of a table's rows, in order.
+
+    Raises:
+        OSError, ValueError, KeyError: it cannot be read, or was changed since it was written.
+    """
+    check_parquet(path)
     table = pq.read_table(path, columns=["path", "file_size", "file_mtime_ns"])
     return [Key(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 

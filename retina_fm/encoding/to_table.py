@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import shutil
+import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,11 @@ import torch
 
 import retina_fm
 from retina_fm._io.files import canonical_json, written_beside
+from retina_fm._io.folders import contents, refuse_link, remove_owned
 from retina_fm._io.locks import locked
+from retina_fm._io.parquet_seals import seal_parquet
 from retina_fm._io.progress import progress_bar
+from retina_fm._io.scratch import hidden_name, sweep
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import batches, split_failures
@@ -44,6 +47,7 @@ from retina_fm.pictures import count, describe, expand, is_single
 
 logger = logging.getLogger("retina_fm")
 
+_PART = re.compile(r"\d{12}\.parquet")
 _WRITE_EVERY = 1.0
 """Seconds of work that a kill may cost; on a slow device every batch is written at once."""
 
@@ -164,7 +168,7 @@ class _Store:
         digest = hashlib.sha256(canonical_json(identity)).hexdigest()[:8]
         self.table = table
         self.schema = schema(encoder.num_features, metadata)
-        self.parts = table.parent / f".{table.name}.{digest}.parts"
+        self.parts = table.parent / hidden_name(table.name, f".{digest}.parts")
         self.where: dict[Key, tuple[Path, int]] = {}
         self.order: list[Key] = []
         self.changed: dict[Key, Key] = {}
@@ -176,19 +180,18 @@ class _Store:
     def locked(self) -> AbstractContextManager[None]:
         """One writer a table."""
         busy = f"{self.table} is being written by another process; wait for it or name another file."
-        return locked(self.table.parent / f".{self.table.name}.lock", busy)
+        return locked(self.table.parent / hidden_name(self.table.name, ".lock"), busy)
 
     def collect_finished(self) -> None:
         """Learn which rows an earlier table or an interrupted run holds."""
-        for scratch in self.table.parent.glob(f".{self.table.name}.*.part"):
-            scratch.unlink(missing_ok=True)  # of a run that was killed while it wrote the table
-        files = sorted(self.parts.glob("*.parquet"))
+        refuse_link(self.parts)
+        files = sorted(self.parts / name for name in self._finished())
         if self._keep_old:
             files.append(self.table)
         for path in files:
             try:
                 keys = keys_in(path)
-            except (OSError, pa.ArrowInvalid, KeyError) as error:
+            except (OSError, ValueError, KeyError) as error:
                 raise OutputError(f"{path} cannot be read ({error}); remove it and run again.") from None
             self.where.update({key: (path, index) for index, key in enumerate(keys)})
 
@@ -206,7 +209,14 @@ class _Store:
 
     def clean(self) -> None:
         """Remove the parts, now that the table holds them."""
-        shutil.rmtree(self.parts, ignore_errors=True)
+        with suppress(OSError):  # what is not ours stays, and its folder with it
+            remove_owned(self.parts, self._finished())
+            sweep(self.parts)
+            self.parts.rmdir()
+
+    def _finished(self) -> list[str]:
+        """Names of the parts."""
+        return [name for name in contents(self.parts) if _PART.fullmatch(name)]
 
     def _compatible(self, overwrite: bool) -> bool:
         if not self.table.exists():
@@ -314,6 +324,7 @@ def _write_table(store: _Store) -> None:
                     writer.write_table(
                         tables.combine_chunks().cast(store.schema.remove_metadata()), row_group_size=ROW_GROUP
                     )
+            seal_parquet(scratch)
             reader.close()
     except OSError as error:
         raise OutputError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from retina_fm._io.files import canonical_json, write_json, written_beside
+from retina_fm._io.files import canonical_json, write_bytes
+from retina_fm._io.seals import npz_bytes, read_npz
+from retina_fm._io.strict_json import read_json, write_sealed_json
 from retina_fm.evaluation.outcomes import Outcome
 
 
@@ -44,9 +43,9 @@ class CellStore:
         """A finished cell, or None; a damaged one counts as unfinished."""
         said = self.folder / f"{key}.json"
         try:
-            values = json.loads(said.read_text(encoding="utf-8"))
+            values = read_json(said, nan=True)
             outcomes = self._outcomes(key, values["outcomes"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError):
             return None
         self.reused += 1
         return Cell(values["figures"], outcomes, values["extra"])
@@ -62,23 +61,22 @@ class CellStore:
                 {"seed": outcome.seed, "parts": list(outcome.parts), "untrained": list(outcome.untrained)}
             )
         if arrays:
-            with written_beside(self.folder / f"{key}.npz") as scratch, scratch.open("wb") as stream:
-                np.savez(stream, **arrays)
-        write_json(
+            write_bytes(self.folder / f"{key}.npz", npz_bytes(arrays))
+        write_sealed_json(
             self.folder / f"{key}.json", {"figures": cell.figures, "outcomes": described, "extra": cell.extra}
         )
 
     def _outcomes(self, key: str, described: Sequence[dict[str, Any]]) -> list[Outcome]:
         if not described:
             return []
-        with np.load(self.folder / f"{key}.npz", allow_pickle=False) as arrays:
-            return [
-                Outcome(
-                    said["seed"],
-                    arrays[f"{number}.tested"],
-                    arrays[f"{number}.scores"],
-                    {name: arrays[f"{number}.part.{name}"] for name in said["parts"]},
-                    tuple(said["untrained"]),
-                )
-                for number, said in enumerate(described)
-            ]
+        arrays = read_npz(self.folder / f"{key}.npz")
+        return [
+            Outcome(
+                said["seed"],
+                arrays[f"{number}.tested"],
+                arrays[f"{number}.scores"],
+                {name: arrays[f"{number}.part.{name}"] for name in said["parts"]},
+                tuple(said["untrained"]),
+            )
+            for number, said in enumerate(described)
+        ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from retina_fm._io.files import canonical_json, written_beside
+from retina_fm._io.files import canonical_json, write_bytes
+from retina_fm._io.parquet_seals import check_parquet
+from retina_fm._io.seals import npy_bytes, read_npy
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.baselines.features import BASELINES
 from retina_fm.evaluation.manifest import Manifest
@@ -155,11 +158,10 @@ class Baseline(Contender):
         stats = [(row.name, row.path.stat().st_size, row.path.stat().st_mtime_ns) for row in manifest.rows]
         key = hashlib.sha256(canonical_json([self.identity(), stats])).hexdigest()[:12]
         kept = cache / self.name / f"{file_name(manifest.name)}-{key}.npy"
-        if kept.is_file():
-            return np.asarray(np.load(kept, allow_pickle=False), np.float64)
+        with suppress(OSError, ValueError):  # not there, or damaged: computed again
+            return np.asarray(read_npy(kept), np.float64)
         values = np.stack([self.function(row.path) for row in manifest.rows])
-        with written_beside(kept) as scratch, scratch.open("wb") as stream:
-            np.save(stream, values)
+        write_bytes(kept, npy_bytes(values))
         return np.asarray(values, np.float64)
 
 
@@ -204,14 +206,14 @@ class Table(Contender):
 
     def _read(self) -> dict[Path, Any]:
         if self._rows is None:
-            import pyarrow as pa
             import pyarrow.parquet as pq
 
             self._rows = {}
             for file in self.files:
                 try:
+                    check_parquet(file)
                     columns = pq.read_table(file, columns=["path", "embedding"])
-                except (OSError, pa.ArrowInvalid, KeyError) as error:
+                except (OSError, ValueError, KeyError) as error:
                     raise ConfigError(f"{file} is no table of embeddings ({error}).") from None
                 vectors = columns["embedding"].to_pylist()
                 for path, vector in zip(columns["path"].to_pylist(), vectors, strict=True):

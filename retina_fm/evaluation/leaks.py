@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of, written_beside
+from retina_fm._io.files import sha256_of, write_bytes
 from retina_fm._io.persons import in_words, persons, spellings
+from retina_fm._io.seals import npz_bytes, read_npz
 from retina_fm.errors import LeakError
 from retina_fm.pictures import Transform
 
@@ -93,13 +95,14 @@ def read_prints(paths: Sequence[Path], cache: Path | None = None) -> Prints:
     hashes = [sha256_of(path) for path in paths]
     known: dict[str, NDArray[np.float32]] = {}
     if cache is not None and cache.is_file():
-        with np.load(cache, allow_pickle=False) as stored:
+        with suppress(OSError, ValueError, KeyError):  # damaged: computed again
+            stored = read_npz(cache)
             known = dict(zip(stored["hashes"].tolist(), stored["vectors"], strict=True))
     fresh = {digest: path for digest, path in zip(hashes, paths, strict=True) if digest not in known}
     known.update({digest: fingerprint(path) for digest, path in fresh.items()})
     if cache is not None and fresh:
-        with written_beside(cache) as scratch, scratch.open("wb") as stream:
-            np.savez(stream, hashes=np.array(list(known)), vectors=np.stack(list(known.values())))
+        arrays = {"hashes": np.array(list(known)), "vectors": np.stack(list(known.values()))}
+        write_bytes(cache, npz_bytes(arrays))
     return Prints(np.stack([known[digest] for digest in hashes]), hashes)
 
 

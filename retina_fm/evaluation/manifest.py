@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retina_fm._io.files import write_bytes
 from retina_fm._io.label_tables import one_spelling, read_label_table
 from retina_fm._io.persons import is_nobody
+from retina_fm._io.seals import write_table_output
 from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ManifestError, ManifestWarning
 from retina_fm.vocabulary import EYES, SPLITS
@@ -157,9 +157,8 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, str]]) -> Path:
         raise ManifestError(f"There are no pictures to write to {path}. Check the folder that was read.")
     present = {column for row in table for column in row}
     columns = [c for c in COLUMNS if c in present] + sorted(present - set(COLUMNS))
-    write_bytes(
-        Path(path), csv_bytes(columns, ([row.get(column, "") for column in columns] for row in table))
-    )
+    data = csv_bytes(columns, ([row.get(column, "") for column in columns] for row in table))
+    write_table_output(Path(path), data)
     return Path(path)
 
 

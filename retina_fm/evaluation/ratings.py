@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retina_fm._io.files import write_bytes, write_json
+from retina_fm._io.files import write_bytes
+from retina_fm._io.folders import own_folder
 from retina_fm._io.pages import data_url, picture_url, render
+from retina_fm._io.strict_json import read_json, write_sealed_json
 from retina_fm._io.tables import read_csv
 from retina_fm.errors import ManifestError
 from retina_fm.metrics.agreement import SCALE, weighted_kappa
@@ -76,9 +77,9 @@ def write_sheet(
         items=blocks,
         sheet=f"{seed}-{len(items)}-{codes[0]}",
     )
-    folder = Path(out)
+    folder = own_folder(out, "a rating sheet", "rate.html")
     write_bytes(folder / "rate.html", page.encode())
-    write_json(folder / "key.json", key)
+    write_sealed_json(folder / "key.json", key)
     return folder / "rate.html", folder / "key.json"
 
 
@@ -114,7 +115,12 @@ def assess(files: Sequence[str | Path], key: str | Path) -> dict[str, Any]:
     Raises:
         ManifestError: an item that the key does not know, or two raters with no item in common.
     """
-    known = json.loads(Path(key).read_text(encoding="utf-8"))
+    try:
+        known = read_json(Path(key))
+    except (OSError, ValueError) as error:
+        raise ManifestError(
+            f"{key} cannot be read as the key of a sheet ({error}). Write the sheet again."
+        ) from None
     raters = {Path(file).stem.removeprefix("ratings-"): read_ratings(file) for file in files}
     for rater, scores in raters.items():
         strange = sorted(set(scores) - set(known))

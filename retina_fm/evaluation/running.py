@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm._io.files import reporting, write_bytes, write_json
+from retina_fm._io.folders import own_folder
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.classifying import compare_classified
 from retina_fm.evaluation.contenders import Contender
@@ -50,7 +51,7 @@ def evaluate(
     Raises:
         ManifestError, LeakError: data that must not be evaluated on.
         ConfigError: nothing to do, or two contenders of one name.
-        OutputError: ``out`` cannot be written; finished cells are kept.
+        OutputError: ``out`` holds something else, or cannot be written; finished cells are kept.
     """
     with reporting(Path(out)):
         return _evaluate(suite, contenders, Path(out), protocols, cache, say)
@@ -67,6 +68,7 @@ def _evaluate(
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"Models {names} need a name each; write NAME=FOLDER to give one.")
+    folder = own_folder(folder, "an evaluation", "results.json", "cells")
     run = Run(suite, contenders, folder, Path(cache) if cache else folder / "cache", say)
     asked = suite.asked_by(protocols)
     for one in asked:  # what is wrong with the data shows before hours of work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,14 @@ from torch import Tensor, nn
 from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.card import ModelCard
-from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.folder import (
+    MOST_CLASSES,
+    WeightsConfig,
+    check_tensors,
+    class_count,
+    read_tensors,
+)
+from retina_fm.models.places import Remembered, only_remembered
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
@@ -21,6 +30,42 @@ from retina_fm.network.views import as_batch, check_view, warn_of_levels
 from retina_fm.pictures import Transform
 
 KIND = "timm"
+_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)?")
+_MOST_SIDE = 4096
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: Any, least: int = 0, most: int = 64) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_side(value: Any) -> bool:
+    sides = value if isinstance(value, list | tuple) else [value]
+    return len(sides) in (1, 2) and all(_is_count(side, 1, _MOST_SIDE) for side in sides)
+
+
+ARGUMENTS: dict[str, Callable[[Any], bool]] = {
+    "img_size": _is_side,
+    "patch_size": _is_side,
+    "global_pool": lambda value: isinstance(value, str) and value.isalpha() and len(value) < 20,
+    "num_classes": lambda value: _is_count(value, 0, MOST_CLASSES),
+    "fc_norm": _is_flag,
+    "class_token": _is_flag,
+    "reg_tokens": _is_count,
+    "no_embed_class": _is_flag,
+    "dynamic_img_size": _is_flag,
+    "dynamic_img_pad": _is_flag,
+    "pos_embed": lambda value: value in ("learn", "none"),
+    "init_values": lambda value: isinstance(value, float | int) and 0 <= value <= 1,
+    "qk_norm": _is_flag,
+    "pre_norm": _is_flag,
+    "final_norm": _is_flag,
+    "output_stride": lambda value: value in (8, 16, 32),
+}
+"""What a weights folder may ask of ``timm.create_model``, and which values: shapes, and nothing else."""
 BACKBONE, ALL_TOKENS, LAST_CLASS_TOKENS = "backbone", "all tokens", "last class tokens"
 POOLINGS = (BACKBONE, ALL_TOKENS, LAST_CLASS_TOKENS)
 CLASS_TOKENS = 4
@@ -220,14 +265,16 @@ def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:
         ConfigError: the folder names a backbone that the installed timm does not know.
         WeightsError: tensors are missing, superfluous, of another shape or not finite.
     """
-    tensors = read_tensors(folder, config)
-    encoder = BackboneEncoder(create_backbone(dict(config.network)), config)
-    classes = int(config.network.get("num_classes", 0))
-    expected = dict(encoder.backbone.state_dict())
-    if classes:
-        encoder.reset_classifier(classes)
-        expected.update({f"head.{key}": value for key, value in encoder.head.state_dict().items()})
+    classes = class_count(config)
+    with torch.device("meta"):
+        shape = BackboneEncoder(create_backbone(dict(config.network)), config)
+        shape.reset_classifier(classes)
+    expected = dict(shape.backbone.state_dict())
+    expected.update({f"head.{key}": value for key, value in shape.head.state_dict().items()})
+    tensors = read_tensors(folder, config, expected)
     check_tensors(tensors, expected, str(folder))
+    encoder = BackboneEncoder(create_backbone(dict(config.network)), config)
+    encoder.reset_classifier(classes)
     mine = [f"head.{key}" for key in encoder.head.state_dict()]  # the backbone itself has no classifier
     head = {key.removeprefix("head."): tensors.pop(key) for key in mine}
     encoder.head.load_state_dict(head, strict=True)
@@ -239,19 +286,35 @@ def create_backbone(network: dict[str, Any]) -> nn.Module:
     """The bare timm model that a configuration's ``network`` names, without weights.
 
     Raises:
-        ConfigError: the installed timm does not know it or its arguments.
+        ConfigError: the installed timm does not know it, or an argument is none of :data:`ARGUMENTS`, which
+            is all that a file may say: others name files to read, or places to fetch from.
     """
     timm = import_vision("timm")
-    arguments = {"num_classes": 0, **network.get("arguments", {})}
+    name, arguments = network.get("backbone"), network.get("arguments", {})
+    # a prefix would fetch, or read another folder
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not timm.is_model(name):
+        raise ConfigError(f"timm {timm.__version__} has no model {name!r:.80}; a plain name of it is needed.")
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(f"network.arguments is {arguments!r:.80}; it must be a table.")
+    for key, value in arguments.items():
+        if key not in ARGUMENTS:
+            raise ConfigError(
+                f"network.arguments has {key!r:.80}, which no weights folder may ask of timm. "
+                f"Known: {', '.join(sorted(ARGUMENTS))}."
+            )
+        if not ARGUMENTS[key](value):
+            raise ConfigError(f"network.arguments.{key} is {value!r:.80}, which cannot be.")
     try:
-        backbone: nn.Module = timm.create_model(network["backbone"], pretrained=False, **arguments)
-    except (KeyError, TypeError, RuntimeError) as error:
+        backbone: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": 0, **arguments})
+    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise ConfigError(f"timm {timm.__version__} cannot build {network!r}: {error}.") from error
     return backbone
 
 
 def fetch_from_timm(name: str) -> BackboneEncoder:
     """``timm/NAME`` with the weights that timm publishes for it; the user asked for the network.
+
+    A name that only a file said (:class:`~retina_fm.models.places.Remembered`) is taken from the hub's cache.
 
     Raises:
         UnknownModelError: timm has no such model.
@@ -266,8 +329,11 @@ def fetch_from_timm(name: str) -> BackboneEncoder:
         )
     if not timm.models.is_model_pretrained(short):
         raise WeightsNotFoundError(f"timm publishes no weights for {short!r}; pass weights=FOLDER.")
+    overlay = _cached(short, timm, name) if isinstance(name, Remembered) else None
     try:
-        backbone = timm.create_model(short, pretrained=True, num_classes=0)
+        backbone = timm.create_model(
+            short, pretrained=True, num_classes=0, **({"pretrained_cfg_overlay": overlay} if overlay else {})
+        )
     except Exception as error:  # the hub client raises many kinds, all of which mean "not to be had now"
         raise WeightsNotFoundError(
             f"The weights of {name!r} could not be fetched ({type(error).__name__}: {error}). "
@@ -287,6 +353,22 @@ def fetch_from_timm(name: str) -> BackboneEncoder:
         network={"backbone": short, "arguments": {}, "published": str(settings.get("hf_hub_id") or "")},
     )
     return BackboneEncoder(backbone, config).eval()
+
+
+def _cached(short: str, timm: Any, name: str) -> dict[str, str]:
+    """Where the hub's cache holds the safetensors file of a timm model, as timm takes it.
+
+    Raises:
+        WeightsNotFoundError: nowhere.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    published = timm.get_pretrained_cfg(short)
+    repository = str(getattr(published, "hf_hub_id", None) or "")
+    found = try_to_load_from_cache(repository, "model.safetensors") if "/" in repository else None
+    if isinstance(found, str):
+        return {"file": found}
+    raise WeightsNotFoundError(only_remembered(name))
 
 
 def transform_of(backbone: nn.Module) -> Transform:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,15 +16,23 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from retina_fm._io.files import canonical_json, write_bytes, write_json
+from retina_fm._io.files import canonical_json
+from retina_fm._io.folders import check_replaceable, whole_folder
+from retina_fm._io.strict_json import read_json, write_sealed_json
+from retina_fm._io.tensor_files import header_of
 from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.card import ModelCard
 from retina_fm.pictures import Transform
 
-CONFIG = "config.json"
+CONFIG, CARD, WHITENING, SOURCES = "config.json", "README.md", "whitening.safetensors", "sources.csv"
 FORMAT: Literal[1] = 1
 SHARD_BYTES = 16_000_000
+MOST_PARAMETERS = 2_000_000_000
+MOST_CLASSES = 100_000
+_HEADER = 1 << 20
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_PART = re.compile(r"(.+):(0|[1-9][0-9]{0,5})", re.DOTALL)
 
 
 def _digest(text: str) -> str:
@@ -100,12 +109,12 @@ def read_config(folder: Path) -> WeightsConfig:
     """
     path = folder / CONFIG
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{folder} has no {CONFIG}; it is no weights folder. 'retina-fm convert' makes one."
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}. Fetch or export it again.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}, not an object of settings.")
@@ -120,14 +129,24 @@ def read_config(folder: Path) -> WeightsConfig:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def read_tensors(folder: Path, config: WeightsConfig) -> dict[str, Tensor]:
+def read_tensors(
+    folder: Path, config: WeightsConfig, wanted: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """All tensors of a folder; each file is hashed first and parsed from the very bytes that were hashed.
+
+    Args:
+        folder: of the weights.
+        config: its configuration.
+        wanted: names and shapes that there may be (on the ``meta`` device); files that are larger than these
+            can be, and tensors that are none of them, are refused before memory is taken for them.
 
     Raises:
         WeightsError: a file is missing or has another hash than the configuration states, is not
-            safetensors, repeats a tensor, or holds one that is not finite.
+            safetensors, repeats a tensor, or holds one that is unknown, of a number type that is not read, or
+            not finite.
     """
     tensors: dict[str, Tensor] = {}
+    _refuse_large(folder, config, wanted)
     for name, expected in config.files.items():
         path = folder / name
         try:
@@ -151,25 +170,52 @@ def read_tensors(folder: Path, config: WeightsConfig) -> dict[str, Tensor]:
 
 
 def save_folder(folder: Path, config: WeightsConfig, tensors: Mapping[str, Tensor]) -> WeightsConfig:
-    """Write a weights folder in shards of at most 16 MB, so that no file is too large to pass on.
+    """Write a weights folder, whole or not at all, in shards of at most 16 MB: none is too large to pass on.
 
-    A larger tensor is cut along its first axis into ``KEY:0``, ``KEY:1`` and so on.
-
-    ``config.json`` comes last, so that a folder without one is unfinished.
+    A larger tensor is cut along its first axis into ``KEY:0``, ``KEY:1`` and so on. A card that is there
+    stays.
 
     Returns:
         The configuration with the files' hashes filled in.
+
+    Raises:
+        OutputError: the folder holds what is not part of a weights folder.
     """
+    with whole_weights(folder) as scratch:
+        return fill_folder(scratch, config, tensors)
+
+
+def whole_weights(folder: Path) -> AbstractContextManager[Path]:
+    """A folder to fill that takes the place of a weights folder when the block ends well."""
+    return whole_folder(folder, "a weights folder", _is_part, keeps=(CARD,))
+
+
+def check_weights_folder(folder: Path) -> None:
+    """Refuse what :func:`save_folder` would not replace.
+
+    Raises:
+        OutputError: a file, a link, or a folder with what is not part of a weights folder.
+    """
+    check_replaceable(folder, "a weights folder", _is_part)
+
+
+def fill_folder(folder: Path, config: WeightsConfig, tensors: Mapping[str, Tensor]) -> WeightsConfig:
+    """:func:`save_folder` into a folder that is scratch itself."""
     files: dict[str, str] = {}
     shards = _shards(tensors)
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         data = serialise({key: value.detach().cpu().contiguous() for key, value in shard.items()})
         files[name] = hashlib.sha256(data).hexdigest()
-        write_bytes(folder / name, data)
+        (folder / name).write_bytes(data)
     written = config.model_copy(update={"files": files})
-    write_json(folder / CONFIG, written.model_dump(mode="json"))
+    write_config(folder, written)
     return written
+
+
+def write_config(folder: Path, config: WeightsConfig) -> None:
+    """Write ``config.json`` with its checksum."""
+    write_sealed_json(folder / CONFIG, config.model_dump(mode="json"))
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
@@ -201,10 +247,43 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     )
 
 
+def check_parameters(shape: torch.nn.Module, what: str) -> None:
+    """Refuse a network that no file bounds, before it is built.
+
+    Args:
+        shape: the network on the ``meta`` device.
+        what: names it in the message.
+
+    Raises:
+        ConfigError: it has more parameters than any model here.
+    """
+    count = sum(parameter.numel() for parameter in shape.parameters())
+    if count > MOST_PARAMETERS:
+        raise ConfigError(
+            f"{what}: the network has {count} parameters, {MOST_PARAMETERS} are the most that a seed may "
+            f"fill. Look at 'network' in {CONFIG}."
+        )
+
+
+def class_count(config: WeightsConfig) -> int:
+    """Classes of a classifier that was saved along, 0 without one.
+
+    Raises:
+        ConfigError: it is no such number.
+    """
+    classes = config.network.get("num_classes", 0)
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:
+        raise ConfigError(
+            f"network.num_classes is {classes!r:.40}; it must be a whole number up to {MOST_CLASSES}."
+        )
+    return classes
+
+
 def _parse(data: bytes, path: Path, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
+        header_of(data)  # refuses keys that come twice, and number types that nothing here computes with
         tensors = parse_safetensors(data)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(
             f"{path} is no safetensors file ({error}). Pickled checkpoints are read by "
             "'retina-fm convert' alone."
@@ -239,17 +318,53 @@ def _cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def part_of(key: str) -> tuple[str, int]:
+    """A tensor's name and the number of its part, -1 where it is whole; only ``KEY:NUMBER`` is a part."""
+    found = _PART.fullmatch(key)
+    return (found[1], int(found[2])) if found else (key, -1)
+
+
+def _refuse_large(folder: Path, config: WeightsConfig, wanted: Mapping[str, Tensor] | None) -> None:
+    """Compare sizes and headers with what a network takes, before any file is read.
+
+    Raises:
+        WeightsError: the files are larger than all its tensors in float64, or hold others.
+    """
+    if wanted is None:
+        return
+    most = sum(8 * tensor.numel() for tensor in wanted.values()) + _HEADER * (len(config.files) + 1)
+    sizes = {}
+    for name in config.files:
+        with suppress(OSError):  # said where it is read
+            sizes[name] = (folder / name).stat().st_size
+    if sum(sizes.values()) > most:
+        raise WeightsError(
+            f"{folder}: {len(sizes)} files of {sum(sizes.values())} bytes hold more than the {len(wanted)} "
+            f"tensors that {CONFIG} asks for ({most} bytes at most). These weights belong to another network."
+        )
+
+
+def _is_part(name: str) -> bool:
+    """Whether a file of that name may be part of a weights folder that we wrote."""
+    return name in (CONFIG, CARD, WHITENING, SOURCES) or bool(_SHARD.fullmatch(name))
+
+
 def _joined(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     parts: dict[str, dict[int, Tensor]] = {}
     for key, tensor in tensors.items():
-        name, _, number = key.partition(":")
-        parts.setdefault(name, {})[int(number) if number.isdigit() else -1] = tensor
+        name, number = part_of(key)
+        parts.setdefault(name, {})[number] = tensor
     found = {}
     for name, cut in parts.items():
         if -1 in cut and len(cut) == 1:
             found[name] = cut[-1]
         elif sorted(cut) == list(range(len(cut))):
-            found[name] = torch.cat([cut[i] for i in range(len(cut))])
+            try:
+                found[name] = torch.cat([cut[i] for i in range(len(cut))])
+            except RuntimeError:
+                raise WeightsError(
+                    f"{folder}: the parts of tensor {name!r} do not fit together. Fetch the folder again."
+                ) from None
         else:
             raise WeightsError(f"{folder}: parts of tensor {name!r} are missing. Fetch the folder again.")
     return found

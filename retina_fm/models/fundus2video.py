@@ -10,7 +10,13 @@ from torch import Tensor
 
 from retina_fm.errors import ConfigError
 from retina_fm.models.card import ModelCard
-from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
+from retina_fm.models.folder import (
+    WeightsConfig,
+    check_parameters,
+    check_tensors,
+    class_count,
+    read_tensors,
+)
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
@@ -73,20 +79,25 @@ def build_encoder(folder: Path, config: WeightsConfig) -> Fundus2VideoEncoder:
     Raises:
         WeightsError: tensors are missing, superfluous, of another shape or not finite.
     """
-    tensors = read_tensors(folder, config)
-    encoder = Fundus2VideoEncoder(config)
+    with torch.device("meta"):
+        shape = Fundus2VideoEncoder(config)
+    pooling = {f"pooling.{key}": value for key, value in shape.pooling.state_dict().items()}
     if config.seed is not None:
+        check_parameters(shape, str(folder))
+        tensors = read_tensors(folder, config, pooling)
+        encoder = Fundus2VideoEncoder(config)
         initialise(encoder, config.seed)
         seeded = encoder.state_dict()
         pooling = {key: seeded[key] for key in ("pooling.offset", "pooling.scale")}
         check_tensors(tensors, pooling if tensors else {}, str(folder))
         encoder.load_state_dict({**seeded, **tensors}, strict=True)
         return encoder.eval()
+    expected = {**_generator_keys(shape.architecture), **pooling}
+    tensors = read_tensors(folder, config, expected)
+    check_tensors(tensors, expected, str(folder))
     pooled = {key: value.float() for key, value in tensors.items() if key.startswith("pooling.")}
     rest = {key: value for key, value in tensors.items() if key not in pooled}
-    expected = _generator_keys(encoder.architecture)
-    pooling = {f"pooling.{key}": value for key, value in encoder.pooling.state_dict().items()}
-    check_tensors({**rest, **pooled}, {**expected, **pooling}, str(folder))
+    encoder = Fundus2VideoEncoder(config)  # only now: what a file asks for is what it holds
     encoder.load_state_dict({**encoder_state(rest, encoder.architecture), **pooled}, strict=True)
     return encoder.eval()
 
@@ -100,10 +111,15 @@ def build_encoder_alone(folder: Path, config: WeightsConfig) -> Fundus2VideoEnco
     """
     if not isinstance(config.network.get("architecture"), dict):
         raise ConfigError(f"{folder}: 'network' has no architecture; save the encoder again.")
+    classes = class_count(config)
+    with torch.device("meta"):
+        shape = Fundus2VideoEncoder(config)
+        shape.reset_classifier(classes)
+    expected = dict(shape.state_dict())
+    tensors = read_tensors(folder, config, expected)
+    check_tensors(tensors, expected, str(folder))
     encoder = Fundus2VideoEncoder(config)
-    encoder.reset_classifier(int(config.network.get("num_classes", 0)))
-    tensors = read_tensors(folder, config)
-    check_tensors(tensors, dict(encoder.state_dict()), str(folder))
+    encoder.reset_classifier(classes)
     encoder.load_state_dict(tensors, strict=True)
     return encoder.eval()
 
@@ -121,10 +137,13 @@ def build_generator(folder: Path, config: WeightsConfig) -> Generator:
             "load trained weights to generate angiograms."
         )
     architecture = Architecture.model_validate(config.network)
-    tensors = {
-        key: value for key, value in read_tensors(folder, config).items() if not key.startswith("pooling.")
-    }
-    check_tensors(tensors, _generator_keys(architecture), str(folder))
+    expected = _generator_keys(architecture)
+    with torch.device("meta"):
+        pooling = Encoder(architecture).pooling.state_dict()
+    wanted = {**expected, **{f"pooling.{key}": value for key, value in pooling.items()}}
+    found = read_tensors(folder, config, wanted)
+    tensors = {key: value for key, value in found.items() if not key.startswith("pooling.")}
+    check_tensors(tensors, expected, str(folder))
     # the lesion decoder is the encoder's business: a generator has one anyway
     generator = Generator(architecture.model_copy(update={"lesion_decoder": False}))
     generator.load_state_dict(tensors, strict=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retina_fm._io.files import write_bytes, write_json, written_beside
+from retina_fm._io.files import json_bytes, write_bytes, written_beside
+from retina_fm._io.folders import whole_folder
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network.levels import to_levels
 from retina_fm.network.unrolling import generate_frames
@@ -148,10 +149,12 @@ def _save_sheet(video: SyntheticAngiogram, path: Path) -> None:
 def _save_folder(video: SyntheticAngiogram, path: Path) -> None:
     phases = [phase_of(frame) for frame in range(FRAMES_A_VIDEO)]
     names: Sequence[str] = [f"{number:02d}-{phase}.png" for number, phase in enumerate(phases)]
-    for name, picture in zip(names, _pictures(video), strict=True):
-        with written_beside(path / name) as scratch:
-            picture.save(scratch, format="PNG", pnginfo=png_notes(video.metadata))
-    write_json(path / "video.json", {**video.metadata, "frames": list(names), "phases": phases})
+    owned = {*names, "video.json"}
+    with whole_folder(path, "a generated angiogram", owned.__contains__) as scratch:
+        for name, picture in zip(names, _pictures(video), strict=True):
+            picture.save(scratch / name, format="PNG", pnginfo=png_notes(video.metadata))
+        about = {**video.metadata, "frames": list(names), "phases": phases}
+        (scratch / "video.json").write_bytes(json_bytes(about))
 
 
 def _save_mp4(video: SyntheticAngiogram, path: Path) -> None:

@@ -14,6 +14,20 @@ ENVIRONMENT = "RETINA_FM_WEIGHTS"
 HUB_PREFIX = "hf-hub:"
 
 
+class Remembered(str):
+    """A model's name that a file said, and no caller: it is looked up on this machine, and never fetched."""
+
+    __slots__ = ()
+
+
+def only_remembered(name: str) -> str:
+    """What to say where a file names the network."""
+    return (
+        f"A file on this machine names the model {str(name)!r:.120}, which is not in the hub's cache; "
+        "nothing is fetched because a file says so. Name it yourself (model=), or give model=FOLDER."
+    )
+
+
 def find_weights(name: str, remedy: str) -> Path:
     """The first folder that holds the weights of a registered model.
 
@@ -66,7 +80,8 @@ def fetch_from_hub(name: str, revision: str | None) -> Path:
     except HFValidationError as error:
         raise WeightsNotFoundError(f"{name!r} is no hub name: {error}. Write hf-hub:OWNER/NAME.") from None
     except (OSError, ValueError):
-        pass  # not in the cache
+        if isinstance(name, Remembered):
+            raise WeightsNotFoundError(only_remembered(name)) from None
     try:
         return Path(snapshot_download(repository, **settings))
     except (OSError, ValueError, HfHubHTTPError) as error:

@@ -12,9 +12,16 @@ from torch import Tensor
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.models.card import ModelCard
-from retina_fm.models.folder import CONFIG, WeightsConfig, read_config, save_folder
+from retina_fm.models.folder import (
+    CARD,
+    CONFIG,
+    WHITENING,
+    WeightsConfig,
+    fill_folder,
+    read_config,
+    whole_weights,
+)
 
-CARD = "README.md"
 _IDENTIFIERS = {
     "Apache-2.0": "apache-2.0",
     "BSD-3-Clause": "bsd-3-clause",
@@ -73,8 +80,9 @@ def save_encoder(
         provenance={"made_from": encoder.name, "weights_sha256": encoder.weights_sha256},
     )
     try:
-        written = save_folder(target, config, tensors)
-        write_bytes(target / CARD, card_text(written).encode())
+        with whole_weights(target) as scratch:
+            written = fill_folder(scratch, config, tensors)
+            (scratch / CARD).write_bytes(card_text(written).encode())
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error}). Choose another folder.") from error
     return written
@@ -117,7 +125,7 @@ def push(
             repo_id=repository,
             folder_path=source,
             revision=revision,
-            allow_patterns=[CONFIG, *config.files, "whitening.safetensors", CARD],
+            allow_patterns=[CONFIG, *config.files, WHITENING, CARD],
             commit_message=f"{config.name}, {config.sha256[:12]}",
         )
     except Exception as error:  # every release of the hub's client has another transport and its errors

@@ -8,7 +8,7 @@ it is applied by an index and by nothing else.
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as serialise
 
-from retina_fm._io.files import write_bytes, write_json
+from retina_fm._io.tensor_files import header_of
 from retina_fm.errors import ConfigError, WeightsError
-from retina_fm.models.folder import CONFIG, read_config
+from retina_fm.models.folder import (
+    CONFIG,
+    SOURCES,
+    WeightsConfig,
+    read_config,
+    whole_weights,
+    write_config,
+)
+from retina_fm.models.folder import WHITENING as FILE
 
-FILE = "whitening.safetensors"
 _KEYS = ("mean", "directions", "gains")
 _CHUNK = 16_384
 
@@ -113,12 +120,31 @@ def fit_whitening(embeddings: NDArray[np.float32]) -> Whitening:
 
 
 def save_whitening(folder: Path, whitening: Whitening) -> None:
-    """Add whitening to a finished weights folder; its hash goes into ``config.json``, the weights' stays."""
+    """Add whitening to a finished weights folder; its hash goes into ``config.json``, the weights' stays.
+
+    Raises:
+        ConfigError: it is no weights folder.
+        OutputError: it holds what is not part of one.
+    """
+    config = read_config(folder)
+    with whole_weights(folder) as scratch:
+        for name in (*config.files, SOURCES):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, scratch / name)
+        fill_whitening(scratch, config, whitening)
+
+
+def fill_whitening(folder: Path, config: WeightsConfig, whitening: Whitening) -> WeightsConfig:
+    """:func:`save_whitening` into a folder that is scratch itself.
+
+    Returns:
+        The configuration that was written.
+    """
     data = serialise({key: np.ascontiguousarray(getattr(whitening, key)) for key in _KEYS})
-    write_bytes(folder / FILE, data)
-    values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    values["whitening"] = hashlib.sha256(data).hexdigest()
-    write_json(folder / CONFIG, values)
+    (folder / FILE).write_bytes(data)
+    written = config.model_copy(update={"whitening": hashlib.sha256(data).hexdigest()})
+    write_config(folder, written)
+    return written
 
 
 def read_whitening(folder: Path) -> Whitening | None:
@@ -141,7 +167,10 @@ def read_whitening(folder: Path) -> Whitening | None:
     if hashlib.sha256(data).hexdigest() != expected:
         raise WeightsError(f"{path} is not the file that {CONFIG} states; fetch the folder again.")
     try:
+        header_of(data)
         arrays = parse_safetensors(data)
         return Whitening(*(arrays[key].astype(np.float32) for key in _KEYS))
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise WeightsError(f"{path} holds no whitening ({error}); fetch the folder again.") from None

@@ -16,8 +16,11 @@ DOWNSAMPLINGS = 4
 STRIDES = (1, 2, 4, 8, 16)
 
 
-_AtLeast0 = Annotated[int, Field(ge=0)]
-_AtLeast1 = Annotated[int, Field(ge=1)]
+# upper bounds are far above any use: a file must not ask for more memory or time than there is
+_AtLeast0 = Annotated[int, Field(ge=0, le=4096)]
+_AtLeast1 = Annotated[int, Field(ge=1, le=4096)]
+_Blocks0 = Annotated[int, Field(ge=0, le=128)]
+_Blocks1 = Annotated[int, Field(ge=1, le=128)]
 
 
 class Architecture(Configuration):
@@ -54,8 +57,8 @@ class Architecture(Configuration):
 
     width: _AtLeast1 = 64
     in_channels: Literal[3, 6] = 6
-    encoder_blocks: _AtLeast1 = 3
-    decoder_blocks: _AtLeast0 = 0
+    encoder_blocks: _Blocks1 = 3
+    decoder_blocks: _Blocks0 = 0
     upsample: Literal["resize", "transposed"] = "resize"
     attention: bool = True
     skips: bool = False
@@ -67,7 +70,7 @@ class Architecture(Configuration):
     anatomy: Annotated[tuple[str, ...], Field(strict=False)] = ()
     lesion_decoder: bool = False
     colour: bool = False
-    embedding: _AtLeast1 = 512
+    embedding: Annotated[int, Field(ge=1, le=65536)] = 512
     spacing: _AtLeast1 = 8
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import disc_picture
+from retina_fm._io.strict_json import read_json
 from retina_fm.models import resolve
 
 TINY = "fundus2video-tiny"
@@ -53,7 +54,7 @@ def other_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "other-tiny"
     source = resolve(TINY)
     shutil.copytree(source, folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json")
     config.update(name="other-tiny", seed=7)
     config["card"]["licence"] = "CC-BY-NC-4.0"
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from PIL import Image
 import retina_fm
 from conftest import saved_generator
 from retina_fm import adapters
+from retina_fm._io.strict_json import read_json
 from retina_fm.adapters import segmenter as segmenter_module
 from retina_fm.adapters.examples.views import working_transform
 from retina_fm.adapters.extraction import device_of
@@ -242,7 +244,7 @@ def test_another_encoder_in_its_place_is_refused(
     ):
         warnings.simplefilter("ignore", retina_fm.errors.LicenceNotice)  # said once a process
         adapters.load(tmp_path / "adapter", model=str(other_tiny))
-    manifest = (tmp_path / "adapter" / "adapter.json").read_text()
+    manifest = json.dumps(read_json(tmp_path / "adapter" / "adapter.json"))
     (tmp_path / "adapter" / "adapter.json").write_text(
         manifest.replace(fitted.encoders_[0].transform_hash, "0" * 16)
     )

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save as serialise
 
 from retina_fm import adapters
+from retina_fm._io.strict_json import read_json
 from retina_fm.errors import ConfigError
 
 WRITTEN = Path(__file__).parent / "written"
@@ -49,8 +50,9 @@ def test_a_segmenter_says_what_it_said(photos: list[np.ndarray], tmp_path: Path)
 @pytest.mark.parametrize("name", ["mlp", "several", "regressor"])
 def test_saved_again_the_folder_is_the_same(name: str, tmp_path: Path) -> None:
     again = adapters.load(WRITTEN / name).save(tmp_path / name)
-    for file in ("adapter.json", "adapter.safetensors"):
-        assert (again / file).read_bytes() == (WRITTEN / name / file).read_bytes()
+    said, tensors = "adapter.json", "adapter.safetensors"
+    assert read_json(again / said) == read_json(WRITTEN / name / said)  # which had no checksum yet
+    assert (again / tensors).read_bytes() == (WRITTEN / name / tensors).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_a_manifest_with_what_does_not_belong_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(WRITTEN / "mlp", tmp_path / "mlp")
-    manifest = json.loads((folder / "adapter.json").read_text())
+    manifest = read_json(folder / "adapter.json")
     (folder / "adapter.json").write_text(json.dumps({**manifest, **change}))
     with pytest.raises(ConfigError, match=message):
         adapters.load(folder)
@@ -85,7 +87,7 @@ def _with_drawn_tensors(folder: Path) -> Path:
         tensors[name] = torch.from_numpy(values).to(getattr(torch, dtype))
     data = serialise(tensors)
     (folder / "adapter.safetensors").write_bytes(data)
-    manifest = json.loads((folder / "adapter.json").read_text())
+    manifest = read_json(folder / "adapter.json")
     manifest["files"] = {"adapter.safetensors": hashlib.sha256(data).hexdigest()}
     (folder / "adapter.json").write_text(json.dumps(manifest))
     return folder

@@ -168,7 +168,7 @@ def test_open_files_are_encoded_although_their_bytes_name_them(photo_folder: Pat
 
 
 def test_scratch_files_of_a_killed_run_are_removed(photo_folder: Path, tmp_path: Path) -> None:
-    stale = tmp_path / ".emb.parquet.abc.part"
+    stale = tmp_path / ".emb.parquet.rfm-0123456789abcdef.part"
     stale.write_bytes(b"half a table")
     encode_to(photo_folder, tmp_path / "emb.parquet")
     assert not stale.exists()

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from retina_fm._io.files import sha256_of
+from retina_fm._io.strict_json import read_json
 from retina_fm.errors import ConfigError, LicenceNotice, UnknownModelError, WeightsError, WeightsNotFoundError
 from retina_fm.models import (
     ModelCard,
@@ -48,7 +49,7 @@ def trained(tmp_path: Path) -> Path:
 
 def change_config(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**read_json(path), **changes}))  # without its checksum: changed on purpose
 
 
 def rewrite(folder: Path, change: Any) -> None:
@@ -217,11 +218,11 @@ def test_shards_stay_under_their_limit_and_large_tensors_are_cut_and_joined(
 ) -> None:
     monkeypatch.setattr("retina_fm.models.folder.SHARD_BYTES", 20_000)
     config, tensors = read_config(trained), read_tensors(trained, read_config(trained))
-    written = save_folder(tmp_path, config, tensors)
-    files = [load_file(tmp_path / name) for name in written.files]
+    written = save_folder(tmp_path / "new", config, tensors)
+    files = [load_file(tmp_path / "new" / name) for name in written.files]
     assert max(sum(t.numel() * t.element_size() for t in file.values()) for file in files) <= 20_000
     assert any(key.endswith(":1") for file in files for key in file)
-    again = read_tensors(tmp_path, written)
+    again = read_tensors(tmp_path / "new", written)
     assert again.keys() == tensors.keys() and all(torch.equal(again[k], tensors[k]) for k in tensors)
 
 
@@ -230,11 +231,13 @@ def test_a_lost_part_of_a_tensor_is_noticed(
 ) -> None:
     monkeypatch.setattr("retina_fm.models.folder.SHARD_BYTES", 20_000)
     config = read_config(trained)
-    written = save_folder(tmp_path, config, read_tensors(trained, config))
-    first = next(name for name in written.files if any(":0" in key for key in load_file(tmp_path / name)))
+    written = save_folder(tmp_path / "new", config, read_tensors(trained, config))
+    first = next(
+        name for name in written.files if any(":0" in key for key in load_file(tmp_path / "new" / name))
+    )
     fewer = {name: digest for name, digest in written.files.items() if name != first}
     with pytest.raises(WeightsError, match="parts of tensor"):
-        read_tensors(tmp_path, written.model_copy(update={"files": fewer}))
+        read_tensors(tmp_path / "new", written.model_copy(update={"files": fewer}))
 
 
 def test_the_hash_tells_networks_apart_and_ignores_the_name(trained: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retina_fm._io.files import make_folder, sha256_of, write_output
+from retina_fm._io.files import sha256_of, write_output
+from retina_fm._io.folders import contents, own_folder, refuse_link, remove_owned
 from retina_fm._io.jobs import check_workers, work_through
 from retina_fm._io.progress import progress_bar
+from retina_fm._io.seals import write_table_output
+from retina_fm._io.strict_json import parse_json, sealed, unsealed
 from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, OutputError, RetinaError
 from retina_fm.pictures import read_picture
@@ -31,6 +34,8 @@ from retina_fm.training.pairs.registration import (
 from retina_fm.training.pairs.table import Frame, PairSequence, read_pairs, table_of, write_pairs
 
 _JOURNAL = ".registration.jsonl"  # a line a sequence, as soon as it is known
+_OVERLAYS = "overlays"
+_DIGITS = 12  # of the key in a checkerboard's name
 _VERSION = 4
 _TILES = 8  # of the checkerboard, a side
 _SIDE = 512  # of the checkerboard in pixels
@@ -99,7 +104,7 @@ def _known(journal: Path) -> dict[str, list[Registration]]:
 
 def _entry(line: str) -> tuple[str, list[Registration]] | None:
     try:
-        entry = json.loads(line)
+        entry = unsealed(parse_json(line))
         found = [Registration(**{**f, "transform": tuple(f["transform"])}) for f in entry["frames"]]
         return str(entry["key"]), found
     except (ValueError, KeyError, TypeError):
@@ -110,9 +115,21 @@ def _job(sequence: PairSequence, overlays: Path) -> _Job | str:
     """A sequence to register, or the reason why it cannot be."""
     try:
         key = _key(sequence)
-        return _Job(sequence, key, overlays / f"{_file_name(sequence.name)}-{key[:12]}.jpg")
+        return _Job(sequence, key, overlays / f"{_file_name(sequence.name)}-{key[:_DIGITS]}.jpg")
     except OSError as error:
         return f"{type(error).__name__}: {error}"
+
+
+def _remove_old_overlays(folder: Path, wanted: Collection[str], known: Iterable[str]) -> None:
+    """Removes checkerboards of sequences that left the table, or changed: those that the journal knows."""
+    ours = {key[:_DIGITS] for key in known}
+    names = [name for name in contents(folder) if name not in wanted]
+    remove_owned(folder, [name for name in names if name.endswith(".jpg") and _digits(name) in ours])
+
+
+def _digits(name: str) -> str:
+    """Digits of the key at the end of a checkerboard's name."""
+    return name.removesuffix(".jpg").rpartition("-")[2]
 
 
 def _refuse_archive(out: Path, source: Path) -> None:
@@ -158,12 +175,13 @@ def register_archive(
     source = table_of(pairs)
     _refuse_archive(Path(out), source)
     sequences = read_pairs(source)
-    target = make_folder(out)
+    target = own_folder(out, "a registered archive", _JOURNAL)
+    refuse_link(target / _OVERLAYS)
     failed: list[tuple[str, str]] = []
     jobs: list[_Job] = []
     with progress_bar(progress, len(sequences), "read", unit="sequence", few=0) as bar:
         for sequence in sequences:
-            job = _job(sequence, target / "overlays")
+            job = _job(sequence, target / _OVERLAYS)
             if isinstance(job, _Job):
                 jobs.append(job)
             else:
@@ -186,14 +204,11 @@ def register_archive(
                     continue
                 known[job.key] = found
                 entry = {"key": job.key, "frames": [asdict(one) for one in found]}
-                journal.write("\n" + json.dumps(entry))  # first: a line that was cut short is closed
+                journal.write("\n" + json.dumps(sealed(entry)))  # first: a line that was cut short is closed
                 journal.flush()
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error}). Check that it has space.") from error
-    owned = {job.overlay for job in jobs}
-    for path in (target / "overlays").glob("*.jpg"):
-        if path not in owned:
-            path.unlink(missing_ok=True)  # of sequences that left the table, or changed
+    _remove_old_overlays(target / _OVERLAYS, {job.overlay.name for job in jobs}, known)
     registered = [(job.sequence, known[job.key]) for job in jobs if job.key in known]
     return _write(target, registered, accept, failed)
 
@@ -222,7 +237,7 @@ def _write(
             dropped.append((sequence.name, f"no {' and no '.join(rest.missing_phases)} frame is left"))
             continue
         left.append(rest)
-    write_output(
+    write_table_output(
         out / "registration.csv", csv_bytes(("sequence", "frame", "quality", "accepted", "reason"), rows)
     )
     if left:

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sha256_of, write_output
+from retina_fm._io.files import sha256_of
 from retina_fm._io.persons import persons
+from retina_fm._io.seals import write_table_output
 from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, PictureError, nearest
 from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS
@@ -129,7 +130,7 @@ def write_pairs(path: str | os.PathLike[str], sequences: Iterable[PairSequence])
             names = (_relative(path, home) for path in (s.photo, f.path))
             rows.append([s.name, *names, f.phase, time, s.patient_id, s.eye, s.source, s.split, affine])
     columns = (*COLUMNS, "transform") if with_transform else COLUMNS
-    write_output(target, csv_bytes(columns, (row[: len(columns)] for row in rows)))
+    write_table_output(target, csv_bytes(columns, (row[: len(columns)] for row in rows)))
 
 
 def _relative(path: Path, home: Path) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +14,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from retina_fm._io.files import sync_folder, write_json, write_synced
+from retina_fm._io.files import sync_folder, write_synced
+from retina_fm._io.folders import contents
+from retina_fm._io.strict_json import read_json, sealed, write_sealed_json
 from retina_fm.errors import OutputError
 from retina_fm.training.pretraining.presets import CHANGEABLE, Preset, setting, with_settings
 
 FOLDER = "checkpoints"
 STATE = "state.json"
 _PREFIX = "step-"
+_FILES = "files"
+"""Field of the state with the CRC-32 of each file of tensors."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Checkpoint:
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
-    return sorted(p.parent for p in (run / FOLDER).glob(f"{_PREFIX}*/{STATE}"))
+    return [folder for folder in _named(run / FOLDER, "") if (folder / STATE).is_file()]
 
 
 def tidy_checkpoints(run: Path) -> None:
@@ -50,9 +56,9 @@ def tidy_checkpoints(run: Path) -> None:
     Only for the process that holds the run's lock.
     """
     home = run / FOLDER
-    for part in home.glob(f".{_PREFIX}*.part"):
+    for part in _named(home, ".part"):
         shutil.rmtree(part, ignore_errors=True)
-    for aside in home.glob(f".{_PREFIX}*.old"):
+    for aside in _named(home, ".old"):
         final = home / aside.name[1 : -len(".old")]
         if final.exists():
             shutil.rmtree(aside, ignore_errors=True)
@@ -87,10 +93,12 @@ def save_checkpoint(
         home.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
+        crcs = {}
         for name, group in tensors.items():
-            plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-            write_synced(part / f"{name}.safetensors", save(plain))
-        write_synced(part / STATE, json.dumps(dict(state), indent=1).encode())
+            data = save({key: value.detach().cpu().contiguous() for key, value in group.items()})
+            crcs[name] = f"{zlib.crc32(data):08x}"
+            write_synced(part / f"{name}.safetensors", data)
+        write_synced(part / STATE, json.dumps(sealed({**state, _FILES: crcs}), indent=1).encode())
         sync_folder(part)
         _replace_folder(part, final)
     except OSError as error:
@@ -115,14 +123,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
         OutputError: a file of it is missing or damaged.
     """
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        state = read_json(path / STATE, nan=True)
+        crcs = state.pop(_FILES, None)
+        names = sorted(crcs or (file.stem for file in path.glob("*.safetensors")))  # none in earlier releases
+        tensors = {name: _checked(path / f"{name}.safetensors", crcs and crcs[name]) for name in names}
+    except (OSError, ValueError, SafetensorError) as error:
         raise OutputError(
             f"The checkpoint {path} cannot be read ({error}). Delete that folder to continue from the one "
             "before it."
         ) from None
     return Checkpoint(path, tensors, state)
+
+
+def _checked(file: Path, crc: str | None) -> dict[str, Tensor]:
+    """Tensors of a file.
+
+    Raises:
+        ValueError: its bytes are not those that were written.
+    """
+    data = file.read_bytes()
+    if crc is not None and f"{zlib.crc32(data):08x}" != crc:
+        raise ValueError(f"the checksum of {file.name} is another: it was changed or damaged")
+    return load(data)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
@@ -156,7 +178,7 @@ def write_run_file(run: Path, values: Mapping[str, Any]) -> None:
         OutputError: the folder cannot be written.
     """
     try:
-        write_json(run / "run.json", dict(values))
+        write_sealed_json(run / "run.json", values)
     except OSError as error:
         raise OutputError(f"{run} cannot be written ({error}). Choose another --out.") from error
 
@@ -168,8 +190,8 @@ def read_run_file(run: Path) -> dict[str, Any]:
         OutputError: there is no run in that folder.
     """
     try:
-        values: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        values: dict[str, Any] = read_json(run / "run.json", nan=True)
+    except (OSError, ValueError) as error:
         raise OutputError(f"{run} holds no run ({error}). Give the --out of a pretraining run.") from None
     return values
 
@@ -203,6 +225,12 @@ def record_changes(run: Path, preset: Preset, step: int) -> dict[str, Any]:
         change = {"step": step, "settings": changed}
         write_run_file(run, {**about, "changes": [*about.get("changes", []), change]})
     return changed
+
+
+def _named(home: Path, ending: str) -> list[Path]:
+    """Folders in ``home`` with a checkpoint's name, hidden where there is an ending; copies have others."""
+    form = re.compile(rf"{_PREFIX}\d{{8}}" if not ending else rf"\.{_PREFIX}\d{{8}}{re.escape(ending)}")
+    return [home / name for name in contents(home) if form.fullmatch(name) and not (home / name).is_symlink()]
 
 
 def _replace_folder(part: Path, final: Path) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 import retina_fm
-from retina_fm._io.files import write_bytes
 from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, NoPicturesError, OutputError
-from retina_fm.models import ModelCard, WeightsConfig, read_config, save_folder
+from retina_fm.models import ModelCard, WeightsConfig
+from retina_fm.models.folder import SOURCES, check_weights_folder, fill_folder, whole_weights
 from retina_fm.models.fundus2video import KIND
-from retina_fm.models.whitening import fit_whitening, save_whitening
+from retina_fm.models.whitening import fill_whitening, fit_whitening
 from retina_fm.network import Encoder, Generator, encoder_of
 from retina_fm.network.pooling import Pooling
 from retina_fm.pictures import Transform
@@ -24,7 +24,6 @@ from retina_fm.training.pretraining import checkpoints
 from retina_fm.training.pretraining.data.sources import Source, open_source
 from retina_fm.training.pretraining.presets import Preset
 
-SOURCES = "sources.csv"
 _TINY_SHARE = 1e-6  # of the first component's variance; directions below it are noise
 
 
@@ -69,6 +68,7 @@ def export(
         ConfigError: data of the run are gone, or the run does not say what it was trained on.
     """
     run, out = Path(run), Path(out)
+    check_weights_folder(out)  # before minutes of work
     about = checkpoints.read_run_file(run)
     found = checkpoints.list_checkpoints(run)
     if not found:
@@ -117,13 +117,12 @@ def export(
         },
     )
     try:
-        save_folder(out, config, {**rounded, **pooling})
-        save_whitening(out, fit_whitening(embeddings.numpy()))
-        if table is None:
-            (out / SOURCES).unlink(missing_ok=True)  # an earlier export's would pass for this one's
-        else:
-            write_bytes(out / SOURCES, table)
-        return read_config(out)
+        with whole_weights(out) as scratch:
+            written = fill_folder(scratch, config, {**rounded, **pooling})
+            written = fill_whitening(scratch, written, fit_whitening(embeddings.numpy()))
+            if table is not None:
+                (scratch / SOURCES).write_bytes(table)
+        return written
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
 

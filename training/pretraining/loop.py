@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import retina_fm
+from retina_fm._io.folders import own_folder
 from retina_fm._io.locks import locked
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.learning import follow
@@ -210,6 +211,7 @@ class _Run:
             f"Another process trains {self.out}. Stop it first (it saves when it is told to), "
             "or choose another --out."
         )
+        own_folder(self.out, "a run of pretraining", "run.json", _LOCK, checkpoints.FOLDER)
         try:
             self._held.enter_context(locked(self.out / _LOCK, busy))
         except OSError as error:

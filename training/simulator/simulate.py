@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from retina_fm._io.files import make_folder, sha256_of, write_output
+from retina_fm._io.files import sha256_of, write_output
+from retina_fm._io.folders import own_folder, refuse_link, remove_owned
 from retina_fm._io.jobs import check_workers, work_through
+from retina_fm._io.strict_json import read_json, sealed
 from retina_fm.errors import ConfigError, OutputError, RetinaError
 from retina_fm.pictures.marks import marked
 from retina_fm.pictures.sheets import grid
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 NOTES = {"Synthetic": "simulated angiogram, not a patient's"}
 """What every picture says about itself."""
 RECORD = "sequence.json"
+WHAT = "a folder of simulated sequences"
+SIGNS = ("pairs.csv", "eyes", re.compile(r"drawn-\d+"))
+"""What says that :func:`simulate` wrote a folder."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,8 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
     """
     # A folder that is rendered again must not look complete, nor keep lesions that are not painted now.
     try:
-        for old in (folder / RECORD, *folder.glob("lesion_*.png")):
-            old.unlink(missing_ok=True)
+        refuse_link(folder)
+        remove_owned(folder, [RECORD, *(f"lesion_{name}.png" for name in LESION_TYPES)])
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}). Check that it is writable.") from error
     files = _pictures(rendered, animate)
@@ -121,7 +127,7 @@ def write_sequence(rendered: Rendered, folder: Path, notes: dict[str, Any], *, a
         "painted": bool(rendered.painted[0]),
         "parameters": rendered.parameters.as_lists(),
     }
-    write_output(folder / RECORD, json.dumps(record).encode())
+    write_output(folder / RECORD, json.dumps(sealed(record)).encode())
 
 
 def _pictures(rendered: Rendered, animate: bool) -> dict[str, bytes]:
@@ -158,7 +164,7 @@ def laterality(eye: PreparedEye) -> str:
 def _record(folder: Path) -> dict[str, Any] | None:
     """What a sequence's folder says about itself; None where a file is missing or the record is damaged."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD, nan=True)
         complete = all((folder / name).is_file() for name in record["files"])
         return dict(record) if complete and len(record["times"]) == FRAMES_A_VIDEO else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -342,7 +348,7 @@ def simulate(
     if not eyes and drawn < 1:
         raise ConfigError("There is nothing to simulate. Give photos, or --drawn N with N of 1 or more.")
     chosen = _distinct(Path(e) for e in eyes)
-    target = make_folder(out)
+    target = own_folder(out, WHAT, *SIGNS)
     jobs = list(_jobs(chosen, drawn, target, sequences, size, seed, painting, animate))
     made, reused = 0, 0
     failed: list[tuple[str, str]] = []

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import write_bytes
+from retina_fm._io.folders import own_folder
 from retina_fm.cli.work.demo_page import Results, demo_page
 from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
 from retina_fm.metrics.recall import nearest_others
@@ -65,7 +66,7 @@ def draw_photos(folder: Path, patients: int = PATIENTS, size: int = 512) -> Path
     """
     from retina_fm.training.simulator.anatomy.drawn import draw_patient
 
-    folder.mkdir(parents=True, exist_ok=True)
+    own_folder(folder, "a folder of drawn photos", re.compile(r"patient\d\d_(left|right)\.png"))
     for number in range(1, patients + 1):
         paths = [folder / f"patient{number:02d}_{side}.png" for side in ("right", "left")]
         if all(path.is_file() for path in paths):
@@ -91,11 +92,13 @@ def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool
 
     Raises:
         PictureError: no photo could be read.
+        OutputError: ``out`` holds something else, or cannot be written.
     """
     import pyarrow.parquet as pq
 
     from retina_fm.encoding import encode_to
 
+    own_folder(out, "a demonstration", "index.html", "embeddings.parquet")
     drawn = photos is None
     if drawn:
         photos = draw_photos(out / "photos")

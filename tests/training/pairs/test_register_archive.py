@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from retina_fm.cli.main import main
-from retina_fm.errors import ConfigError
+from retina_fm.errors import ConfigError, OutputError
 from retina_fm.training.pairs.opening import open_pair
 from retina_fm.training.pairs.register_archive import register_archive
 from retina_fm.training.pairs.registration import Registration
@@ -185,3 +185,22 @@ def test_a_photo_that_cannot_be_read_fails_its_sequence_alone(archive, result, t
     assert "failed    " in text and "rejected  " in text
     assert "1 sequences, 3 frames registered, 1 rejected, 0 sequences dropped, 1 failed" in text
     assert check_pairs(tmp_path / "out").ok
+
+
+def test_a_users_overlays_stay_and_a_folder_of_a_user_is_refused(archive, result, tmp_path):
+    theirs = tmp_path / "theirs"
+    (theirs / "overlays").mkdir(parents=True)
+    (theirs / "overlays" / "holiday.jpg").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        register_archive(archive, theirs, workers=1, progress=False)
+    assert (theirs / "overlays" / "holiday.jpg").read_text() == "mine"
+    out = tmp_path / "registered"
+    shutil.copytree(result.pairs.parent, out)
+    boards = sorted(path.name for path in (out / "overlays").iterdir())
+    (out / "overlays" / "holiday.jpg").write_text("mine")
+    (out / "overlays" / "holiday-0123456789ab.jpg").write_text("mine")
+    key = boards[0].removesuffix(".jpg")[-12:]
+    (out / "overlays" / f"left-{key}.jpg").write_text("of a sequence that left the table")
+    register_archive(archive, out, workers=1, progress=False)
+    left = sorted(path.name for path in (out / "overlays").iterdir())
+    assert left == sorted([*boards, "holiday.jpg", "holiday-0123456789ab.jpg"])

@@ -218,7 +218,7 @@ def dense_lesions(
         inside: field of view ``(B, 1, H, W)``.
         known: bool ``(B,)``, True where pixels without a lesion are certainly without; False without it.
         vessels: coverage ``(B, 1, H, W)`` in [0, 1].
-        sure: ``(B, 1, H, W)``, 0 where vessels are unsure, 1 elsewhere inside the field of view; None: all sure.
+        sure: ``(B, 1, H, W)``, 0 where vessels are unsure, 1 elsewhere inside the field; None: all sure.
         left_out: share of pixels that are no negatives where absence is not certain.
     """
     unsure = torch.ones(len(lesions), dtype=torch.bool, device=lesions.device)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from retina_fm._io.files import make_folder, sha256_of
+from retina_fm._io.files import sha256_of
+from retina_fm._io.folders import contents, own_folder
 from retina_fm._io.jobs import check_workers, work_through
 from retina_fm.errors import ConfigError, NoPicturesError, PictureError, RetinaError, nearest
 from retina_fm.pictures.files import read_file
@@ -20,6 +22,7 @@ from retina_fm.training.simulator.eyes.prepared import VERSION, eye_metadata
 from retina_fm.vocabulary import LESION_TYPES
 
 SUFFIX = ".eye.safetensors"
+_EYE = re.compile(r".+-[0-9a-f]{12}\.eye\.safetensors|drawn-\d+-\d+-v\d+\.eye\.safetensors", re.DOTALL)
 _DRAWN = 2  # version of how retinas are drawn and prepared
 _READING = b"brightest channel"  # how masks are read: eyes whose masks were read otherwise are made again
 
@@ -150,8 +153,8 @@ def _remove_others(kept: Path, older: Iterable[Path], photo_hash: str) -> None:
 def _eyes_by_photo(folder: Path) -> dict[str, tuple[Path, ...]]:
     """Eyes in a folder by the name of their photo; the folder is listed once, not once a photo."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(f"*-{'[0-9a-f]' * 12}{SUFFIX}")):
-        found.setdefault(path.name.removesuffix(SUFFIX)[:-13], []).append(path)
+    for name in filter(_EYE.fullmatch, contents(folder)):
+        found.setdefault(name.removesuffix(SUFFIX)[:-13], []).append(folder / name)
     return {name: tuple(paths) for name, paths in found.items()}
 
 
@@ -272,7 +275,7 @@ def prepare_folder(
     paths, failed = _distinct([Path(p) for p in expand(photos)], by_name=bool(folders or types))
     if not paths and not failed:
         raise NoPicturesError(f"{photos} holds no pictures. Give a folder of photographs.")
-    target = make_folder(out)
+    target = own_folder(out, "a folder of prepared eyes", _EYE)
     about: dict[str, Any] = {"healthy": healthy, "least_trust": least_trust}
     if seen_by is not None:
         about |= {"seen_by": seen_by, "seen_hash": _weights_that_see(seen_by)}
@@ -323,7 +326,7 @@ def prepare_drawn_folder(
     if count < 1:
         raise ConfigError(f"{count} retinas cannot be drawn. Give 1 or more.")
     check_workers(workers)
-    target = make_folder(out)
+    target = own_folder(out, "a folder of prepared eyes", _EYE)
     jobs = [(seed + k, size, target / f"drawn-{seed + k}-{size}-v{_DRAWN}{SUFFIX}") for k in range(count)]
     done = work_through(_draw, jobs, workers=workers, note="draw", unit="eye", progress=progress)
     made = sum(fresh for _, fresh in done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm._io.files import write_output
+from retina_fm._io.strict_json import SEAL, sealed, unsealed
+from retina_fm._io.tensor_files import (
+    Said,
+    compact_json,
+    finite,
+    header_of,
+    load_sealed,
+    notes_json,
+    save_sealed,
+)
 from retina_fm.errors import PictureError
 from retina_fm.vocabulary import LESION_TYPES
 
@@ -46,6 +56,7 @@ UNITS = dict.fromkeys((*MAPS, *LESION_TYPES), 1 / 255) | {
 }
 ANCHORS = ("artery", "vein", "edge", "macula")
 ANCHOR_COUNT = 256
+_MOST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -103,8 +114,6 @@ class PreparedEye:
         Raises:
             OutputError: the file cannot be written.
         """
-        from safetensors.numpy import save
-
         known = np.flatnonzero(self.lesion_known)
         tensors: dict[str, NDArray[Any]] = {
             "maps": np.ascontiguousarray(self.maps),
@@ -118,27 +127,38 @@ class PreparedEye:
             "disc_radius": self.disc_radius,
             "disc_centre": list(self.disc_centre),
             "fovea_centre": list(self.fovea_centre),
+            "size": self.size,
+            "lesion_known": [bool(one) for one in self.lesion_known],
             "metadata": self.metadata,
         }
-        write_output(Path(path), save(tensors, {"eye": json.dumps(numbers, sort_keys=True)}))
+        # the numbers have a checksum of their own, for those who read them alone
+        write_output(Path(path), save_sealed(tensors, {"eye": compact_json(sealed(numbers))}))
 
 
 def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
     """Reads a prepared eye.
 
     Raises:
-        PictureError: the file is missing, cut short or of another version.
+        PictureError: the file is missing, damaged or of another version.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            numbers = json.loads((file.metadata() or {})["eye"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise PictureError(
-            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
-        ) from error
+        data = Path(path).read_bytes()
+        parsed = notes_json(header_of(data).notes, "eye")
+        tensors, _ = load_sealed(data, must=isinstance(parsed, dict) and SEAL in parsed)
+        return _eye(tensors, unsealed(parsed), path)
+    except PictureError:
+        raise
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise _no_eye(path, error) from error
+
+
+def _eye(tensors: dict[str, NDArray[Any]], numbers: Any, path: str | os.PathLike[str]) -> PreparedEye:
+    """An eye of what its file holds, every shape and number checked.
+
+    Raises:
+        PictureError: it is of another version.
+        ValueError, TypeError, LookupError: something does not fit.
+    """
     if numbers["version"] == _WITHOUT_DOUBT:
         tensors["maps"] = np.concatenate([tensors["maps"], np.zeros_like(tensors["maps"][:1])])
     elif numbers["version"] != VERSION:
@@ -148,6 +168,22 @@ def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
         )
     known = tensors["lesion_known"].astype(bool)
     size = tensors["maps"].shape[-1]
+    shapes = {
+        "maps": (np.uint8, (len(MAPS), size, size)),
+        "lesions": (np.uint8, (int(known.sum()), size, size)),
+        "lesion_known": (np.uint8, (len(LESION_TYPES),)),
+        "anchors": (np.float32, (len(ANCHORS), ANCHOR_COUNT, 2)),
+    }
+    for name, (kind, shape) in shapes.items():
+        if tensors[name].shape != shape or tensors[name].dtype != kind:
+            raise ValueError(f"its {name} are {tensors[name].dtype} {tensors[name].shape}, not {shape}")
+    values = [numbers[name] for name in ("radius", "disc_radius")]
+    values += [*numbers["disc_centre"], *numbers["fovea_centre"]]
+    numeric = all(isinstance(one, int | float) and math.isfinite(one) for one in values)
+    if len(values) != 6 or not numeric or not finite(tensors["anchors"]):
+        raise ValueError("a number of it is none")
+    if not isinstance(numbers["metadata"], dict):
+        raise ValueError("its metadata are no object")
     lesions = np.zeros((len(LESION_TYPES), size, size), np.uint8)
     lesions[known] = tensors["lesions"]
     return PreparedEye(
@@ -155,10 +191,10 @@ def load_eye(path: str | os.PathLike[str]) -> PreparedEye:
         lesions=lesions,
         lesion_known=known,
         anchors=tensors["anchors"],
-        radius=float(numbers["radius"]),
-        disc_radius=float(numbers["disc_radius"]),
-        disc_centre=(float(numbers["disc_centre"][0]), float(numbers["disc_centre"][1])),
-        fovea_centre=(float(numbers["fovea_centre"][0]), float(numbers["fovea_centre"][1])),
+        radius=float(values[0]),
+        disc_radius=float(values[1]),
+        disc_centre=(float(values[2]), float(values[3])),
+        fovea_centre=(float(values[4]), float(values[5])),
         metadata=numbers["metadata"],
     )
 
@@ -169,15 +205,10 @@ def eye_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         PictureError: the file is missing, damaged or no prepared eye.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            return dict(json.loads((file.metadata() or {})["eye"])["metadata"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise PictureError(
-            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
-        ) from error
+        return dict(_numbers(path)["metadata"])
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise _no_eye(path, error) from error
 
 
 def eye_size(path: str | os.PathLike[str]) -> int:
@@ -186,15 +217,13 @@ def eye_size(path: str | os.PathLike[str]) -> int:
     Raises:
         PictureError: the file is missing, damaged or no prepared eye.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            return int(file.get_slice("maps").get_shape()[-1])
-    except (OSError, SafetensorError, IndexError) as error:
-        raise PictureError(
-            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
-        ) from error
+        numbers = _numbers(path)
+        if "size" in numbers:
+            return int(numbers["size"])
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise _no_eye(path, error) from error
+    return load_eye(path).size  # of a release that did not say so in the header
 
 
 def knows_all_lesions(path: str | os.PathLike[str]) -> bool:
@@ -203,12 +232,26 @@ def knows_all_lesions(path: str | os.PathLike[str]) -> bool:
     Raises:
         PictureError: the file is missing, damaged or no prepared eye.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            return bool(file.get_tensor("lesion_known").all())
-    except (OSError, SafetensorError) as error:
-        raise PictureError(
-            f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare"
-        ) from error
+        numbers = _numbers(path)
+        if "lesion_known" in numbers:
+            return all(numbers["lesion_known"])
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise _no_eye(path, error) from error
+    return bool(load_eye(path).lesion_known.all())  # of a release that did not say so in the header
+
+
+def _head(path: str | os.PathLike[str]) -> Said:
+    """What a file says that it holds, its maps unread."""
+    with Path(path).open("rb") as stream:
+        length = stream.read(8)
+        return header_of(length + stream.read(min(int.from_bytes(length, "little"), _MOST_HEADER)))
+
+
+def _numbers(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The numbers in the header, checked."""
+    return dict(unsealed(notes_json(_head(path).notes, "eye")))
+
+
+def _no_eye(path: str | os.PathLike[str], error: Exception) -> PictureError:
+    return PictureError(f"{path} is not a prepared eye ({error}). Make it again with: retina-fm prepare")
