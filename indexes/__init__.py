@@ -25,7 +25,7 @@ _HOMES = {
     "recall_by_pair": "retina_fm.indexes.recall",
     "save_gallery": "retina_fm.indexes.gallery",
     "Sql": "retina_fm.indexes.where",
-    "verify": "retina_fm.indexes.repair",
+    "verify": "retina_fm.indexes.store",
 }
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
@@ -44,6 +44,6 @@ if TYPE_CHECKING:
     from retina_fm.indexes.recall import recall_at_k as recall_at_k
     from retina_fm.indexes.recall import recall_by_pair as recall_by_pair
     from retina_fm.indexes.repair import rebuild as rebuild
-    from retina_fm.indexes.repair import verify as verify
     from retina_fm.indexes.space import Space as Space
+    from retina_fm.indexes.store import verify as verify
     from retina_fm.indexes.where import Sql as Sql

@@ -24,9 +24,9 @@ from retina_fm.indexes.queries import Queries, prepare
 from retina_fm.indexes.recall import DEFAULT_K, RecallReport, recall_of_pairs, recall_of_points
 from retina_fm.indexes.searcher import Searcher
 from retina_fm.indexes.space import Space
-from retina_fm.indexes.state import Manifest, State, open_state, stored_path
+from retina_fm.indexes.state import Manifest, State, stored_path
+from retina_fm.indexes.store import open_state, verify, writing
 from retina_fm.indexes.where import Sql, Where, places_where
-from retina_fm.indexes.writer import writing
 from retina_fm.models import RetinalEncoder, Whitening
 
 _MASKS = 8
@@ -324,8 +324,6 @@ class ImageIndex:
 
     def verify(self) -> list[str]:
         """Read every byte; what is wrong, in words, empty where nothing is."""
-        from retina_fm.indexes.repair import verify
-
         return [] if self.folder is None else verify(self.folder)
 
     def to_parquet(self, path: str | Path) -> Path:

@@ -21,14 +21,6 @@ BESIDE = ("adapters", "indexes", "training", "weights")
 # When an import runs: never, for it is for the type checker; once a function runs; when the module is loaded.
 Kind = Literal["typing", "lazy", "top"]
 
-# What does not fit the plan yet: who imports whom. A pair that is gone from the code must go from here.
-KNOWN_ARROWS: set[tuple[str, str]] = set()
-# Modules that need each other once their functions run, though they load one after the other.
-KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset({"indexes.image_index", "indexes.repair"}),
-    frozenset({"indexes.metadata", "indexes.old_format", "indexes.state", "indexes.writer"}),
-}
-
 
 def plan() -> dict[str, list[str]]:
     """The rooms of the table in CONTRIBUTING.md, from the ground up, each with those that it stands on."""
@@ -152,8 +144,7 @@ def test_imports_run_down_the_floors() -> None:
         for other in others:
             if module and other and not fits(room_of(module, rooms), room_of(other, rooms), below):
                 found.add((module, other))
-    assert found - KNOWN_ARROWS == set(), "these imports run up"
-    assert KNOWN_ARROWS - found == set(), "these are gone: take them from KNOWN_ARROWS"
+    assert found == set(), "these imports run up"
 
 
 def fits(room: str, other: str, below: dict[str, set[str]]) -> bool:
@@ -167,10 +158,7 @@ def test_no_modules_import_each_other_in_a_circle(kinds: set[Kind]) -> None:
         module: {other for other, kind in others.items() if kind in kinds}
         for module, others in imports().items()
     }
-    found = circles(graph)
-    known = KNOWN_CIRCLES if "lazy" in kinds else set()
-    assert [sorted(circle) for circle in found - known] == []
-    assert [sorted(circle) for circle in known - found] == [], "gone: take them from KNOWN_CIRCLES"
+    assert [sorted(circle) for circle in circles(graph)] == []
 
 
 def test_a_circle_is_seen() -> None:
