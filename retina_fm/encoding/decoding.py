@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import Any
 
-from retina_fm._io.processes import start_workers
+from retina_fm._io.jobs import start_workers
 from retina_fm.encoding.work import Decoded, decode
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Transform, describe

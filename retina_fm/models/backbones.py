@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, read_tensors
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg

@@ -18,7 +18,7 @@ from torch import Tensor
 from retina_fm._io.files import canonical_json, write_bytes, write_json
 from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, WeightsError
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.pictures import Transform
 
 CONFIG = "config.json"

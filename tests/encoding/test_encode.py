@@ -113,7 +113,7 @@ def test_a_photo_that_kills_its_worker_is_an_error_of_its_own(photo_folder: Path
 def test_a_killed_run_leaves_no_worker_behind() -> None:
     code = (
         "import os, time\n"
-        "from retina_fm._io.processes import start_workers\n"
+        "from retina_fm._io.jobs import start_workers\n"
         "print(start_workers(1).submit(os.getpid).result(), flush=True)\n"
         "time.sleep(60)\n"
     )
