@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retina_fm.adapters.cards import card_of
 from retina_fm.adapters.factory import load
-from retina_fm.adapters.saving import MANIFEST, TENSORS, read_manifest
+from retina_fm.adapters.saving import MANIFEST, TENSORS, card_of, read_manifest
 from retina_fm.errors import OutputError
 from retina_fm.models.places import HUB_PREFIX
 

@@ -20,12 +20,12 @@ from retina_fm._io.files import json_bytes
 from retina_fm._io.folders import check_replaceable, whole_folder
 from retina_fm._io.strict_json import read_json, sealed
 from retina_fm._io.tensor_files import finite, header_of
-from retina_fm.adapters.cards import CARD, card_of
 from retina_fm.adapters.extraction import Compute, Identity, encoder_of
 from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, OutputError, WeightsError
 from retina_fm.models import ModelCard
-from retina_fm.models.card import RESEARCH_USE
+from retina_fm.models.contract import RESEARCH_USE
+from retina_fm.models.sharing import CARD, front_matter
 
 MANIFEST, TENSORS = "adapter.json", "adapter.safetensors"
 _FILES = frozenset({MANIFEST, TENSORS, CARD})
@@ -220,3 +220,26 @@ def checked_licence(wanted: str | None, cards: Sequence[ModelCard]) -> str:
             f"State {joint!r}, or leave licence out."
         )
     return wanted
+
+
+_TASKS = {
+    "classification": "image-classification",
+    "segmentation": "image-segmentation",
+    "regression": "image-feature-extraction",
+}
+"""As the hub calls them; it has no word for measurements."""
+
+
+def card_of(manifest: dict[str, Any]) -> str:
+    """A model card: licence, encoders with theirs, purpose."""
+    encoders = "\n".join(
+        f"- `{one['name']}`, licence {one['card']['licence']}, weights `{one['weights_sha256'][:16]}`"
+        for one in manifest["encoders"]
+    )
+    return (
+        f"{front_matter(manifest['licence'], _TASKS[manifest['task']])}"
+        f"# {manifest['task'].capitalize()} adapter\n\n"
+        f"Licence: {manifest['licence']}. It needs these encoders, which are not part of it and keep "
+        "their own licences:\n\n"
+        f"{encoders}\n\n{manifest['intended_use']}\n"
+    )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retina_fm._io.progress import progress_bar
 from retina_fm.adapters.examples.views import recoloured, scaled
-from retina_fm.adapters.heads.mlp_training import Protocol, is_better
+from retina_fm.adapters.heads.mlp_training import Protocol, descend
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.learning import seeded
 from retina_fm.network import Encoder
@@ -90,50 +90,32 @@ def finetune(
     device = next(encoder.parameters()).device
     module.to(device)
     random = np.random.Generator(np.random.PCG64([seed, 4]))
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": list(module.parameters()), "share": 1.0},
-            {"params": parameters, "share": _ENCODER_SHARE},
-        ],
-        lr=protocol.peak,
-        weight_decay=protocol.weight_decay,
-    )
     each = max(1, -(-len(views) // protocol.batch_size))
-    best: tuple[float, tuple[dict[str, Tensor], dict[str, Tensor]]] | None = None
-    if score is not None and is_better(first := score(), None):
-        best = (first, _states(encoder, module))
-    with seeded(seed), progress_bar(progress, protocol.epochs * each, "fine-tune") as bar:
-        bar.unit = "step"
-        for step in range(protocol.epochs * each):
-            if step % each == 0:
-                order = random.permutation(len(views))
-            rows = order[(step % each) * protocol.batch_size :][: protocol.batch_size]
-            for group in optimiser.param_groups:
-                group["lr"] = protocol.rate((step + 1) / (protocol.epochs * each)) * group["share"]
-            module.train()
-            optimiser.zero_grad()
-            for start in range(0, len(rows), _TOGETHER):
-                few = torch.from_numpy(rows[start : start + _TOGETHER])
-                pixels = torch.stack([_turned(views[row], random) for row in few.tolist()])
-                pooled = encoder.embed(scaled(pixels, encoder.transform).to(device))
-                logits = module(torch.cat([pooled, others[few].to(device)], dim=1)).cpu()
-                (loss(logits, few) * len(few) / len(rows)).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 5.0)
-            optimiser.step()
-            bar.update(1)
-            if score is not None and (step + 1) % each == 0:
-                module.eval()
-                found = score()
-                if is_better(found, None if best is None else best[0]):
-                    best = (found, _states(encoder, module))
-    if best is not None:
-        encoder.load_state_dict(best[1][0])
-        module.load_state_dict(best[1][1])
-    module.cpu().eval()
+    order = np.arange(len(views))
 
+    def backward(step: int) -> None:
+        nonlocal order
+        if step % each == 0:
+            order = random.permutation(len(views))
+        rows = order[(step % each) * protocol.batch_size :][: protocol.batch_size]
+        for start in range(0, len(rows), _TOGETHER):
+            few = torch.from_numpy(rows[start : start + _TOGETHER])
+            pixels = torch.stack([_turned(views[row], random) for row in few.tolist()])
+            pooled = encoder.embed(scaled(pixels, encoder.transform).to(device))
+            logits = module(torch.cat([pooled, others[few].to(device)], dim=1)).cpu()
+            (loss(logits, few) * len(few) / len(rows)).backward()  # type: ignore[no-untyped-call]
 
-def _states(encoder: nn.Module, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return copy.deepcopy(encoder.state_dict()), copy.deepcopy(module.state_dict())
+    groups = [
+        {"params": list(module.parameters()), "share": 1.0},
+        {"params": parameters, "share": _ENCODER_SHARE},
+    ]
+    steps = each, protocol.epochs * each
+    with seeded(seed), progress_bar(progress, steps[1], "fine-tune", unit="step") as bar:
+        descend(
+            module, groups, protocol, steps, backward, score,
+            beside=(encoder,), from_start=True, clip=5.0, progress=bar,
+        )  # fmt: skip
+    module.cpu()
 
 
 def _turned(view: np.ndarray, random: np.random.Generator) -> Tensor:

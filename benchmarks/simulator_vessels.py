@@ -23,7 +23,7 @@ from tables import bootstrapped, cell, written
 
 from retina_fm.pictures.masks import dice, listed_masks, masks_of
 from retina_fm.training.simulator.eyes.arteries_veins import artery_probability
-from retina_fm.training.simulator.eyes.vessels import vessel_coverage
+from retina_fm.vessels.line_maps import vessel_coverage
 
 SIDE = 600
 VESSEL_SETS = ("rite_train", "les_av", "pretrain/chase_db1", "pretrain/hrf")

@@ -14,18 +14,18 @@ _HOMES = {
     "Hit": "retina_fm.indexes.hits",
     "Hits": "retina_fm.indexes.hits",
     "ImageIndex": "retina_fm.indexes.image_index",
-    "Interval": "retina_fm.indexes.recall",
+    "Interval": "retina_fm.metrics.intervals",
     "RecallReport": "retina_fm.indexes.recall",
     "Space": "retina_fm.indexes.space",
     "index": "retina_fm.indexes.opening",
     "nearest_rows": "retina_fm.indexes.exact",
-    "patient_bootstrap": "retina_fm.indexes.recall",
+    "patient_bootstrap": "retina_fm.metrics.intervals",
     "recall_at_k": "retina_fm.indexes.recall",
     "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
     "save_gallery": "retina_fm.indexes.gallery",
     "Sql": "retina_fm.indexes.where",
-    "verify": "retina_fm.indexes.repair",
+    "verify": "retina_fm.indexes.store",
 }
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from retina_fm.indexes.hits import Hits as Hits
     from retina_fm.indexes.image_index import ImageIndex as ImageIndex
     from retina_fm.indexes.opening import index as index
-    from retina_fm.indexes.recall import Interval as Interval
     from retina_fm.indexes.recall import RecallReport as RecallReport
-    from retina_fm.indexes.recall import patient_bootstrap as patient_bootstrap
     from retina_fm.indexes.recall import recall_at_k as recall_at_k
     from retina_fm.indexes.recall import recall_by_pair as recall_by_pair
     from retina_fm.indexes.repair import rebuild as rebuild
-    from retina_fm.indexes.repair import verify as verify
     from retina_fm.indexes.space import Space as Space
+    from retina_fm.indexes.store import verify as verify
     from retina_fm.indexes.where import Sql as Sql
+    from retina_fm.metrics.intervals import Interval as Interval
+    from retina_fm.metrics.intervals import patient_bootstrap as patient_bootstrap

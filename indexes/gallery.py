@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from retina_fm._io.files import write_bytes
+from retina_fm._io.pages import picture_url, render
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.indexes.metadata import agree
 from retina_fm.pictures import read_picture
@@ -24,19 +23,6 @@ _THUMB = 200
 _LINE = 14
 _GAP = 12
 _INK, _FAINT, _SAME = (32, 36, 44), (96, 104, 120), (22, 133, 84)
-_STYLE = "".join(
-    f".retina-fm-hits {rule}"
-    for rule in (
-        "section{display:flex;flex-wrap:wrap;gap:12px;padding:12px 0;border-top:1px solid #d8dce4}",
-        "figure{margin:0;width:208px;padding:4px;border-radius:8px;border:2px solid transparent}",
-        "img{display:block;width:200px;height:200px;object-fit:contain;background:#000;border-radius:4px}",
-        "figcaption{font-size:12px;overflow-wrap:anywhere}",
-        "b{font-weight:600}",
-        "small{display:block;color:#606878}",
-        ".query{background:#eef1f6}",
-        ".same{border-color:#168554}",
-    )
-)
 _NOTE = "Research use; not a medical device."
 
 
@@ -94,40 +80,30 @@ def _words(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def fragment(shown: Sequence[Hits], same: str = "patient_id") -> str:
-    """Queries and hits as HTML to put into a page or a notebook, a row each."""
-    rows = []
-    for entry in shown:
-        figures = [_figure(entry.photo, entry.name, "query", "query", _words(entry.metadata))]
-        for hit in entry:
-            kind = "hit same" if _agree(entry.metadata, hit, same) else "hit"
-            heading = f"{hit.rank}. score {hit.score:.4f}"
-            figures.append(_figure(hit.path, Path(hit.path).name, kind, heading, _words(hit.metadata)))
-        rows.append(f"<section>{''.join(figures)}</section>")
-    return f'<div class="retina-fm-hits"><style>{_STYLE}</style>{"".join(rows)}</div>'
+    """Queries and hits as HTML to put into a notebook, a row each."""
+    return render("notebook.html", rows=_rows(shown, same))
 
 
 def _page(shown: Sequence[Hits], title: str, same: str) -> str:
     marked = any(_agree(entry.metadata, hit, same) for entry in shown for hit in entry)
-    key = f" A green frame marks the query's own {html.escape(same)}." if marked else ""
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width"><style>'
-        "body{font:14px/1.4 system-ui,sans-serif;margin:1.5rem;color:#20242c;background:#fff}</style>"
-        f"<h1>{html.escape(title)}</h1>"
-        f"<p>Left the query, then what was found, nearest first.{key} {_NOTE}</p>"
-        f"{fragment(shown, same)}</html>\n"
-    )
+    return render("gallery.html", title=title, rows=_rows(shown, same), same=same, marked=marked, note=_NOTE)
 
 
-def _figure(photo: Any, name: str, kind: str, heading: str, words: list[str]) -> str:
-    buffer = io.BytesIO()
-    _thumbnail(photo).save(buffer, "JPEG", quality=88)
-    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    notes = "".join(f"<small>{html.escape(word)}</small>" for word in words)
-    return (
-        f'<figure class="{kind}"><img src="{source}" alt="{html.escape(name, quote=True)}">'
-        f"<figcaption><b>{html.escape(heading)}</b><br>{html.escape(name)}{notes}</figcaption></figure>"
-    )
+def _rows(shown: Sequence[Hits], same: str) -> list[list[tuple[str, str, str, list[str]]]]:
+    """What ``figure.html`` draws: address, heading, class and lines of each picture."""
+    rows = []
+    for entry in shown:
+        row = [_figure(entry.photo, "query", "query", [entry.name, *_words(entry.metadata)])]
+        for hit in entry:
+            kind = "same" if _agree(entry.metadata, hit, same) else ""
+            lines = [Path(hit.path).name, *_words(hit.metadata)]
+            row.append(_figure(hit.path, f"{hit.rank}. score {hit.score:.4f}", kind, lines))
+        rows.append(row)
+    return rows
+
+
+def _figure(photo: Any, heading: str, kind: str, lines: list[str]) -> tuple[str, str, str, list[str]]:
+    return picture_url(_thumbnail(photo)), heading, kind, lines
 
 
 def _sheet(shown: Sequence[Hits], title: str, same: str) -> bytes:

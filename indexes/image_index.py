@@ -21,12 +21,13 @@ from retina_fm.indexes.duplicates import Duplicate, find_duplicates
 from retina_fm.indexes.hits import Hit, Hits
 from retina_fm.indexes.models import LazyEmbedder, check_model
 from retina_fm.indexes.queries import Queries, prepare
-from retina_fm.indexes.recall import DEFAULT_K, RecallReport, recall_of_pairs, recall_of_points
+from retina_fm.indexes.recall import RecallReport, recall_of_pairs, recall_of_points
 from retina_fm.indexes.searcher import Searcher
 from retina_fm.indexes.space import Space
-from retina_fm.indexes.state import Manifest, State, open_state, stored_path
+from retina_fm.indexes.state import Manifest, State, stored_path
+from retina_fm.indexes.store import open_state, verify, writing
 from retina_fm.indexes.where import Sql, Where, places_where
-from retina_fm.indexes.writer import writing
+from retina_fm.metrics.recall import KS
 from retina_fm.models import RetinalEncoder, Whitening
 
 _MASKS = 8
@@ -286,7 +287,7 @@ class ImageIndex:
     def evaluate(
         self,
         groups: Sequence[Any] | str = "patient_id",
-        k: Sequence[int] = DEFAULT_K,
+        k: Sequence[int] = KS,
         *,
         where: Where | None = None,
         repeats: int = 2000,
@@ -308,7 +309,7 @@ class ImageIndex:
     def evaluate_pairs(
         self,
         groups: Sequence[Any] | str = "patient_id",
-        k: Sequence[int] = DEFAULT_K,
+        k: Sequence[int] = KS,
         *,
         modality: Sequence[Any] | str = "modality",
         repeats: int = 2000,
@@ -326,8 +327,6 @@ class ImageIndex:
 
     def verify(self) -> list[str]:
         """Read every byte; what is wrong, in words, empty where nothing is."""
-        from retina_fm.indexes.repair import verify
-
         return [] if self.folder is None else verify(self.folder)
 
     def to_parquet(self, path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Checking every byte of an index, and saving what can be saved of a damaged one."""
+"""Saving what can be saved of a damaged index."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 
 from retina_fm._io.files import sync_folder
-from retina_fm.errors import IndexDamagedError, IndexNotFoundError, OutputError, RetinaError
-from retina_fm.indexes import cache, database, old_format
+from retina_fm.errors import IndexDamagedError, OutputError
+from retina_fm.indexes import cache, database
+from retina_fm.indexes.image_index import ImageIndex
 from retina_fm.indexes.state import (
     EMBEDDING,
     State,
     Vectors,
     empty_state,
-    open_state,
-    read_manifest,
+    read_settings,
     stored_checksums,
 )
-from retina_fm.indexes.writer import CACHE, Writer, locked, reporting, writing
+from retina_fm.indexes.store import open_state, writing
+from retina_fm.indexes.updating import prepared, refresh_cache
+from retina_fm.indexes.writer import CACHE, Writer, locked, reporting
 
 _NEW = "index.db.new"
 
@@ -45,39 +47,6 @@ class RepairReport:
     cache_made: bool
 
 
-def verify(folder: Path) -> list[str]:
-    """Read every byte of an index; what is wrong, in words, empty where nothing is.
-
-    Raises:
-        IndexNotFoundError: there is no index.
-    """
-    try:
-        state = open_state(folder)
-    except IndexNotFoundError:
-        raise
-    except RetinaError as error:
-        return [str(error)]
-    faults = []
-    bad = int((~state.vectors.whole()).sum())
-    if bad:
-        faults.append(f"{state.vectors.name}: {bad} of {state.total} rows were changed")
-    rows = state.rows()
-    if len(rows) != len(state) or [row[0] for row in rows] != state.live_positions.tolist():
-        faults.append(f"{folder} holds {len(rows)} rows, its settings count {len(state)}")
-    if len({str(row[1]) for row in rows}) < len(rows):
-        faults.append(f"{folder}: paths occur twice")
-    if old_format.is_there(folder) and not (folder / database.FILE).exists():
-        return faults  # the cache of that format is not used
-    try:
-        cache.read_about(folder / CACHE)
-    except FileNotFoundError:
-        if len(state):
-            faults.append(f"{folder / CACHE} is missing; it is made again by itself or with --rebuild")
-    except Exception as error:
-        faults.append(f"{folder / CACHE} is damaged ({error}); it is made again by itself or with --rebuild")
-    return faults
-
-
 def rebuild(folder: Path, wait: float = 0.0) -> RepairReport:
     """Make an index whole again: keep every row that can be read, and make ``index.faiss`` anew.
 
@@ -86,9 +55,6 @@ def rebuild(folder: Path, wait: float = 0.0) -> RepairReport:
         IndexDamagedError: not even its settings can be read.
         OutputError: another process writes, or the disk is full.
     """
-    from retina_fm.indexes.image_index import ImageIndex
-    from retina_fm.indexes.updating import prepared, refresh_cache
-
     lost, dropped = 0, list[str]()
     if (folder / database.FILE).exists():
         lock = locked(folder, wait)
@@ -142,7 +108,7 @@ def _salvaged(folder: Path) -> tuple[State, int, list[str]]:
         db.text_factory = lambda data: data.decode(errors="surrogateescape")
     try:
         assert db is not None
-        manifest, whitening = read_manifest(db, checked=bool(dropped))
+        manifest, whitening = read_settings(db, checked=bool(dropped))
         (name,) = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone() or ("",)
         crcs, _ = stored_checksums(db, name)
         kinds = database.metadata_columns(db)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retina_fm.errors import ConfigError, IndexDamagedError, IndexMismatchError, IndexNotFoundError
+from retina_fm.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retina_fm.indexes import database
 from retina_fm.indexes.exact import BLOCK_ROWS, Positions
 from retina_fm.models.whitening import Whitening
@@ -80,7 +80,7 @@ class Manifest:
     recall: dict[str, Any] | None = None
 
 
-def write_manifest(db: sqlite3.Connection, manifest: Manifest, whitening: Whitening | None) -> None:
+def write_settings(db: sqlite3.Connection, manifest: Manifest, whitening: Whitening | None) -> None:
     """Into the settings, inside the caller's transaction."""
     values: dict[str, Any] = {"format": FORMAT, **asdict(manifest)}
     rows: list[tuple[str, Any]] = [(name, json.dumps(value)) for name, value in values.items()]
@@ -99,8 +99,8 @@ def _settings_crc(db: sqlite3.Connection) -> int:
     )
 
 
-def read_manifest(db: sqlite3.Connection, checked: bool = False) -> tuple[Manifest, Whitening | None]:
-    """The inverse of :func:`write_manifest`.
+def read_settings(db: sqlite3.Connection, checked: bool = False) -> tuple[Manifest, Whitening | None]:
+    """The inverse of :func:`write_settings`.
 
     Args:
         db: an index.
@@ -228,7 +228,7 @@ class State:
         self.db = db
         self.vectors = vectors
         self.folder = folder
-        self.manifest, self.whitening = read_manifest(db)
+        self.manifest, self.whitening = read_settings(db)
         self.live = np.ones(len(vectors), np.bool_)
         self.live[[place for (place,) in db.execute("SELECT place FROM removed")]] = False
         self.lock = threading.RLock()
@@ -307,7 +307,7 @@ def empty_state(manifest: Manifest, whitening: Whitening | None) -> State:
     db = database.connect_memory()
     for statement in database.SCHEMA:
         db.execute(statement)
-    write_manifest(db, manifest, whitening)
+    write_settings(db, manifest, whitening)
     return State(db, Vectors([], 0, "memory"), None)
 
 
@@ -324,38 +324,31 @@ def state_name(path: str | int) -> str | int:
     return path
 
 
-def open_state(folder: Path) -> State:
-    """The state of an index on disk now.
+def read_state(folder: Path) -> State | None:
+    """The state that ``index.db`` holds now; None where there is none, or one that was never finished.
 
     Raises:
-        IndexNotFoundError: there is no index.
         IndexDamagedError: files are cut, changed or missing.
         IndexMismatchError: a newer release wrote it.
     """
-    from retina_fm.indexes import old_format
-
     while True:
         db = database.read(folder)
+        if db is None:
+            return None
         try:
-            if db is not None and read_manifest(db)[0].generation:
-                return State(db, _map_vectors(folder, db), folder)
+            if not read_settings(db)[0].generation:
+                return None
+            return State(db, _map_vectors(folder, db), folder)
         except FileNotFoundError as error:  # a writer may have replaced the file since
             again = database.read(folder)
-            if again is not None and again.execute("SELECT * FROM space").fetchall() != (
-                db.execute("SELECT * FROM space").fetchall() if db else None
-            ):
+            files = "SELECT * FROM space"
+            if again is not None and again.execute(files).fetchall() != db.execute(files).fetchall():
                 continue
             raise IndexDamagedError(f"{error.filename} is missing; build the index {folder} again.") from None
         except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
             if isinstance(error, IndexMismatchError):
                 raise
             raise IndexDamagedError(f"{folder / database.FILE} is no index of retina_fm ({error}).") from None
-        if old_format.is_there(folder):
-            return old_format.read(folder)
-        what = "was never finished; run 'retina-fm index' with the photos again" if db is not None else (
-            f"is not there. 'retina-fm index FOLDER --store {folder}' makes one"
-        )  # fmt: skip
-        raise IndexNotFoundError(f"{folder} holds no index: {database.FILE} {what}.")
 
 
 def _map_vectors(folder: Path, db: sqlite3.Connection) -> Vectors:

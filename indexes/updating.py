@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from retina_fm.encoding.rows import key_of
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
+from retina_fm.indexes import old_format
 from retina_fm.indexes.cache import build_cache, is_stale, load_cache, save_cache
 from retina_fm.indexes.database import Row
 from retina_fm.indexes.exact import Positions
@@ -26,7 +27,8 @@ from retina_fm.indexes.metadata import Metadata, incoming
 from retina_fm.indexes.models import LazyEmbedder
 from retina_fm.indexes.queries import are_embeddings, as_matrix
 from retina_fm.indexes.state import stored_path
-from retina_fm.indexes.writer import DEAD_SHARE, Writer, reporting, writing
+from retina_fm.indexes.store import writing
+from retina_fm.indexes.writer import DEAD_SHARE, Writer, reporting
 from retina_fm.pictures import describe, expand
 from retina_fm.pictures.files import Stamp, read_file, stamped
 
@@ -121,8 +123,6 @@ def prepared(index: ImageIndex, writer: Writer) -> None:
     if writer.state is None:
         writer.manifest, writer.whitening = index.state.manifest, index.whitening
     elif writer.upgrades:
-        from retina_fm.indexes import old_format
-
         old_format.upgrade(writer)
     if writer.folder is not None and writer.state is not None:
         index.adopt(writer.state)  # another writer may have been here since it was opened

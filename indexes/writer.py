@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from retina_fm._io.files import sync_folder
-from retina_fm.errors import ConfigError, IndexNotFoundError, OutputError
+from retina_fm.errors import ConfigError, OutputError
 from retina_fm.indexes import database
 from retina_fm.indexes.state import (
     EMBEDDING,
@@ -24,11 +24,11 @@ from retina_fm.indexes.state import (
     State,
     Vectors,
     checksums,
-    open_state,
-    read_manifest,
+    read_settings,
+    read_state,
     state_name,
     stored_checksums,
-    write_manifest,
+    write_settings,
 )
 
 LOCK = ".lock"
@@ -37,48 +37,6 @@ SCRATCH = "index.faiss.new"
 DEAD_SHARE = 0.25
 _WRITTEN = 16_384
 _MOST_COLUMNS = 1900
-
-
-@contextmanager
-def writing(folder: Path | None, wait: float = 0.0, memory: State | None = None) -> Iterator[Writer]:
-    """The only writer of an index, for the length of a block; the system frees the lock of a killed one.
-
-    What was not committed when the block ends is forgotten.
-
-    Args:
-        folder: of the index; made if need be. None for an index in memory.
-        wait: seconds to wait for another writer.
-        memory: state of an index in memory.
-
-    Raises:
-        OutputError: another process writes, or the folder cannot be written.
-        IndexDamagedError: the state that is there must not be built upon.
-    """
-    if folder is None:
-        writer = Writer(memory.db if memory is not None else database.connect_memory(), None, memory)
-        try:
-            yield writer
-        finally:
-            writer.close()
-        return
-    lock = locked(folder, wait)
-    try:
-        state = None
-        with contextlib.suppress(IndexNotFoundError):
-            state = open_state(folder)
-        with reporting(folder):
-            db = database.connect_file(folder)
-        with contextlib.closing(db):
-            writer = Writer(db, folder, state)
-            try:
-                writer.tidy()
-                yield writer
-            except sqlite3.Error as error:
-                raise unwritten(folder, error) from error
-            finally:
-                writer.close()
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -144,7 +102,7 @@ class Writer:
             self.begin()
             for statement in database.SCHEMA:
                 db.execute(statement)
-            write_manifest(db, Manifest(), None)
+            write_settings(db, Manifest(), None)
             theirs = folder is not None and any(os.path.lexists(folder / name) for name in (CACHE, SCRATCH))
             if not theirs:
                 self.name_cache()
@@ -157,7 +115,7 @@ class Writer:
     def upgrades(self) -> bool:
         """Whether the state lies in files of the format before this one."""
         there = self.state is not None and self.folder is not None
-        return there and not read_manifest(self.db)[0].generation
+        return there and not read_settings(self.db)[0].generation
 
     def begin(self) -> None:
         """Open a transaction, if none is."""
@@ -280,7 +238,7 @@ class Writer:
                 count = self.db.execute("SELECT count(*) FROM picture").fetchone()[0]
                 generation = self.manifest.generation + 1
                 self.manifest = replace(self.manifest, count=count, generation=generation)
-                write_manifest(self.db, self.manifest, self.whitening)
+                write_settings(self.db, self.manifest, self.whitening)
             database.commit(self.db, self._path)
 
     def committed(self) -> State:
@@ -288,7 +246,8 @@ class Writer:
         if self.folder is None:
             self.state = State(self.db, Vectors(self._chunks, self.manifest.dimension, "memory"), None)
         else:
-            self.state = open_state(self.folder)
+            self.state = read_state(self.folder)
+            assert self.state is not None  # it has just been committed
             self.state.vectors.trusted(self._appended)
         return self.state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -10,6 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args, get
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retina_fm.errors import ConfigError, RetinaError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10 has no reader of its own
+    import tomli as tomllib
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Tables and values of a TOML file.
+
+    Raises:
+        ValueError: it is no TOML; the message says in which line.
+    """
+    return tomllib.loads(text)
+
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,7 +17,10 @@ from retina_fm.network import Architecture, Generator
 from retina_fm.network.encoder import Encoder
 from retina_fm.pictures import Transform
 
-torch.set_num_threads(2)
+# Arrays of tests are small: threads that share one wait for each other, and spin while they wait, which on a
+# busy machine costs thirty times the work. What runs in parallel are whole test files.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 
 @pytest.fixture(scope="session")

@@ -21,20 +21,17 @@ BESIDE = ("adapters", "indexes", "training", "weights")
 # When an import runs: never, for it is for the type checker; once a function runs; when the module is loaded.
 Kind = Literal["typing", "lazy", "top"]
 
-# What does not fit the plan yet: who imports whom. A pair that is gone from the code must go from here.
-KNOWN_ARROWS: set[tuple[str, str]] = set()
-# Modules that need each other once their functions run, though they load one after the other.
-KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset({"indexes.image_index", "indexes.repair"}),
-    frozenset({"indexes.metadata", "indexes.old_format", "indexes.state", "indexes.writer"}),
-}
-
 
 def plan() -> dict[str, list[str]]:
     """The rooms of the table in CONTRIBUTING.md, from the ground up, each with those that it stands on."""
-    lines = (ROOT / "CONTRIBUTING.md").read_text().splitlines()
-    rows = [line.split("|") for line in lines if line.startswith("| `")]
-    return {row[1].strip(" `"): re.findall(r"`([\w.]+)`", row[3]) for row in rows}
+    return {row[0].strip("`"): re.findall(r"`([\w.]+)`", row[2]) for row in table("Plan")}
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading of CONTRIBUTING.md, without its head."""
+    _, _, section = (ROOT / "CONTRIBUTING.md").read_text().partition(f"## {heading}\n")
+    lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def module_of(path: Path) -> str:
@@ -144,6 +141,32 @@ def test_the_plan_is_read_from_the_ground_up() -> None:
         above.add(room)
 
 
+def test_every_change_of_the_guide_begins_at_a_place_that_is_there() -> None:
+    rows = table("Where a change belongs")
+    assert len(rows) >= 10
+    for change, first, then in rows:
+        assert re.findall(r"`([\w.]+)`", first), f"{change} begins nowhere"
+        for name in re.findall(r"`([\w.]+\w)`", f"{first} {then}"):
+            if name not in ("add", "run"):
+                assert is_there(name), f"{change}: {name} is not there"
+
+
+def is_there(name: str) -> bool:
+    """Whether a module, or what a module defines, has this name after ``retina_fm.``."""
+    module, _, inside = name.rpartition(".")
+    return name in TREES or inside in defined(TREES.get(module, ast.Module([], [])))
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Functions, classes and values at the top of a module."""
+    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
 def test_imports_run_down_the_floors() -> None:
     rooms = plan()
     below = closure(rooms)
@@ -152,8 +175,7 @@ def test_imports_run_down_the_floors() -> None:
         for other in others:
             if module and other and not fits(room_of(module, rooms), room_of(other, rooms), below):
                 found.add((module, other))
-    assert found - KNOWN_ARROWS == set(), "these imports run up"
-    assert KNOWN_ARROWS - found == set(), "these are gone: take them from KNOWN_ARROWS"
+    assert found == set(), "these imports run up"
 
 
 def fits(room: str, other: str, below: dict[str, set[str]]) -> bool:
@@ -167,10 +189,7 @@ def test_no_modules_import_each_other_in_a_circle(kinds: set[Kind]) -> None:
         module: {other for other, kind in others.items() if kind in kinds}
         for module, others in imports().items()
     }
-    found = circles(graph)
-    known = KNOWN_CIRCLES if "lazy" in kinds else set()
-    assert [sorted(circle) for circle in found - known] == []
-    assert [sorted(circle) for circle in known - found] == [], "gone: take them from KNOWN_CIRCLES"
+    assert [sorted(circle) for circle in circles(graph)] == []
 
 
 def test_a_circle_is_seen() -> None:

@@ -44,7 +44,6 @@ _HOMES = {
     "pretrain": "retina_fm.training.pretraining.pretrain",
     "read_pairs": "retina_fm.training.pairs.table",
     "register_archive": "retina_fm.training.pairs.register_archive",
-    "register_sequence": "retina_fm.training.pairs.registration",
     "render_batch": "retina_fm.training.simulator.rendering.render",
     "render_parameters": "retina_fm.training.simulator.rendering.render",
     "render_samples": "retina_fm.training.pretraining.data.samples",
@@ -57,7 +56,6 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.training.pairs.register_archive import register_archive as register_archive
-    from retina_fm.training.pairs.registration import register_sequence as register_sequence
     from retina_fm.training.pairs.table import PairSequence as PairSequence
     from retina_fm.training.pairs.table import check_pairs as check_pairs
     from retina_fm.training.pairs.table import read_pairs as read_pairs

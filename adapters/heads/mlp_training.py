@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,32 +79,81 @@ def train(
     Returns:
         The best score, or None, and the steps done.
     """
-    optimiser = torch.optim.AdamW(module.parameters(), lr=protocol.peak, weight_decay=protocol.weight_decay)
-    each, total = protocol.steps(len(inputs))
-    best: tuple[float, dict[str, Tensor]] | None = None
+    steps = protocol.steps(len(inputs))
+    order = torch.empty(0, dtype=torch.long)
+
+    def backward(_: int) -> None:
+        nonlocal order
+        if len(order) == 0:
+            order = torch.randperm(len(inputs))
+        rows, order = order[: protocol.batch_size], order[protocol.batch_size :]
+        loss(module(inputs[rows]), rows).backward()  # type: ignore[no-untyped-call]
+
+    groups = [{"params": list(module.parameters()), "share": 1.0}]
+    judge = None if score is None else partial(score, module)
     with seeded(seed), one_thread():
-        order = torch.empty(0, dtype=torch.long)
-        for step in range(total):
-            if len(order) == 0:
-                order = torch.randperm(len(inputs))
-            rows, order = order[: protocol.batch_size], order[protocol.batch_size :]
+        best = descend(module, groups, protocol, steps, backward, judge)
+    return best, steps[1]
+
+
+def descend(
+    module: nn.Module,
+    groups: list[dict[str, Any]],
+    protocol: Protocol,
+    steps: tuple[int, int],
+    backward: Callable[[int], None],
+    score: Callable[[], float] | None,
+    *,
+    beside: Sequence[nn.Module] = (),
+    from_start: bool = False,
+    clip: float | None = None,
+    progress: Any = None,
+) -> float | None:
+    """The steps of a protocol, in place; with a score, the state of the best epoch is what remains.
+
+    Args:
+        module: in training mode during a step, judged in evaluation mode.
+        groups: of the optimiser, each with the ``share`` of the protocol's rate that it is trained at.
+        protocol: schedule.
+        steps: an epoch, and in all.
+        backward: adds the gradients of a step, by its number.
+        score: after each epoch, higher is better; None keeps the last step.
+        beside: modules whose state is kept along.
+        from_start: judge the state before the first step too.
+        clip: greatest norm of all gradients.
+        progress: a bar, moved on by each step.
+
+    Returns:
+        The best score, or None.
+    """
+    optimiser = torch.optim.AdamW(groups, lr=protocol.peak, weight_decay=protocol.weight_decay)
+    each, total = steps
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    kept = (module, *beside)
+    best: tuple[float, list[dict[str, Tensor]]] | None = None
+    for step in range(-1 if from_start else 0, total):  # before the first, there is a state to judge alone
+        if step >= 0:
             for group in optimiser.param_groups:
-                group["lr"] = protocol.rate((step + 1) / total)
+                group["lr"] = protocol.rate((step + 1) / total) * group["share"]
             module.train()
             optimiser.zero_grad()
-            value = loss(module(inputs[rows]), rows)
-            value.backward()  # type: ignore[no-untyped-call]
+            backward(step)
+            if clip is not None:
+                nn.utils.clip_grad_norm_(parameters, clip)
             optimiser.step()
-            if score is not None and ((step + 1) % each == 0 or step + 1 == total):
-                module.eval()
-                found = score(module)
-                if is_better(found, None if best is None else best[0]):
-                    best = (found, copy.deepcopy(module.state_dict()))
+            if progress is not None:
+                progress.update(1)
+        if score is not None and (step + 1) % each == 0:
+            module.eval()
+            found = score()
+            if is_better(found, None if best is None else best[0]):
+                best = (found, [copy.deepcopy(one.state_dict()) for one in kept])
     module.eval()
     if best is None:
-        return None, total
-    module.load_state_dict(best[1])
-    return best[0], total
+        return None
+    for one, state in zip(kept, best[1], strict=True):
+        one.load_state_dict(state)
+    return best[0]
 
 
 def is_better(score: float, best: float | None) -> bool:

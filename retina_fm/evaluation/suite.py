@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from retina_fm._io.persons import is_nobody
-from retina_fm._io.toml import parse_toml
-from retina_fm.configuration import Configuration
+from retina_fm.configuration import Configuration, parse_toml
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.evaluation.manifest import Manifest, Row, folder_manifest, read_manifest
 from retina_fm.evaluation.names import CLASSIFYING, PROTOCOLS

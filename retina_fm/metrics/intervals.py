@@ -66,6 +66,27 @@ def patient_weights(patients: Sequence[Any] | NDArray[Any], samples: int, seed: 
     return times[:, member]
 
 
+def patient_bootstrap(
+    values: NDArray[Any], patients: NDArray[Any], repeats: int = 2000, seed: int = 0
+) -> list[Interval]:
+    """Means of the columns of ``(Q, M)`` values over queries, with 95 % percentile intervals.
+
+    Patients are drawn with replacement, each with all of its queries, since queries of one patient are alike.
+    """
+    _, owners = np.unique(patients, return_inverse=True)
+    number = int(owners.max()) + 1
+    sums = np.zeros((number, values.shape[1]))
+    np.add.at(sums, owners, values)
+    sizes = np.bincount(owners, minlength=number).astype(np.float64)
+    random = np.random.Generator(np.random.PCG64(seed))
+    drawn = np.empty((repeats, values.shape[1]))
+    for repeat in range(repeats):
+        times = np.bincount(random.integers(0, number, number), minlength=number)
+        drawn[repeat] = times @ sums / (times @ sizes)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if repeats else (values.mean(0), values.mean(0))
+    return [Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True)]
+
+
 def percentile_interval(samples: ArrayLike) -> tuple[float | None, float | None]:
     """The 2.5 and 97.5 % points of bootstrap figures; samples that could not be judged are left out."""
     numbers = np.asarray(samples, np.float64)

@@ -114,7 +114,8 @@ def recall_hits(
         raise ConfigError(f"k is {tuple(ks)}; whole numbers from 1 are needed.")
     codes = patient_codes(groups)
     deepest = min(max(ks), max(1, len(codes)))
-    asked, among = (_mask(mask, len(codes)) for mask in (queries, gallery))
+    asked = _mask(queries, len(codes), "queries")
+    among = _mask(gallery, len(codes), "gallery")
     known = codes >= 0
     sizes = np.bincount(codes[among & known], minlength=int(codes.max(initial=-1)) + 1)
     others = np.where(known, sizes[codes] - among, 0) if len(sizes) else np.zeros(len(codes), np.int64)
@@ -134,10 +135,10 @@ def patient_codes(groups: Sequence[Any] | NDArray[Any]) -> Positions:
     return np.array([-1 if p is None else known.setdefault(p, len(known)) for p in persons(groups)], np.int64)
 
 
-def _mask(given: Mask | None, count: int) -> Mask:
+def _mask(given: Mask | None, count: int, name: str) -> Mask:
     if given is None:
         return np.ones(count, np.bool_)
     mask = np.asarray(given)
     if mask.shape != (count,) or mask.dtype != np.bool_:
-        raise ConfigError(f"A mask is {mask.dtype} {mask.shape}; bool of length {count} is needed.")
+        raise ConfigError(f"{name} is {mask.dtype} {mask.shape}; a bool mask of length {count} is needed.")
     return mask

@@ -1,8 +1,7 @@
 """The registry: names of models, where their weights lie, and how they are verified and loaded."""
 
 from retina_fm.models.backbones import BackboneEncoder
-from retina_fm.models.card import ModelCard
-from retina_fm.models.contract import RetinalEncoder
+from retina_fm.models.contract import ModelCard, RetinalEncoder
 from retina_fm.models.folder import WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.registry import ModelSummary, list_models, load, load_generator, resolve

@@ -12,14 +12,8 @@ from torch import Tensor, nn
 
 from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
-from retina_fm.models.card import ModelCard
-from retina_fm.models.folder import (
-    MOST_CLASSES,
-    WeightsConfig,
-    check_tensors,
-    class_count,
-    read_tensors,
-)
+from retina_fm.models.contract import ModelCard
+from retina_fm.models.folder import MOST_CLASSES, WeightsConfig, check_tensors, class_count, read_tensors
 from retina_fm.models.places import Remembered, only_remembered
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg

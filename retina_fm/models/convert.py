@@ -18,7 +18,7 @@ from torch import Tensor
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import ConfigError, WeightsError, WeightsNotFoundError, nearest
 from retina_fm.models import backbones, fundus2video
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_tensors, save_folder
 from retina_fm.models.peers import PEERS, Peer
 from retina_fm.network import Architecture, Generator, initialise

@@ -22,7 +22,7 @@ from retina_fm._io.strict_json import read_json, write_sealed_json
 from retina_fm._io.tensor_files import header_of
 from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, WeightsError
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.pictures import Transform
 
 CONFIG, CARD, WHITENING, SOURCES = "config.json", "README.md", "whitening.safetensors", "sources.csv"

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
-from retina_fm.models.card import ModelCard
-from retina_fm.models.folder import (
-    WeightsConfig,
-    check_parameters,
-    check_tensors,
-    class_count,
-    read_tensors,
-)
+from retina_fm.models.contract import ModelCard
+from retina_fm.models.folder import WeightsConfig, check_parameters, check_tensors, class_count, read_tensors
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from retina_fm._io.files import write_bytes
 from retina_fm.errors import ConfigError, OutputError
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import (
     CARD,
     CONFIG,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, WeightsNotFoundError
 from retina_fm.models import registry
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import WeightsConfig, read_config
 from retina_fm.models.fundus2video import KIND, Fundus2VideoEncoder
 from retina_fm.models.peers import PEERS, Peer

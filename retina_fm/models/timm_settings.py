@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retina_fm.models.card import ModelCard
+from retina_fm.models.contract import ModelCard
 from retina_fm.pictures import Transform
 
 

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retina_fm.network.architecture import DOWNSAMPLINGS, Architecture
-from retina_fm.network.tracing import exporting
+
+
+def exporting() -> bool:
+    """True inside ``torch.export`` (and so inside ONNX export), False in eager and compiled runs."""
+    asked = getattr(torch.compiler, "is_exporting", None)  # from torch 2.7
+    return bool(asked()) if asked is not None else False
+
 
 NORM_EPS = 1e-5
 TRUNK_LAYERS = 1 + 3 * (DOWNSAMPLINGS + 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from retina_fm.network.tracing import exporting
+from retina_fm.network.layers import exporting
 
 _TAILS = 10
 _LARGEST_TAIL = 1 / _TAILS

@@ -46,4 +46,5 @@ def test_every_page_has_the_one_stylesheet() -> None:
     for template in folder.glob("*.html"):
         text = template.read_text(encoding="utf-8")
         assert "style=" not in text
-        assert ("<style>" in text) == (template.name == "base.html")
+        assert ("<style>" in text) == (template.name in ("base.html", "notebook.html"))
+        assert ("<style>" in text) == ('include "style.css"' in text)

@@ -39,7 +39,7 @@ def run(*arguments: str, encoding: str) -> subprocess.CompletedProcess[bytes]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow), "utf-8"])
 def test_names_with_escapes_are_shown_and_not_obeyed(folder: Path, tmp_path: Path, encoding: str) -> None:
     command = [
         "encode",
@@ -64,7 +64,7 @@ def test_names_with_escapes_are_shown_and_not_obeyed(folder: Path, tmp_path: Pat
     assert {Path(name).name for name, _ in report["skipped"]} >= set(NAMES)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("utf-8", marks=pytest.mark.slow)])
 def test_errors_are_escaped_too(tmp_path: Path, encoding: str) -> None:
     done = run(
         "encode",

@@ -79,8 +79,8 @@ def test_new_and_changed_photos_alone_are_encoded(photo_folder: Path, tmp_path: 
 def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    for number in range(40):
-        Image.fromarray(disc_picture(number, 160)).save(photos / f"eye{number}.png")
+    for number in range(16):
+        Image.fromarray(disc_picture(number)).save(photos / f"eye{number}.png")
     encode_to(photos, tmp_path / "whole.parquet", batch_size=2)
     out = tmp_path / "killed.parquet"
     script = (
@@ -106,16 +106,16 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path) 
                 if line.startswith("batch"):
                     seen += 1
                     batches += 1
-                    if kills < 2 and seen == 6:
+                    if kills < 2 and seen == 3:
                         run.send_signal(signal.SIGKILL)
                 elif line.startswith("done"):
-                    assert line.split()[1] == "40"
+                    assert line.split()[1] == "16"
         if run.returncode == 0:
             break
         kills += 1
         time.sleep(0.1)
     assert kills == 2
-    assert batches <= 20 + 2, "only a batch under way at a kill may be computed again"
+    assert batches <= 8 + 2, "only a batch under way at a kill may be computed again"
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not list(tmp_path.glob(".killed.parquet*.parts"))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retina_fm.errors import ConfigError
-from retina_fm.indexes.recall import patient_bootstrap, recall_at_k, recall_by_pair
+from retina_fm.indexes.recall import recall_at_k, recall_by_pair
 
 
 def angles(*degrees: float) -> np.ndarray:
@@ -49,18 +49,6 @@ def test_pairs_of_modalities_ask_one_and_find_the_other() -> None:
     assert reports["CF", "FFA"].any_hit[1].mean == 1 and reports["CF", "FFA"].queries == 1
     assert reports["FFA", "CF"].any_hit[1].mean == pytest.approx(1 / 2)
     assert reports["CF", "OCT"].gallery == 1
-
-
-def test_the_interval_covers_the_mean_and_treats_a_patient_as_one() -> None:
-    values = np.repeat([1.0, 0.0, 1.0, 0.0], 50)[:, None]
-    as_patients = patient_bootstrap(values, np.repeat(np.arange(4), 50))[0]
-    as_pictures = patient_bootstrap(values, np.arange(200))[0]
-    assert as_patients.mean == as_pictures.mean == 0.5
-    assert as_patients.high - as_patients.low > 3 * (as_pictures.high - as_pictures.low)
-    assert as_pictures.low < 0.5 < as_pictures.high
-    assert patient_bootstrap(values, np.arange(200), seed=3) == patient_bootstrap(
-        values, np.arange(200), seed=3
-    )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from retina_fm.metrics.intervals import (
     PairedRun,
     bootstrap_of,
     mean_interval,
+    patient_bootstrap,
     patient_weights,
     percentile_interval,
     sign_flip_test,
@@ -157,3 +158,15 @@ def test_a_bootstrap_is_said_where_there_are_samples_and_not_otherwise() -> None
     said = bootstrap_of(weighted_means([0.0, 0.0, 1.0], weights))["bootstrap"]
     assert said == {"low": 0.0, "high": 1.0}
     assert bootstrap_of(weighted_means([0.0, 1.0], patient_weights(["a", "b"], 0, 0))) == {}
+
+
+def test_the_interval_covers_the_mean_and_treats_a_patient_as_one() -> None:
+    values = np.repeat([1.0, 0.0, 1.0, 0.0], 50)[:, None]
+    as_patients = patient_bootstrap(values, np.repeat(np.arange(4), 50))[0]
+    as_pictures = patient_bootstrap(values, np.arange(200))[0]
+    assert as_patients.mean == as_pictures.mean == 0.5
+    assert as_patients.high - as_patients.low > 3 * (as_pictures.high - as_pictures.low)
+    assert as_pictures.low < 0.5 < as_pictures.high
+    assert patient_bootstrap(values, np.arange(200), seed=3) == patient_bootstrap(
+        values, np.arange(200), seed=3
+    )

@@ -24,6 +24,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> retina_fm.Encoder:
     return loaded
 
 
+@pytest.mark.slow
 def test_torch_export_leaves_batch_height_and_width_free(encoder: retina_fm.Encoder) -> None:
     view = onnx_export.example_view(64)
     height, width = (16 * torch.export.Dim(name, min=2, max=64) for name in ("h", "w"))

@@ -266,7 +266,7 @@ def test_every_peer_but_the_convolutional_one_is_compared_and_every_one_is_a_lay
 @pytest.mark.parametrize(
     ("name", "size", "mean"),
     [
-        ("vit_small_patch14_dinov2.lvd142m", 518, 0.485),
+        pytest.param("vit_small_patch14_dinov2.lvd142m", 518, 0.485, marks=pytest.mark.slow),
         ("vit_small_patch16_dinov3.lvd1689m", 256, 0.485),
         ("resnet18.a1_in1k", 224, 0.485),
     ],

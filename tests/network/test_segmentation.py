@@ -5,8 +5,7 @@ import torch
 
 from retina_fm.errors import ConfigError, ViewError
 from retina_fm.network import Architecture, Encoder, initialise
-from retina_fm.network.dilation import dilated_last_stage
-from retina_fm.network.segmentation import ARCHITECTURES, segmentation_model
+from retina_fm.network.segmentation import ARCHITECTURES, dilated_last_stage, segmentation_model
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -211,28 +211,6 @@ def _as_affine(
     move = from_work * (-back @ offset)
     # Rows and columns are (y, x); the file has (x, y).
     return tuple(float(v) for v in (scaled[1, 1], scaled[1, 0], move[1], scaled[0, 1], scaled[0, 0], move[0]))
-
-
-def register_sequence(
-    sequence: PairSequence, *, accept: float = ACCEPT
-) -> tuple[PairSequence, list[tuple[str, float]]]:
-    """Registers every frame of a sequence; frames below the quality are dropped and listed with it.
-
-    Frames that have a transform keep it. Where a whole phase is dropped, what is left is no sequence to train
-    on: see :attr:`~retina_fm.training.pairs.table.PairSequence.missing_phases`.
-
-    Raises:
-        PictureError: the photo cannot be read.
-        MissingDependencyError: SimpleITK is not installed.
-    """
-    kept, found = [], register_frames(sequence, accept=accept)
-    rejected = []
-    for frame, result in zip(sequence.frames, found, strict=True):
-        if result.accepted:
-            kept.append(replace(frame, transform=result.transform))
-        else:
-            rejected.append((str(frame.path), result.quality))
-    return replace(sequence, frames=tuple(kept)), rejected
 
 
 def register_frames(sequence: PairSequence, *, accept: float = ACCEPT) -> list[Registration]:

@@ -9,8 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from retina_fm._io.toml import parse_toml
-from retina_fm.configuration import Configuration
+from retina_fm.configuration import Configuration, parse_toml
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.training.pretraining.data.sources import open_source
 from retina_fm.training.pretraining.presets import Preset, preset_named, with_settings

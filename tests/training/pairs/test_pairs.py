@@ -17,7 +17,7 @@ from retina_fm.errors import ConfigError, MissingDependencyError, NoPicturesErro
 from retina_fm.training import draw_retina
 from retina_fm.training.pairs import opening
 from retina_fm.training.pairs.opening import load_pair, warp_frame
-from retina_fm.training.pairs.registration import register_frame, register_sequence
+from retina_fm.training.pairs.registration import register_frame
 from retina_fm.training.pairs.table import (
     COLUMNS,
     Frame,
@@ -352,12 +352,9 @@ def test_registration_rejects_another_eye(prepared_eyes, healthy_sequences):
     assert found.quality < 0.5
 
 
-def test_a_registered_sequence_lists_rejected_frames(archive):
+def test_a_sequence_without_frames_says_which_phase_it_lacks(archive):
     sequence = read_pairs(archive)[0]
-    chosen = PairSequence(sequence.name, sequence.photo, sequence.frames[6:7])
-    kept, rejected = register_sequence(chosen, accept=2.0)
-    assert kept.frames == ()
-    assert rejected[0][0].endswith("frame06.png")
-    assert kept.missing_phases == ("arterial", "venous", "late")
+    empty = PairSequence(sequence.name, sequence.photo, ())
+    assert empty.missing_phases == ("arterial", "venous", "late")
     with pytest.raises(ConfigError, match="has no arterial frame"):
-        choose_frames(kept)
+        choose_frames(empty)

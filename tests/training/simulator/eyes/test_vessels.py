@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from retina_fm.training.simulator.eyes.arteries_veins import artery_probability
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
-from retina_fm.training.simulator.eyes.vessels import vessel_coverage
+from retina_fm.vessels.line_maps import vessel_coverage
 
 DATA = os.environ.get("RETINA_FM_TEST_DATA")
 needs_data = pytest.mark.skipif(
