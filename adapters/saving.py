@@ -25,7 +25,8 @@ from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, OutputError, WeightsError
 from retina_fm.models import ModelCard
 from retina_fm.models.contract import RESEARCH_USE
-from retina_fm.models.sharing import CARD, front_matter
+from retina_fm.models.folder import CARD
+from retina_fm.models.sharing import front_matter
 
 MANIFEST, TENSORS = "adapter.json", "adapter.safetensors"
 _FILES = frozenset({MANIFEST, TENSORS, CARD})

@@ -65,7 +65,8 @@ def warn_of_levels(view: Tensor) -> bool:
     Returns:
         Whether it could be told: not of a graph that is being traced, nor of a view of one value.
     """
-    if torch.jit.is_tracing() or view.is_meta or not view.numel():
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or view.is_meta or not view.numel():
         return False
     low, high = (float(value) for value in torch.aminmax(view.detach()))
     if low >= 0 and high > max(low, 0.2):
