@@ -29,6 +29,10 @@ _OURS = {
         "Trained weights are not part of this release. Put a weights folder there or pass "
         f"weights=FOLDER. {_TRY}",
     ),
+    "fundus2video-half": (
+        "half width with maps of vessels, anatomy and calibrated lesions, trained on eight sets: the laptop's",
+        f"The installation is incomplete; install retina_fm again. {_TRY}",
+    ),
     "fundus2video-random": (
         "the paper's width, 62.9 M parameters, random weights from a fixed seed: a baseline, not a model",
         "The installation is incomplete; install retina_fm again.",
