@@ -30,7 +30,7 @@ _OURS = {
         f"weights=FOLDER. {_TRY}",
     ),
     "fundus2video-half": (
-        "half width with maps of vessels, anatomy and calibrated lesions, trained on eight sets: the laptop's",
+        "half width, maps of vessels, anatomy and calibrated lesions, eight sets: the laptop's",
         f"The installation is incomplete; install retina_fm again. {_TRY}",
     ),
     "fundus2video-random": (
