@@ -41,7 +41,7 @@ def not_by_counts(estimator: Any) -> dict[str, str]:
         adapters.LinearClassifier(C=0.1, class_weight="balanced"),
         adapters.NeighboursClassifier(),
         adapters.NearestMeanClassifier(),
-        adapters.MLPRegressor(epochs=40),
+        adapters.MLPRegressor(epochs=16),
         adapters.LinearRegressor(alpha=1.0),
         adapters.NeighboursRegressor(),
     ],
@@ -86,7 +86,7 @@ def test_a_heavier_class_is_predicted_more_often(head: Any) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [adapters.MLPRegressor(epochs=40), adapters.LinearRegressor(alpha=1.0), adapters.NeighboursRegressor(30)],
+    [adapters.MLPRegressor(epochs=16), adapters.LinearRegressor(alpha=1.0), adapters.NeighboursRegressor(30)],
     ids=lambda head: type(head).__name__,
 )
 def test_heavier_measurements_pull_the_prediction(head: Any) -> None:
