@@ -68,7 +68,7 @@ def save_sealed(tensors: Mapping[str, NDArray[Any]], notes: Mapping[str, str]) -
     """A safetensors file with a CRC-32 of all its bytes in its header."""
     from safetensors.numpy import save
 
-    data = bytearray(save(dict(tensors), {**notes, _KEY: _WORD + "0" * 8}))
+    data = _ordered(save(dict(tensors), {**notes, _KEY: _WORD + "0" * 8}))
     place = _place(data)
     assert place is not None
     data[place[0] : place[1]] = f"{zlib.crc32(data):08x}".encode()
@@ -122,6 +122,16 @@ def compact_json(value: Any) -> str:
 def finite(array: NDArray[Any]) -> bool:
     """Whether an array holds neither NaN nor infinity."""
     return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
+
+
+def _ordered(data: bytes) -> bytearray:
+    """A file with its notes in the order of their names: the format's own writer has them in any."""
+    length = int.from_bytes(data[:8], "little")
+    said = json.loads(data[8 : 8 + length])
+    said = {"__metadata__": dict(sorted(said.pop("__metadata__").items())), **said}
+    header = json.dumps(said, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return bytearray(len(header).to_bytes(8, "little") + header + data[8 + length :])
 
 
 def _place(data: bytes | bytearray) -> tuple[int, int] | None:

@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepare where needed, render and report; 1 if anything failed."""
     from retina_fm._io.folders import own_folder
     from retina_fm.cli.main import print_json
+    from retina_fm.errors import OutputError
     from retina_fm.training.simulator.simulate import SIGNS, WHAT, check_settings, simulate
 
     check_settings(
@@ -52,7 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
         painting=arguments.painting,
         workers=arguments.workers,
     )
-    own_folder(arguments.out, WHAT, *SIGNS)
+    try:
+        own_folder(arguments.out, WHAT, *SIGNS)
+    except OutputError:
+        if arguments.photos:
+            _photos(arguments)  # says it more clearly where it is the folder of the photos
+        raise
     prepared = _eyes(arguments)
     if arguments.photos and not prepared.eyes and arguments.drawn < 1:
         _refuse(prepared.failed)

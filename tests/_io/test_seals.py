@@ -71,6 +71,11 @@ def test_no_flipped_bit_of_a_sealed_file_is_read_as_something_else(kind: str, tm
         assert found == truth, f"bit {bit} changed what was read"
 
 
+def test_a_sealed_file_has_the_same_bytes_each_time() -> None:
+    notes = {name: "1" for name in ("eye", "a", "z", "b", "y")}
+    assert len({save_sealed(ARRAYS, notes) for _ in range(20)}) == 1
+
+
 def test_a_table_that_its_owner_wrote_anew_with_our_metadata_is_read(tmp_path: Path) -> None:
     write_parquet(tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet")

@@ -106,7 +106,7 @@ def test_a_folder_is_prepared_once(folder, tmp_path):
         workers=1,
     )
     assert other.made == 2
-    assert not list((tmp_path / "eyes").glob(".*"))
+    assert not list((tmp_path / "eyes").glob(".*.part"))
 
 
 def test_worker_processes_give_the_same_eyes(folder, tmp_path):
@@ -236,7 +236,7 @@ def test_preparing_again_replaces_the_eye_of_a_photo_and_no_other(folder, tmp_pa
     prepare_eye(draw_retina(5, 96, lesions={}).photo, size=96).save(stranger)
     (second,) = prepare_folder(photo, out, vessels=folder / "vessels", size=96, workers=1).eyes
     assert second != first
-    assert sorted(out.iterdir()) == sorted([second, stranger])
+    assert sorted(out.glob("*.eye.safetensors")) == sorted([second, stranger])
 
 
 def test_two_eyes_of_one_photo_are_reported(prepared_eyes, tmp_path):

@@ -108,6 +108,6 @@ def test_a_folder_is_prepared_by_what_a_model_sees_and_again_by_another(tmp_path
     assert (again.made, again.reused) == (0, 1)
     other = prepare_folder(photos, out, size=96, seen_by=str(tmp_path / "seer2"), workers=1)
     assert (other.made, other.eyes == first.eyes) == (1, False)
-    assert len(list(out.iterdir())) == 1
+    assert len(list(out.glob("*.safetensors"))) == 1
     with pytest.raises(ConfigError, match="seen-by"):
         prepare_folder(photos, out, size=96, seen_by="fundus2video-tiny", workers=1)
