@@ -44,6 +44,9 @@ def _is_side(value: Any) -> bool:
 ARGUMENTS: dict[str, Callable[[Any], bool]] = {
     "img_size": _is_side,
     "patch_size": _is_side,
+    "embed_dim": lambda value: _is_count(value, 1, _MOST_SIDE),
+    "num_heads": lambda value: _is_count(value, 1),
+    "depth": lambda value: _is_count(value, 1),
     "global_pool": lambda value: isinstance(value, str) and value.isalpha() and len(value) < 20,
     "num_classes": lambda value: _is_count(value, 0, MOST_CLASSES),
     "fc_norm": _is_flag,
@@ -234,9 +237,10 @@ class BackboneEncoder(nn.Module):
         """A new classifier over the embedding; 0 classes take it away, ``global_pool`` is the backbone's."""
         if global_pool is not None:
             self.backbone.reset_classifier(0, global_pool)
-        place = next(self.backbone.parameters()).device
-        linear = nn.Linear(self.head_hidden_size, num_classes, device=place)
-        self.head = linear if num_classes else nn.Identity()
+        self.head = nn.Identity()
+        if num_classes:
+            place = next(self.backbone.parameters()).device
+            self.head = nn.Linear(self.head_hidden_size, num_classes, device=place)
         self.num_classes = num_classes
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
