@@ -36,6 +36,10 @@ def _is_count(value: Any, least: int = 0, most: int = 64) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def _are_counts(value: Any, most: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) <= 8 and all(_is_count(n, 1, most) for n in value)
+
+
 def _is_side(value: Any) -> bool:
     sides = value if isinstance(value, list | tuple) else [value]
     return len(sides) in (1, 2) and all(_is_count(side, 1, _MOST_SIDE) for side in sides)
@@ -44,9 +48,12 @@ def _is_side(value: Any) -> bool:
 ARGUMENTS: dict[str, Callable[[Any], bool]] = {
     "img_size": _is_side,
     "patch_size": _is_side,
-    "embed_dim": lambda value: _is_count(value, 1, _MOST_SIDE),
-    "num_heads": lambda value: _is_count(value, 1),
-    "depth": lambda value: _is_count(value, 1),
+    "embed_dim": lambda value: _is_count(value, 1, 8192),
+    "depth": lambda value: _is_count(value, 1, 128),
+    "num_heads": lambda value: _is_count(value, 1, 128),
+    "mlp_ratio": lambda value: isinstance(value, float | int) and 0 < value <= 16,
+    "depths": lambda value: _are_counts(value, 128),
+    "dims": lambda value: _are_counts(value, 8192),
     "global_pool": lambda value: isinstance(value, str) and value.isalpha() and len(value) < 20,
     "num_classes": lambda value: _is_count(value, 0, MOST_CLASSES),
     "fc_norm": _is_flag,
@@ -266,13 +273,15 @@ def build_backbone(folder: Path, config: WeightsConfig) -> BackboneEncoder:
     classes = class_count(config)
     with torch.device("meta"):
         shape = BackboneEncoder(create_backbone(dict(config.network)), config)
-        shape.reset_classifier(classes)
+        if classes:
+            shape.reset_classifier(classes)
     expected = dict(shape.backbone.state_dict())
     expected.update({f"head.{key}": value for key, value in shape.head.state_dict().items()})
     tensors = read_tensors(folder, config, expected)
     check_tensors(tensors, expected, str(folder))
     encoder = BackboneEncoder(create_backbone(dict(config.network)), config)
-    encoder.reset_classifier(classes)
+    if classes:
+        encoder.reset_classifier(classes)
     mine = [f"head.{key}" for key in encoder.head.state_dict()]  # the backbone itself has no classifier
     head = {key.removeprefix("head."): tensors.pop(key) for key in mine}
     encoder.head.load_state_dict(head, strict=True)

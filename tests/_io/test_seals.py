@@ -72,7 +72,7 @@ def test_no_flipped_bit_of_a_sealed_file_is_read_as_something_else(kind: str, tm
 
 
 def test_a_sealed_file_has_the_same_bytes_each_time() -> None:
-    notes = {name: "1" for name in ("eye", "a", "z", "b", "y")}
+    notes = dict.fromkeys(("eye", "a", "z", "b", "y"), "1")
     assert len({save_sealed(ARRAYS, notes) for _ in range(20)}) == 1
 
 

@@ -122,9 +122,14 @@ def items(count: int = 3) -> dict:
     return {(method, f"s{n}"): (photo, frames, frames) for n in range(count) for method in ("ours", "other")}
 
 
+def coded(key: Path) -> dict[str, Any]:
+    """Items of a key by code, without its checksum."""
+    return {code: item for code, item in json.loads(key.read_text()).items() if code != "checksum"}
+
+
 def test_the_sheet_is_blind_self_contained_and_has_a_key(tmp_path: Path) -> None:
     page, key = write_sheet(items(), tmp_path)
-    text, known = page.read_text(), json.loads(key.read_text())
+    text, known = page.read_text(), coded(key)
     assert len(known) == 6
     assert {k["method"] for k in known.values()} == {"ours", "other"}
     assert "ours" not in re.sub(r'base64,[^"]*', "", text).replace("yours", "")
@@ -138,7 +143,7 @@ def test_the_sheet_is_blind_self_contained_and_has_a_key(tmp_path: Path) -> None
 def test_raters_files_give_means_and_kappa(tmp_path: Path) -> None:
     _, key = write_sheet(items(20), tmp_path)
     random = np.random.default_rng(0)
-    codes = list(json.loads(key.read_text()))
+    codes = list(coded(key))
     first = random.integers(1, 5, len(codes))
     for name, scores in (("A", first), ("B", np.clip(first + random.integers(0, 2, len(codes)), 1, 5))):
         lines = "".join(f"{c},{s}\n" for c, s in zip(codes, scores, strict=True))

@@ -28,9 +28,9 @@ def test_equal_rows_are_ranked_by_position_and_a_query_never_finds_itself() -> N
     assert np.allclose(likeness, 1)
 
 
-def test_fewer_others_than_k_leave_gaps() -> None:
+def test_fewer_others_than_k_leave_gaps_and_no_more_columns_than_pictures() -> None:
     found = recall_hits(FEATURES[:2], ["a", "a"], (1, 5))
-    assert found.order.tolist() == [[1, -1, -1, -1, -1], [0, -1, -1, -1, -1]]
+    assert found.order.tolist() == [[1, -1], [0, -1]]
     assert found.found.tolist() == [[1, 1], [1, 1]]
 
 
