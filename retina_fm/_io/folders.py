@@ -53,8 +53,10 @@ def own_folder(path: str | os.PathLike[str], what: str, *signs: str | re.Pattern
         folder.mkdir(parents=True, exist_ok=True)
         found = contents(folder)
     except OSError as error:
-        what = "is a file" if folder.is_file() else f"cannot be the output folder ({error})"
-        raise OutputError(f"{folder} {what}. Give a folder that can be made and written.") from error
+        why = "is a file and" if folder.is_file() else f"({error})"
+        raise OutputError(
+            f"{folder} {why} cannot be the output folder. Give a folder that can be made and written."
+        ) from error
     if MARKER in found and _is_plain(folder / MARKER):
         return folder
     if found and not any(_matches(name, signs) for name in found):
