@@ -38,7 +38,8 @@ class RecallHits(NamedTuple):
         queries: ``(Q,)`` positions of pictures whose patient has another one in the gallery.
         hits: bool ``(Q, len(ks))``: a picture of the same patient is among the K nearest.
         found: ``(Q, len(ks))``: share of the patient's other pictures among them.
-        order: ``(Q, max(ks))`` positions, no more columns than pictures, of the nearest, -1 where there are fewer.
+        order: ``(Q, max(ks))`` positions of the nearest, -1 where there are fewer; no more columns
+            than pictures.
     """
 
     queries: Positions
