@@ -21,10 +21,16 @@ from retina_fm.errors import ConfigError, IndexDamagedError, IndexMismatchError,
 from retina_fm.indexes import database
 from retina_fm.indexes.exact import BLOCK_ROWS, Positions
 from retina_fm.models.whitening import Whitening
+from retina_fm.signatures import SignatureBasis
 
 FORMAT = 2
 EMBEDDING = "embedding"
 """Name of the space of embeddings; each space has a file of vectors of its own."""
+SIGNATURE = "signature"
+"""Name of the space of signatures, where an index has them: a row for each embedding."""
+
+Chunk = tuple[NDArray[np.floating], NDArray[np.uint32] | None]
+"""A stretch of vectors, and the checksum of each where they lie in a file."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Manifest:
         dtype: in which embeddings are kept, ``float32`` or ``float16``.
         model: what made them; None for embeddings of the caller's own.
         whiten: whether whitening is applied at search.
+        signature: hash of the basis of the signatures that it holds; None where it holds none. A signature
+            recognises a person.
         count: pictures that can be found.
         next_number: the name of the next embedding without one; numbers are never used twice.
         generation: counts commits that changed what can be found.
@@ -74,13 +82,19 @@ class Manifest:
     dtype: str = "float32"
     model: ModelIdentity | None = None
     whiten: bool = False
+    signature: str | None = None
     count: int = 0
     next_number: int = 0
     generation: int = 0
     recall: dict[str, Any] | None = None
 
 
-def write_manifest(db: sqlite3.Connection, manifest: Manifest, whitening: Whitening | None) -> None:
+def write_manifest(
+    db: sqlite3.Connection,
+    manifest: Manifest,
+    whitening: Whitening | None,
+    basis: SignatureBasis | None = None,
+) -> None:
     """Into the settings, inside the caller's transaction."""
     values: dict[str, Any] = {"format": FORMAT, **asdict(manifest)}
     rows: list[tuple[str, Any]] = [(name, json.dumps(value)) for name, value in values.items()]
@@ -89,6 +103,8 @@ def write_manifest(db: sqlite3.Connection, manifest: Manifest, whitening: Whiten
         buffer = io.BytesIO()
         np.savez(buffer, mean=whitening.mean, directions=whitening.directions, gains=whitening.gains)
         rows.append(("whitening", buffer.getvalue()))
+    if basis is not None and manifest.signature is not None:
+        rows.append(("basis", basis.to_bytes()))
     db.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
     db.execute("INSERT OR REPLACE INTO settings VALUES ('crc', ?)", (_settings_crc(db),))
 
@@ -114,6 +130,7 @@ def read_manifest(db: sqlite3.Connection, checked: bool = False) -> tuple[Manife
     if checked and values.get("crc") != _settings_crc(db):
         raise ValueError("the settings have another checksum")
     values.pop("crc", None)
+    values.pop("basis", None)
     raw = values.pop("whitening", None)
     settings = {name: json.loads(value) for name, value in values.items()}
     if settings.get("format") != FORMAT:
@@ -131,12 +148,22 @@ def read_manifest(db: sqlite3.Connection, checked: bool = False) -> tuple[Manife
     return Manifest(**known), whitening
 
 
+def read_basis(db: sqlite3.Connection) -> SignatureBasis | None:
+    """The basis of the signatures of an index, where it has any.
+
+    Raises:
+        WeightsError: it was changed.
+    """
+    found = db.execute("SELECT value FROM settings WHERE name = 'basis'").fetchone()
+    return None if found is None else SignatureBasis.from_bytes(found[0], database.FILE)
+
+
 class Vectors:
     """A column of vectors in stretches, in memory or memory-mapped; rows of files are checked before use."""
 
     def __init__(
         self,
-        chunks: Sequence[tuple[NDArray[np.floating], NDArray[np.uint32] | None]],
+        chunks: Sequence[Chunk],
         dimension: int,
         name: str,
     ) -> None:
@@ -220,15 +247,25 @@ class State:
         manifest: metric, model, counts.
         whitening: copied from the model when the index was made, or None.
         vectors: of all places.
+        signatures: of all places, or None.
+        basis: of the signatures, or None.
         live: ``(N,)``, whether a place can be found.
         folder: of the store, or None.
     """
 
-    def __init__(self, db: sqlite3.Connection, vectors: Vectors, folder: Path | None) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        vectors: Vectors,
+        folder: Path | None,
+        signatures: Vectors | None = None,
+    ) -> None:
         self.db = db
         self.vectors = vectors
+        self.signatures = signatures
         self.folder = folder
         self.manifest, self.whitening = read_manifest(db)
+        self.basis = read_basis(db)
         self.live = np.ones(len(vectors), np.bool_)
         self.live[[place for (place,) in db.execute("SELECT place FROM removed")]] = False
         self.lock = threading.RLock()
@@ -302,13 +339,16 @@ class State:
         return os.path.normpath(os.path.join(self.base, stored))  # noqa: PTH118  called once a picture
 
 
-def empty_state(manifest: Manifest, whitening: Whitening | None) -> State:
+def empty_state(
+    manifest: Manifest, whitening: Whitening | None, basis: SignatureBasis | None = None
+) -> State:
     """A state in memory without rows."""
     db = database.connect_memory()
     for statement in database.SCHEMA:
         db.execute(statement)
-    write_manifest(db, manifest, whitening)
-    return State(db, Vectors([], 0, "memory"), None)
+    write_manifest(db, manifest, whitening, basis)
+    signatures = None if basis is None else Vectors([], basis.length, "memory")
+    return State(db, Vectors([], 0, "memory"), None, signatures)
 
 
 def state_name(path: str | int) -> str | int:
@@ -338,7 +378,10 @@ def open_state(folder: Path) -> State:
         db = database.read(folder)
         try:
             if db is not None and read_manifest(db)[0].generation:
-                return State(db, _map_vectors(folder, db), folder)
+                signatures = None
+                if read_manifest(db)[0].signature is not None:
+                    signatures = _map_vectors(folder, db, SIGNATURE)
+                return State(db, _map_vectors(folder, db, EMBEDDING), folder, signatures)
         except FileNotFoundError as error:  # a writer may have replaced the file since
             again = database.read(folder)
             if again is not None and again.execute("SELECT * FROM space").fetchall() != (
@@ -358,8 +401,8 @@ def open_state(folder: Path) -> State:
         raise IndexNotFoundError(f"{folder} holds no index: {database.FILE} {what}.")
 
 
-def _map_vectors(folder: Path, db: sqlite3.Connection) -> Vectors:
-    found = db.execute("SELECT file, dimension, dtype FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
+def _map_vectors(folder: Path, db: sqlite3.Connection, space: str) -> Vectors:
+    found = db.execute("SELECT file, dimension, dtype FROM space WHERE name = ?", (space,)).fetchone()
     if found is None:
         return Vectors([], 0, "")
     name, dimension, dtype = found

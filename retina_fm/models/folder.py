@@ -60,6 +60,7 @@ class WeightsConfig(Configuration):
         files: SHA-256 of every safetensors file, by name.
         seed: where the rest of the weights comes from this seed instead of a file.
         provenance: how the weights came about; free of meaning to the loader.
+        signature: SHA-256 of ``signature.safetensors`` (see ``retina_fm.models.signing``), or None.
         whitening: SHA-256 of ``whitening.safetensors`` (see ``retina_fm.models.whitening``), or None.
     """
 
@@ -73,6 +74,7 @@ class WeightsConfig(Configuration):
     seed: Annotated[int, Field(ge=0)] | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
     whitening: _Digest | None = None
+    signature: _Digest | None = None
 
     @property
     def sha256(self) -> str:
@@ -87,7 +89,7 @@ class WeightsConfig(Configuration):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_said(self, plain: Any) -> dict[str, Any]:
-        optional = ("seed", "provenance", "whitening")
+        optional = ("seed", "provenance", "whitening", "signature")
         values = plain(self)
         return {k: v for k, v in values.items() if k not in optional or v not in (None, {})}
 

@@ -117,7 +117,7 @@ def push(
             repo_id=repository,
             folder_path=source,
             revision=revision,
-            allow_patterns=[CONFIG, *config.files, "whitening.safetensors", CARD],
+            allow_patterns=[CONFIG, *config.files, "whitening.safetensors", "signature.safetensors", CARD],
             commit_message=f"{config.name}, {config.sha256[:12]}",
         )
     except Exception as error:  # every release of the hub's client has another transport and its errors
