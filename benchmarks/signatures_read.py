@@ -3,8 +3,8 @@
 ``RETINA_FM_TEST_DATA=... python benchmarks/signatures_read.py --work DIR [--minutes 8] [--model WEIGHTS]``
 
 Each part of a hundred pictures becomes one ``.npz``; a stopped run goes on where it was. With ``--model`` the
-lines are joined with that model's vessel map. Pictures of ``tvhl_dev`` whose eye was taken twice are read changed
-as well: turned by 20 degrees, zoomed, cropped by a third, blurred, recompressed.
+lines are joined with that model's vessel map. Pictures of ``tvhl_dev`` whose eye was taken twice are read
+changed as well: turned by 20 degrees, zoomed, cropped by a third, blurred, recompressed.
 """
 
 from __future__ import annotations

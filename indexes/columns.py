@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retina_fm._io.files import sync_folder
 from retina_fm.indexes import database
-from retina_fm.indexes.state import Chunk, Vectors, checksums
+from retina_fm.indexes.vectors import Chunk, Vectors, checksums
 
 
 class Column:

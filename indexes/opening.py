@@ -69,8 +69,8 @@ def index(
             one. Embeddings are kept as the model gave them either way.
         vectors: type in which embeddings are kept; ``float16`` halves the disk and rounds scores.
         signature: keep the signature of each photo, so that ``space="signature"`` and ``"retrieval"`` find
-            the same eye. A signature recognises a person; False leaves it out. None keeps it in a new index of
-            photos whose model reads signatures.
+            the same eye. A signature recognises a person; False leaves it out. None keeps it in a new index
+            of photos whose model reads signatures.
         on_error: ``"skip"`` leaves out photos that cannot be read; they are tried again next time.
         wait: seconds to wait for another writer.
         **settings: of :func:`retina_fm.encode_to`: ``device``, ``dtype``, ``batch_size``, ``workers``,

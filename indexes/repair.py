@@ -17,13 +17,13 @@ from retina_fm.indexes.state import (
     EMBEDDING,
     SIGNATURE,
     State,
-    Vectors,
     empty_state,
     open_state,
     read_basis,
     read_manifest,
     stored_checksums,
 )
+from retina_fm.indexes.vectors import Vectors
 from retina_fm.indexes.writer import CACHE, Writer, locked, reporting, writing
 
 _NEW = "index.db.new"

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, IndexDamagedError, IndexMismatchError, IndexNotFoundError
 from retina_fm.indexes import database
-from retina_fm.indexes.exact import BLOCK_ROWS, Positions
+from retina_fm.indexes.exact import Positions
+from retina_fm.indexes.vectors import Vectors
 from retina_fm.models.whitening import Whitening
 from retina_fm.signatures import SignatureBasis
 
@@ -28,9 +29,6 @@ EMBEDDING = "embedding"
 """Name of the space of embeddings; each space has a file of vectors of its own."""
 SIGNATURE = "signature"
 """Name of the space of signatures, where an index has them: a row for each embedding."""
-
-Chunk = tuple[NDArray[np.floating], NDArray[np.uint32] | None]
-"""A stretch of vectors, and the checksum of each where they lie in a file."""
 
 
 @dataclass(frozen=True)
@@ -156,87 +154,6 @@ def read_basis(db: sqlite3.Connection) -> SignatureBasis | None:
     """
     found = db.execute("SELECT value FROM settings WHERE name = 'basis'").fetchone()
     return None if found is None else SignatureBasis.from_bytes(found[0], database.FILE)
-
-
-class Vectors:
-    """A column of vectors in stretches, in memory or memory-mapped; rows of files are checked before use."""
-
-    def __init__(
-        self,
-        chunks: Sequence[Chunk],
-        dimension: int,
-        name: str,
-    ) -> None:
-        self.dimension = dimension
-        self.name = name
-        self.chunks = chunks
-        self._starts = np.cumsum([0, *(len(matrix) for matrix, _ in chunks)])
-        self._good = [None if crcs is None else np.zeros(len(crcs), np.bool_) for _, crcs in chunks]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    @property
-    def crcs(self) -> NDArray[np.uint32]:
-        """CRC-32 of each row's bytes."""
-        parts = [checksums(matrix) if crcs is None else crcs for matrix, crcs in self.chunks]
-        return np.concatenate([np.empty(0, np.uint32), *parts])
-
-    def blocks(self, first: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.floating]]]:
-        """From a place on, as (first place, block) pairs in their stored type."""
-        for number, start in enumerate(self._starts[:-1].tolist()):
-            matrix = self.chunks[number][0]
-            for offset in range(max(0, first - start), len(matrix), rows):
-                yield start + offset, self._checked(number, slice(offset, offset + rows))
-
-    def take(self, places: Positions) -> NDArray[np.float32]:
-        """The vectors at some places, float32, in their order."""
-        found = np.empty((len(places), self.dimension), np.float32)
-        owners = np.searchsorted(self._starts, places, side="right") - 1
-        for owner in np.unique(owners).tolist():
-            here = np.flatnonzero(owners == owner)
-            here = here[np.argsort(places[here], kind="stable")]  # the disk is read in one direction
-            found[here] = self._checked(owner, places[here] - self._starts[owner])
-        return found
-
-    def whole(self) -> NDArray[np.bool_]:
-        """Which rows are as they were written; reads all of them."""
-        parts = [
-            np.ones(len(matrix), np.bool_) if crcs is None else checksums(matrix) == crcs
-            for matrix, crcs in self.chunks
-        ]
-        return np.concatenate([np.empty(0, np.bool_), *parts])
-
-    def trusted(self, count: int) -> None:
-        """Take the last rows as checked: this process wrote them."""
-        if self._good and self._good[-1] is not None:
-            self._good[-1][len(self._good[-1]) - count :] = True
-
-    def _checked(self, number: int, which: slice | Positions) -> NDArray[np.floating]:
-        matrix, crcs = self.chunks[number]
-        good = self._good[number]
-        rows: NDArray[np.floating] = matrix[which]
-        if crcs is None or good is None or good[which].all():
-            return rows
-        bad = np.flatnonzero(checksums(rows) != crcs[which])
-        if len(bad):
-            raise IndexDamagedError(
-                f"{self.name} was changed: {len(bad)} of {len(rows)} rows read have another checksum. "
-                "'retina-fm index --rebuild' keeps the others; the photos of these are encoded again when "
-                "the index is next brought up to date."
-            )
-        good[which] = True
-        return rows
-
-
-def checksums(vectors: NDArray[np.floating]) -> NDArray[np.uint32]:
-    """CRC-32 of each row's bytes."""
-    rows = np.ascontiguousarray(vectors)
-    if not rows.size:
-        return np.zeros(len(rows), np.uint32)
-    data, width = rows.data.cast("B"), rows[0].nbytes
-    crc32 = zlib.crc32
-    return np.fromiter((crc32(data[i : i + width]) for i in range(0, len(data), width)), np.uint32, len(rows))
 
 
 class State:

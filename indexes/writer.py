@@ -23,13 +23,13 @@ from retina_fm.indexes.state import (
     SIGNATURE,
     Manifest,
     State,
-    Vectors,
     open_state,
     read_manifest,
     state_name,
     stored_checksums,
     write_manifest,
 )
+from retina_fm.indexes.vectors import Vectors
 
 LOCK = ".lock"
 CACHE = "index.faiss"
@@ -160,7 +160,7 @@ class Writer:
         database.begin(self.db)
 
     def append(self, vectors: NDArray[np.floating], signatures: NDArray[np.floating] | None = None) -> int:
-        """Add embeddings at the end of their file, and signatures, if the index holds them, at that of theirs.
+        """Add embeddings at the end of their file, and signatures at that of theirs where there is one.
 
         Args:
             vectors: embeddings ``(N, D)``.
