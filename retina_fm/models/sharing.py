@@ -134,6 +134,8 @@ def card_text(config: WeightsConfig) -> str:
     lines = [f"# {config.name}", ""]
     lines += [f"**Licence.** {card.licence}.", "", f"**Trained on.** {card.training_data}.", ""]
     lines += [f"**Embedding.** {card.pooling}.", "", f"**Use.** {card.intended_use}", ""]
+    if config.kind.startswith("fundus2video"):
+        lines += ["**Privacy.** `encoder.signature` reads a pattern of vessels that recognises a person.", ""]
     if card.citation:
         lines += [f"**Cite.** {card.citation}.", ""]
     lines += ["```python", "import retina_fm", "", 'encoder = retina_fm.load("FOLDER or hf-hub:OWNER/NAME")']

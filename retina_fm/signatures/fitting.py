@@ -15,7 +15,7 @@ from retina_fm.signatures.spectrum import HARMONICS
 
 RATES = 10.0 ** -np.arange(1, 6.5, 0.5)
 """At which thresholds are noted: a tenth to a millionth."""
-_TAIL = 1e-3  # beyond it cosines are taken to fall off exponentially, as few are left to count
+_COUNTED = 10
 _JUDGED = np.array([1e-2, 1e-3, 1e-4])
 """Rates at which the best over turns is to be as rare as the plain cosine, once it has paid its discount."""
 _QUERIES = 64
@@ -97,15 +97,14 @@ def best_cosines(
 
 
 def thresholds(cosines: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Cosines that are reached at each of the rates; the rarest from the mean excess of the last thousandth.
+    """Cosines that are reached at each of the rates.
 
-    The excess over a high threshold falls off exponentially where the tail is light (Pickands 1975), which
-    bounds the bounded cosines from above.
+    They are counted as far as ten pairs lie beyond, so that a few pairs that are of one eye after all do not
+    set them; rarer ones go on as the last counted tenfold did: exponentially, as a light tail does at most
+    (Pickands 1975), and cosines are bounded.
     """
-    start = float(np.quantile(cosines, 1 - _TAIL))
-    beyond = np.sort(cosines[cosines > start])
-    # a handful of pairs may be of one eye after all: the median is not moved by them
-    scale = float(np.median(beyond - start)) / np.log(2) if len(beyond) else 0.0
+    least = max(_COUNTED / len(cosines), float(RATES[-1]))
+    last, before = np.quantile(cosines, [1 - least, max(1 - 10 * least, 0)])
     known = np.quantile(cosines, 1 - RATES)
-    tail = start + scale * np.log(_TAIL / RATES)
-    return np.asarray(np.where(RATES >= _TAIL, known, tail), np.float32)
+    tail = last + (last - before) * np.log10(least / RATES)
+    return np.asarray(np.where(least <= RATES, known, tail), np.float32)

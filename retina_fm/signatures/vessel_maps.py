@@ -18,6 +18,8 @@ _NOISE, _CLEAR = 2.0, 10.0  # strengths that are no vessel yet, and surely one
 _SUREST = 0.97  # vessels take a tenth of a field: within its surest thirtieth all is vessel, if any is
 _REDDISH = 0.08
 _FEW_PIXELS = 1000
+_DARK = 0.15  # of the median light: less, from the rim on, is no retina
+_LEAST_LIT = 0.3
 
 
 class VesselMap(NamedTuple):
@@ -51,6 +53,7 @@ def map_vessels(view: NDArray[np.uint8], field: NDArray[np.bool_] | None = None)
         inside = np.asarray(ndimage.binary_fill_holes(small.any(axis=2)), np.bool_)
     else:
         inside = np.array(Image.fromarray(field).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    inside = _lit(small, inside)
     if int(inside.sum()) < _FEW_PIXELS:
         return VesselMap(np.zeros((SIDE, SIDE), np.float32), inside, 0.0, False)
     radius = SIDE / 2 / (1 + _MARGIN)
@@ -69,6 +72,21 @@ def with_network(seen: VesselMap, probability: NDArray[np.floating]) -> VesselMa
     """Lines that a network's vessel map ``(SIDE, SIDE)`` in [0, 1] sees too: the geometric mean of both."""
     both = np.sqrt(seen.vessels * np.clip(probability, 0, 1).astype(np.float32))
     return seen._replace(vessels=np.asarray(both, np.float32))
+
+
+def _lit(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The field less what is black from its rim on.
+
+    Where a publisher squeezed a picture, the circle that was fitted reaches beyond the lit ellipse, and the
+    ellipse's rim would be the longest line of all: alike in every such picture, whoever's eye it is.
+    """
+    light = view.max(axis=2)
+    if not inside.any():
+        return inside
+    dark = light < _DARK * float(np.median(light[inside]))
+    lit = ~np.asarray(ndimage.binary_propagation(~inside, mask=~inside | dark), np.bool_)
+    lit = np.asarray(ndimage.binary_opening(lit, iterations=2), np.bool_)
+    return lit if lit.sum() > _LEAST_LIT * inside.sum() else inside
 
 
 def _is_reddish(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:
