@@ -14,7 +14,8 @@ from retina_fm.vessels.line_filter import flatten, line_strength
 SIDE = 256
 """Edge of a map, in pixels."""
 _MARGIN = 0.02  # of a view around its field of view
-_NOISE, _CLEAR = 2.0, 10.0  # strengths that are no vessel yet, and surely one
+_NOISE, _CLEAR = 2.5, 4.0  # strengths that are no vessel yet, and surely one: a faint one counts as a strong
+_BOTH = 0.5  # of the stronger kind's strength: arteries are bright and veins still dark when dye arrives
 _SUREST = 0.97  # vessels take a tenth of a field: within its surest thirtieth all is vessel, if any is
 _REDDISH = 0.08
 _FEW_PIXELS = 1000
@@ -42,7 +43,7 @@ def map_vessels(view: NDArray[np.uint8], field: NDArray[np.bool_] | None = None)
     """Lines of one view ``uint8 (S, S, 3)``.
 
     A photograph in colour has dark vessels. In a grey one they are what stands out more: dark without dye and
-    before it comes, bright after.
+    before it comes, bright after, and both while it fills arteries and not yet veins.
 
     Args:
         view: of a photo, black outside its field of view.
@@ -62,8 +63,13 @@ def map_vessels(view: NDArray[np.uint8], field: NDArray[np.bool_] | None = None)
     surest, bright = float(np.quantile(lines[inside], _SUREST)), False
     if not _is_reddish(small, inside):
         others = line_strength(-flat, inside, radius)
-        if (other := float(np.quantile(others[inside], _SUREST))) > surest:
-            lines, surest, bright = others, other, True
+        other = float(np.quantile(others[inside], _SUREST))
+        bright = other > surest
+        if min(other, surest) > _BOTH * max(other, surest):
+            lines = np.maximum(lines, others)
+        elif bright:
+            lines = others
+        surest = max(surest, other)
     vessels = np.clip((lines - _NOISE) / (_CLEAR - _NOISE), 0, 1).astype(np.float32)
     return VesselMap(vessels, inside, surest, bright)
 
