@@ -255,9 +255,8 @@ def main() -> None:
     if arguments.what == "fit":
         fit(arguments.work, arguments.out, arguments.gate, not arguments.network)
         return
-    basis = default_basis()
-    if arguments.basis is not None:
-        basis = SignatureBasis.from_bytes(arguments.basis.read_bytes(), str(arguments.basis))
+    given = arguments.basis
+    basis = default_basis() if given is None else SignatureBasis.from_bytes(given.read_bytes(), str(given))
     judge(arguments.work, basis, arguments.out)
 
 

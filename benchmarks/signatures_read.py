@@ -60,11 +60,9 @@ def zoomed(share: float) -> Change:
 
 
 def recompressed(picture: Image.Image) -> Image.Image:
-    """As JPEG of quality 20, at half the size."""
+    """As JPEG of quality 20."""
     stream = io.BytesIO()
-    picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX).save(
-        stream, "JPEG", quality=20
-    )
+    picture.save(stream, "JPEG", quality=20)
     return Image.open(io.BytesIO(stream.getvalue())).convert("RGB")
 
 

@@ -2,9 +2,9 @@
 
 ``python benchmarks/signatures_time.py MODEL [--dtype float32] [--rounds 3]``
 
-Prints processor seconds a picture of the embedding alone, of the signature alone (with a network's map of its
-own, where the basis needs one), and of both from one pass: the least of some rounds, each of four drawn eyes, and
-of their angiograms, whose vessels are bright.
+Prints processor seconds a picture of the embedding alone, of the signature alone (with a map of its own where
+the basis needs the network) and of both from one pass: the least of some rounds, for four drawn eyes and for
+their angiograms.
 """
 
 from __future__ import annotations

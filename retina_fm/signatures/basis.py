@@ -36,6 +36,7 @@ class SignatureBasis:
         lines_alone: 1 where the line filter is read, 0 where it is joined with the network's vessel map.
         harmonic: int64 ``(J,)``, of each direction, from 1.
         profile: float32 ``(J, RADII)``, orthonormal within a harmonic.
+        gain: float32 ``(J,)``, what each direction is multiplied by: little ones tell eyes apart, too.
         gate: least strength of the surest lines; below it no retina is seen, and there is no signature.
         rates: ``(K,)`` false accepts a comparison, falling.
         upright: ``(K,)`` cosines of two signatures as they are that different eyes reach at these rates.
@@ -46,6 +47,7 @@ class SignatureBasis:
     lines_alone: NDArray[np.int64]
     harmonic: NDArray[np.int64]
     profile: NDArray[np.float32]
+    gain: NDArray[np.float32]
     gate: NDArray[np.float32]
     rates: NDArray[np.float32]
     upright: NDArray[np.float32]
@@ -66,13 +68,13 @@ class SignatureBasis:
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of what determines a signature."""
         digest = hashlib.sha256()
-        for name in ("lines_alone", "harmonic", "profile", "gate"):
+        for name in ("lines_alone", "harmonic", "profile", "gain", "gate"):
             digest.update(np.ascontiguousarray(getattr(self, name)).data)
         return digest.hexdigest()[:16]
 
     def project(self, spectra: NDArray[np.complex64]) -> Signatures:
         """Harmonics ``(N, RADII, HARMONICS)`` to signatures ``(N, 2 J)`` of length one, or zeros."""
-        kept = np.einsum("nrj,jr->nj", spectra[:, :, self.harmonic - 1], self.profile)
+        kept = np.einsum("nrj,jr->nj", spectra[:, :, self.harmonic - 1], self.profile) * self.gain
         return _of_length_one(np.concatenate([kept.real, kept.imag], axis=1))
 
     def variants(self, signatures: Signatures, *, mirrored: bool = False) -> Signatures:
@@ -87,7 +89,7 @@ class SignatureBasis:
             kept = np.concatenate([kept, kept.conj()], axis=1).reshape(2 * len(kept), -1)
         phases = np.exp(-2j * np.pi * ROLLS[:, None] * self.harmonic / ANGLES)
         zoomed = np.einsum("nj,zjk->nzk", kept, self._zooms)
-        found = zoomed[:, :, None] * phases[None, None]
+        found = zoomed[:, :, None] * phases[None, None] * self.gain
         whole = np.concatenate([found.real, found.imag], axis=-1).reshape(len(signatures), -1, self.length)
         return _of_length_one(np.concatenate([signatures[:, None], whole], axis=1))
 
@@ -122,7 +124,10 @@ class SignatureBasis:
         try:
             arrays = parse_safetensors(data)
             found = cls(**arrays)
-            shapes = found.profile.shape == (len(found.harmonic), RADII)
+            shapes = (
+                found.profile.shape == (len(found.harmonic), RADII)
+                and found.gain.shape == found.harmonic.shape
+            )
             curves = len(found.rates) == len(found.upright) == len(found.turned)
             within = found.harmonic.min() >= 1 and found.harmonic.max() <= HARMONICS
         except (SafetensorError, TypeError, ValueError) as error:
@@ -133,7 +138,8 @@ class SignatureBasis:
 
     def _complex(self, signatures: Signatures) -> NDArray[np.complex128]:
         half = len(self.harmonic)
-        found: NDArray[np.complex128] = signatures[:, :half] + 1j * signatures[:, half:].astype(np.float64)
+        whole = signatures[:, :half] + 1j * signatures[:, half:].astype(np.float64)
+        found: NDArray[np.complex128] = whole / self.gain
         return found
 
     @cached_property

@@ -20,7 +20,8 @@ _SUREST = 0.97  # vessels take a tenth of a field: within its surest thirtieth a
 _REDDISH = 0.08
 _FEW_PIXELS = 1000
 _DARK = 0.15  # of the median light: less, from the rim on, is no retina
-_LEAST_LIT = 0.3
+_BLACK = 8  # of 255: what is darker does not count for that median
+_LEAST_LIT = 0.1
 
 
 class VesselMap(NamedTuple):
@@ -83,13 +84,15 @@ def with_network(seen: VesselMap, probability: NDArray[np.floating]) -> VesselMa
 def _lit(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The field less what is black from its rim on.
 
-    Where a publisher squeezed a picture, the circle that was fitted reaches beyond the lit ellipse, and the
-    ellipse's rim would be the longest line of all: alike in every such picture, whoever's eye it is.
+    Where a publisher squeezed a picture, the circle that was fitted reaches beyond the lit ellipse; where no
+    circle fits, the field is the whole frame. The lit part's rim would be the longest line of all: alike in
+    every such picture, whoever's eye it is.
     """
     light = view.max(axis=2)
-    if not inside.any():
+    seen = light[inside & (light > _BLACK)]
+    if not len(seen):
         return inside
-    dark = light < _DARK * float(np.median(light[inside]))
+    dark = light < max(_DARK * float(np.median(seen)), _BLACK / 2)
     lit = ~np.asarray(ndimage.binary_propagation(~inside, mask=~inside | dark), np.bool_)
     lit = np.asarray(ndimage.binary_opening(lit, iterations=2), np.bool_)
     return lit if lit.sum() > _LEAST_LIT * inside.sum() else inside
