@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--basis", type=Path)
-    parser.add_argument("--gate", type=float, default=3.2)
+    parser.add_argument("--gate", type=float, default=2.8)
     parser.add_argument("--network", action="store_true", help="DIR was read with --model")
     arguments = parser.parse_args()
     if arguments.what == "fit":

@@ -74,7 +74,9 @@ class SignatureBasis:
 
     def project(self, spectra: NDArray[np.complex64]) -> Signatures:
         """Harmonics ``(N, RADII, HARMONICS)`` to signatures ``(N, 2 J)`` of length one, or zeros."""
-        kept = np.einsum("nrj,jr->nj", spectra[:, :, self.harmonic - 1], self.profile) * self.gain
+        # in float64, so that a picture's numbers do not depend on those it is read with
+        asked = spectra[:, :, self.harmonic - 1].astype(np.complex128)
+        kept = np.einsum("nrj,jr->nj", asked, self.profile) * self.gain
         return _of_length_one(np.concatenate([kept.real, kept.imag], axis=1))
 
     def variants(self, signatures: Signatures, *, mirrored: bool = False) -> Signatures:
