@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _ROWS = 8192
 
 
-def batches(index: ImageIndex) -> Iterator[pa.Table]:
-    """Path, embedding and metadata of the live rows, in bounded memory."""
+def batches(index: ImageIndex, signatures: bool = False) -> Iterator[pa.Table]:
+    """Path, embedding and metadata of the live rows, signatures on request, in bounded memory."""
     places = index.state.live_positions
     metadata = index.metadata
     paths = index.paths
@@ -31,7 +31,12 @@ def batches(index: ImageIndex) -> Iterator[pa.Table]:
         matrix = index.state.vectors.take(some)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), index.state.dimension)
         table = metadata.slice(start, len(some))
-        columns = {"path": paths[start : start + len(some)], "embedding": vectors}
+        columns: dict[str, Any] = {"path": paths[start : start + len(some)], "embedding": vectors}
+        if signatures and index.state.signatures is not None:
+            rows = index.state.signatures.take(some)
+            columns["signature"] = pa.FixedSizeListArray.from_arrays(
+                pa.array(rows.reshape(-1)), rows.shape[1]
+            )
         taken = [name for name in table.column_names if name in columns]
         if taken:
             raise ConfigError(
@@ -40,10 +45,15 @@ def batches(index: ImageIndex) -> Iterator[pa.Table]:
         yield pa.table({**columns, **{name: table.column(name) for name in table.column_names}})
 
 
-def to_parquet(index: ImageIndex, path: Path) -> Path:
+def to_parquet(index: ImageIndex, path: Path, *, signatures: bool = False) -> Path:
     """One Parquet table with ``path``, ``embedding`` (fixed-size list of float32) and the metadata.
 
     The file's metadata names model, weights, transform and metric.
+
+    Args:
+        index: to be written.
+        path: of the table.
+        signatures: add the column ``signature``, which recognises persons.
 
     Raises:
         OutputError: the disk is full or cannot be written.
@@ -51,7 +61,9 @@ def to_parquet(index: ImageIndex, path: Path) -> Path:
     """
     if not len(index):
         raise ConfigError("The index is empty; there is nothing to write.")
-    model = index.manifest.model
+    if signatures and index.state.basis is None:
+        raise ConfigError("The index holds no signatures; leave signatures=True out.")
+    model, basis = index.manifest.model, index.state.basis
     about = {"metric": index.manifest.metric, "retina_fm_version": retina_fm.__version__}
     if model is not None:
         about |= {
@@ -59,11 +71,13 @@ def to_parquet(index: ImageIndex, path: Path) -> Path:
             "weights_sha256": model.weights_sha256,
             "transform_hash": model.transform_hash,
         }
+    if signatures and basis is not None:
+        about["signature_basis"] = basis.hash
     try:
         with written_beside(path) as scratch:
-            first = next(batches(index)).schema.with_metadata({**about, KEY: EMPTY})
+            first = next(batches(index, signatures)).schema.with_metadata({**about, KEY: EMPTY})
             with pq.ParquetWriter(scratch, first) as writer:
-                for table in batches(index):
+                for table in batches(index, signatures):
                     writer.write_table(table.cast(first))
             seal_parquet(scratch)
     except OSError as error:

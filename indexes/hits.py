@@ -22,16 +22,22 @@ class Hit:
             which the pictures were added.
         rank: from 1.
         metadata: of the picture, by column.
+        why: it was found: ``"same eye (false accepts: 1 in 100,000)"`` or ``"similar"``.
+        false_accept: how often the signatures of different eyes are as alike, a comparison; None where no
+            signatures were compared.
     """
 
     path: str
     score: float
     rank: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    why: str = "similar"
+    false_accept: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"rank": self.rank, "score": self.score, "path": self.path, "metadata": dict(self.metadata)}
+        return {"rank": self.rank, "score": self.score, "path": self.path, "metadata": dict(self.metadata),
+                "why": self.why, "false_accept": self.false_accept}  # fmt: skip
 
 
 class Hits(list[Hit]):
@@ -59,7 +65,8 @@ class Hits(list[Hit]):
         lines = [f"{len(self)} hits for {self.name}"]
         for hit in self[:_SHOWN]:
             notes = "  ".join(f"{key}={value}" for key, value in hit.metadata.items() if value is not None)
-            lines.append(f"{hit.rank:4d}  {hit.score:.4f}  {hit.path}  {notes}".rstrip())
+            why = "" if hit.why == "similar" else f"  {hit.why}"
+            lines.append(f"{hit.rank:4d}  {hit.score:.4f}  {hit.path}{why}  {notes}".rstrip())
         return "\n".join([*lines, *(["..."] if len(self) > _SHOWN else [])])
 
     def _repr_html_(self) -> str:
@@ -71,6 +78,8 @@ class Hits(list[Hit]):
     def to_pandas(self) -> Any:
         """A data frame with ``rank``, ``score``, ``path`` and a column for each of the metadata.
 
+        Where signatures spoke, a column ``why`` says so.
+
         Raises:
             MissingDependencyError: pandas is not installed.
         """
@@ -78,7 +87,17 @@ class Hits(list[Hit]):
             import pandas  # type: ignore[import-untyped, unused-ignore]
         except ImportError:
             raise MissingDependencyError("pandas is not installed; pip install pandas.") from None
-        rows = [{"rank": hit.rank, "score": hit.score, "path": hit.path, **hit.metadata} for hit in self]
+        told = any(hit.why != "similar" for hit in self)  # where signatures were compared
+        rows = [
+            {
+                "rank": hit.rank,
+                "score": hit.score,
+                "path": hit.path,
+                **({"why": hit.why} if told else {}),
+                **hit.metadata,
+            }
+            for hit in self
+        ]
         return pandas.DataFrame(rows, columns=None if rows else ["rank", "score", "path"])
 
     def save_gallery(self, path: str | Path, *, title: str = "Search", same: str = "patient_id") -> Path:

@@ -24,7 +24,8 @@ from retina_fm.indexes.queries import Queries, prepare
 from retina_fm.indexes.recall import RecallReport, recall_of_pairs, recall_of_points
 from retina_fm.indexes.searcher import Searcher
 from retina_fm.indexes.space import Space
-from retina_fm.indexes.state import Manifest, State, stored_path
+from retina_fm.indexes.spaces import asked_in, best_of, checked_space, reasons, rows_and_space
+from retina_fm.indexes.state import EMBEDDING, Manifest, State, stored_path
 from retina_fm.indexes.store import open_state, verify, writing
 from retina_fm.indexes.where import Sql, Where, places_where
 from retina_fm.metrics.recall import KS
@@ -137,6 +138,12 @@ class ImageIndex:
         return self.state.vectors.take(self.state.live_positions)
 
     @property
+    def signatures(self) -> NDArray[np.float32] | None:
+        """``(N, K)`` in the order of :attr:`paths`, read into memory; None where the index holds none."""
+        found = self.state.signatures
+        return None if found is None else found.take(self.state.live_positions)
+
+    @property
     def metadata(self) -> pa.Table:
         """In the order of :attr:`paths`, nulls where a picture has none."""
         return describing.table_of(self.state)
@@ -150,6 +157,9 @@ class ImageIndex:
         exclude_same: str | Sequence[str] | None = None,
         include_query: bool = False,
         exact: bool = False,
+        space: str | None = None,
+        turned: bool = True,
+        mirrored: bool = False,
     ) -> Any:
         """The k pictures nearest to a query.
 
@@ -167,6 +177,12 @@ class ImageIndex:
                 that are in the index.
             include_query: let a file of the index be found by itself.
             exact: forbid the approximate index.
+            space: ``"embedding"`` (the default) compares embeddings; ``"signature"`` the pattern of vessels,
+                which finds the same eye whatever the camera, the visit or the dye; ``"retrieval"`` both.
+                The last two are always exact. Each hit's ``why`` says which eye's it is taken for.
+            turned: where signatures are compared, try the query turned by up to 22 degrees and zoomed by 0.75
+                to 1.34, too; a hundred comparisons instead of one.
+            mirrored: try its mirror image, too.
 
         Returns:
             ``Hits``, a list of ``Hit``, for one query; a list of them for many.
@@ -178,18 +194,25 @@ class ImageIndex:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ConfigError(f"k is {k!r}; a whole number from 1 is needed.")
         k = min(int(k), max(1, self.state.total))
-        queries = self.prepare(query)
+        name = checked_space(space, self.state)
+        queries = self.prepare(query, signs=name != EMBEDDING)
+        asked = asked_in(name, queries, self.state.basis, turned, mirrored)
         allowed = None if where is None else self._mask(where)
         excluded = self._excluded(queries, exclude_same, include_query)
-        found = self.searcher.search(
-            queries.embeddings, int(k), allowed=allowed, excluded=excluded, exact=exact
+        if excluded is not None:
+            excluded = [places for places in excluded for _ in range(asked.variants)]
+        found = self.searcher_of(name).search(
+            asked.rows, int(k), allowed=allowed, excluded=excluded, exact=exact
         )
+        found = best_of(found, asked, int(k))
         hits = self._hits(queries, found.positions, found.scores)
+        if queries.signatures is not None:
+            hits = self._explained(hits, queries, found.positions, turned, mirrored)
         return hits[0] if queries.single else hits
 
-    def prepare(self, query: Any) -> Queries:
+    def prepare(self, query: Any, signs: bool = False) -> Queries:
         """A query as embeddings, with its name and its place in the index."""
-        return prepare(query, self.state, self.embedder())
+        return prepare(query, self.state, self.embedder(), signs)
 
     def add(
         self,
@@ -248,6 +271,15 @@ class ImageIndex:
             writer.index_column(column)
             updating.finished(self, writer, build=False)
 
+    def forget_signatures(self, wait: float = 0.0) -> None:
+        """Delete the signatures, which recognise persons; everything else stays."""
+        with writing(self.folder, wait, memory=self.state) as writer:
+            updating.prepared(self, writer)
+            writer.forget_signatures()
+            writer.commit()
+            self.adopt(writer.committed())
+            writer.tidy()
+
     def compact(self, wait: float = 0.0) -> None:
         """Rewrite the files without what was removed, so that it is gone for good."""
         with writing(self.folder, wait, memory=self.state) as writer:
@@ -277,7 +309,7 @@ class ImageIndex:
             if writer.state is not None:
                 raise OutputError(f"{store} holds an index already; name another folder, or remove it first.")
             writer.manifest = replace(self.state.manifest, generation=0)
-            writer.whitening = self.whitening
+            writer.whitening, writer.basis = self.whitening, self.state.basis
             writer.rewrite(self.state, moved)
             writer.commit()
             saved = ImageIndex(writer.committed(), folder=folder, model=self._model, settings=self._settings)
@@ -290,6 +322,7 @@ class ImageIndex:
         k: Sequence[int] = KS,
         *,
         where: Where | None = None,
+        space: str | None = None,
         repeats: int = 2000,
         seed: int = 0,
     ) -> RecallReport:
@@ -299,11 +332,12 @@ class ImageIndex:
             groups: patient ids in the order of :attr:`paths`, or the metadata column that holds them.
             k: numbers of neighbours.
             where: only these pictures are queries and gallery.
+            space: what is compared, as in :meth:`search`; signatures as they are, not turned.
             repeats: bootstrap samples of patients.
             seed: of the bootstrap.
         """
         places, ids, chosen = self._judged(groups, where)
-        points = self.searcher.points_of(places)
+        points = self.searcher_of(checked_space(space, self.state)).points_of(places)
         return recall_of_points(points, ids, k, queries=chosen, gallery=chosen, repeats=repeats, seed=seed)
 
     def evaluate_pairs(
@@ -312,13 +346,14 @@ class ImageIndex:
         k: Sequence[int] = KS,
         *,
         modality: Sequence[Any] | str = "modality",
+        space: str | None = None,
         repeats: int = 2000,
         seed: int = 0,
     ) -> dict[tuple[str, str], RecallReport]:
         """Recall@K for every ordered pair of modalities: queries of the first, gallery of the second."""
         places, ids, _ = self._judged(groups, None)
         kinds = describing.column_of(self.state, modality) if isinstance(modality, str) else list(modality)
-        points = self.searcher.points_of(places)
+        points = self.searcher_of(checked_space(space, self.state)).points_of(places)
         return recall_of_pairs(points, ids, kinds, k, repeats=repeats, seed=seed)
 
     def duplicates(self, threshold: float = 0.999) -> list[Duplicate]:
@@ -329,11 +364,11 @@ class ImageIndex:
         """Read every byte; what is wrong, in words, empty where nothing is."""
         return [] if self.folder is None else verify(self.folder)
 
-    def to_parquet(self, path: str | Path) -> Path:
+    def to_parquet(self, path: str | Path, *, signatures: bool = False) -> Path:
         """Paths, embeddings and metadata as one Parquet table; see :mod:`retina_fm.indexes.export`."""
         from retina_fm.indexes.export import to_parquet
 
-        return to_parquet(self, Path(path))
+        return to_parquet(self, Path(path), signatures=signatures)
 
     def to_datasets(self) -> Any:
         """A Hugging Face ``datasets.Dataset`` (extra ``datasets``)."""
@@ -359,6 +394,7 @@ class ImageIndex:
         """Be another state of the same index."""
         self.state = state
         self._searcher: Searcher | None = None
+        self._searchers: dict[str, Searcher] = {}
         self._masks: dict[str, NDArray[np.bool_]] = {}
         self._values: dict[str, NDArray[np.object_]] = {}
 
@@ -383,6 +419,15 @@ class ImageIndex:
                     cache = build_cache(self.state, self.space)
             self._searcher = Searcher(self.state, self.space, cache)
         return self._searcher
+
+    def searcher_of(self, space: str) -> Searcher:
+        """Search in another space; always exact."""
+        if space == EMBEDDING:
+            return self.searcher
+        if space not in self._searchers:
+            rows, compared = rows_and_space(space, self.state, self.space)
+            self._searchers[space] = Searcher(self.state, compared, None, rows)
+        return self._searchers[space]
 
     def embedder(self) -> LazyEmbedder | None:
         """What encodes photos for this index; None for plain embeddings."""
@@ -471,6 +516,21 @@ class ImageIndex:
             values = describing.comparable(column, describing.column_of(self.state, column))
             self._values[column] = np.array(values, dtype=object)
         return self._values[column]
+
+    def _explained(
+        self, found: list[Hits], queries: Queries, positions: NDArray[np.int64], turned: bool, mirrored: bool
+    ) -> list[Hits]:
+        """Hits that say which part spoke."""
+        state, told = self.state, []
+        assert state.basis is not None and state.signatures is not None and queries.signatures is not None
+        for hits, places, query in zip(found, positions, queries.signatures, strict=True):
+            rows = state.signatures.take(places[places >= 0])
+            why = reasons(state.basis, query, rows, turned=turned, mirrored=mirrored)
+            whole = [
+                replace(hit, why=text, false_accept=rate) for hit, (text, rate) in zip(hits, why, strict=True)
+            ]
+            told.append(Hits(whole, hits.photo, hits.name, hits.metadata))
+        return told
 
     def _hits(
         self, queries: Queries, positions: NDArray[np.int64], scores: NDArray[np.float32]

@@ -7,12 +7,34 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retina_fm.errors import IndexMismatchError, LicenceNotice
 from retina_fm.indexes.state import ModelIdentity
-from retina_fm.models import RetinalEncoder, Whitening, load, read_config, read_whitening, resolve
+from retina_fm.models import (
+    RetinalEncoder,
+    Whitening,
+    load,
+    read_config,
+    read_signature_basis,
+    read_whitening,
+    resolve,
+)
+from retina_fm.models.fundus2video import KIND
 from retina_fm.models.places import Remembered
+from retina_fm.signatures import SignatureBasis
 
 TIMM = "timm/"
+
+
+def basis_of(model: str | RetinalEncoder) -> SignatureBasis | None:
+    """The basis of the signatures that a model reads, None where it reads none; weights are not loaded."""
+    if not isinstance(model, str):
+        return getattr(model, "signature_basis", None)
+    if model.startswith(TIMM) or not read_config(folder := resolve(model)).kind.startswith(KIND):
+        return None
+    return read_signature_basis(folder)
 
 
 def identity_of(model: str | RetinalEncoder) -> tuple[ModelIdentity, Whitening | None]:
@@ -63,6 +85,27 @@ class LazyEmbedder:
             self._embedder = embedder
         encoder: RetinalEncoder = self._embedder.encoder
         return encoder
+
+    def both(
+        self, photos: list[Any], basis: SignatureBasis
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings ``(N, D)`` and signatures ``(N, K)`` of photos, these in the index's own basis.
+
+        Raises:
+            PictureError: one cannot be read.
+        """
+        from retina_fm.encoding.work import decode
+
+        transform, found = self.encoder().transform, []
+        for start in range(0, len(photos), self._embedder.batch_size):
+            some = photos[start : start + self._embedder.batch_size]
+            items = [decode(number, photo, transform) for number, photo in enumerate(some)]
+            for item in items:
+                if item.error is not None:
+                    raise item.error
+            found.append(self._embedder.both(items, basis))
+        embeddings, signatures = zip(*found, strict=True)
+        return np.concatenate(embeddings), np.concatenate(signatures)
 
 
 def require_same(expected: ModelIdentity | None, found: ModelIdentity | None) -> None:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from retina_fm._io.files import sha256_of
 from retina_fm.errors import IndexDamagedError, IndexMismatchError
 from retina_fm.indexes.metadata import incoming
-from retina_fm.indexes.state import Manifest, ModelIdentity, State, Vectors, empty_state
+from retina_fm.indexes.state import Manifest, ModelIdentity, State, empty_state
+from retina_fm.indexes.vectors import Vectors
 from retina_fm.indexes.writer import Writer
 from retina_fm.models.whitening import Whitening
 

@@ -14,7 +14,7 @@ from retina_fm._io.parquet_seals import check_parquet
 from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
 from retina_fm.indexes import database, old_format, updating
 from retina_fm.indexes.image_index import ImageIndex
-from retina_fm.indexes.models import identity_of, require_same
+from retina_fm.indexes.models import basis_of, identity_of, require_same
 from retina_fm.indexes.queries import are_embeddings
 from retina_fm.indexes.space import METRICS, Space
 from retina_fm.indexes.state import Manifest, ModelIdentity, empty_state, stored_path
@@ -22,8 +22,8 @@ from retina_fm.models import RetinalEncoder, Whitening
 
 DEFAULT_STORE = ".retina-fm-index"
 """Folder of the index that lies in a folder of photos."""
-_OF_ENCODING = ("path", "embedding", "width", "height", "fov_y", "fov_x", "fov_radius", "fov_circle",
-                "file_size", "file_mtime_ns")  # fmt: skip
+_OF_ENCODING = ("path", "embedding", "signature", "width", "height", "fov_y", "fov_x", "fov_radius",
+                "fov_circle", "file_size", "file_mtime_ns")  # fmt: skip
 
 
 class _Default(str):
@@ -43,6 +43,7 @@ def index(
     paths: Sequence[str] | None = None,
     whiten: bool | None = None,
     vectors: Literal["float32", "float16"] = "float32",
+    signature: bool | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     wait: float = 0.0,
     **settings: Any,
@@ -67,6 +68,9 @@ def index(
         whiten: apply the whitening that ships with the model, with ``cosine``; None does so where there is
             one. Embeddings are kept as the model gave them either way.
         vectors: type in which embeddings are kept; ``float16`` halves the disk and rounds scores.
+        signature: keep the signature of each photo, so that ``space="signature"`` and ``"retrieval"`` find
+            the same eye. A signature recognises a person; False leaves it out. None keeps it in a new index
+            of photos whose model reads signatures.
         on_error: ``"skip"`` leaves out photos that cannot be read; they are tried again next time.
         wait: seconds to wait for another writer.
         **settings: of :func:`retina_fm.encode_to`: ``device``, ``dtype``, ``batch_size``, ``workers``,
@@ -119,20 +123,33 @@ def index(
                 f"The index {folder} was made with whiten={there.manifest.whiten}; "
                 f"ImageIndex.open(..., whiten={whiten}) searches it the other way."
             )
+        if signature is not None and signature != (there.manifest.signature is not None):
+            raise IndexMismatchError(
+                f"The index {folder} holds {'no ' if signature else ''}signatures. "
+                + ("Build it again in another store." if signature else "forget_signatures() deletes them.")
+            )
         found = there
         if model is not None and not isinstance(model, str):
             found._model = model
     else:
         if whiten and whitening is None:
             raise ConfigError("whiten=True, but the model ships no whitening.")
+        basis = None
+        if signature is not False and not plain and model is not None:
+            basis = basis_of(model)
+        if signature and basis is None:
+            raise ConfigError(
+                "signature=True goes with photos and a model of Fundus2Video, which reads them."
+            )
         manifest = Manifest(
             metric=metric,
             dtype=vectors,
             model=identity,
             whiten=whitening is not None and whiten is not False,
+            signature=None if basis is None else basis.hash,
         )
         found = ImageIndex(
-            empty_state(manifest, whitening),
+            empty_state(manifest, whitening, basis),
             folder=folder,
             model=model if not isinstance(model, str) else None,
             settings=_model_settings(settings),

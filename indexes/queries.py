@@ -24,6 +24,7 @@ class Queries:
 
     Attributes:
         embeddings: ``(Q, D)``.
+        signatures: ``(Q, K)`` where the index holds them and they are asked for, else None.
         photos: of each, in the form it was given; None for an embedding.
         names: of each, for people.
         positions: of each in the index, -1 where it is not there.
@@ -31,6 +32,7 @@ class Queries:
     """
 
     embeddings: NDArray[np.float32]
+    signatures: NDArray[np.float32] | None
     photos: list[Any]
     names: list[str]
     positions: NDArray[np.int64]
@@ -51,8 +53,15 @@ def as_matrix(value: Any, dimension: int | None) -> tuple[NDArray[np.float32], b
     return check_embeddings(array[None] if single else array, dimension), single
 
 
-def prepare(query: Any, state: State, embedder: LazyEmbedder | None) -> Queries:
-    """Embeddings of whatever is asked for.
+def prepare(query: Any, state: State, embedder: LazyEmbedder | None, signs: bool = False) -> Queries:
+    """Embeddings of whatever is asked for, and signatures where these are to be compared.
+
+    Args:
+        query: photos; or rows ``(D,)``, ``(Q, D)``, where signatures are compared also signatures ``(Q, K)``,
+            or both beside each other, ``(Q, D + K)``.
+        state: of the index.
+        embedder: its model.
+        signs: whether signatures are compared.
 
     Raises:
         ConfigError: embeddings of another length, or not finite.
@@ -60,9 +69,11 @@ def prepare(query: Any, state: State, embedder: LazyEmbedder | None) -> Queries:
         PictureError: a picture that cannot be read.
     """
     if are_embeddings(query):
-        matrix, single = as_matrix(query, state.dimension)
+        matrix, signatures, single = _given(query, state, signs)
         names = [f"vector {number}" for number in range(len(matrix))]
-        return Queries(matrix, [None] * len(matrix), names, np.full(len(matrix), -1, np.int64), single)
+        return Queries(
+            matrix, signatures, [None] * len(matrix), names, np.full(len(matrix), -1, np.int64), single
+        )
     if embedder is None:
         raise IndexMismatchError(
             f"{describe(query)}: this index holds plain embeddings and knows no model; search it with "
@@ -74,14 +85,47 @@ def prepare(query: Any, state: State, embedder: LazyEmbedder | None) -> Queries:
     known = _unchanged(photos, places, state)
     embeddings = np.empty((len(photos), state.dimension), np.float32)
     embeddings[known] = state.vectors.take(places[known])
+    signatures = None
+    if signs:
+        assert state.signatures is not None and state.basis is not None
+        signatures = np.empty((len(photos), state.signatures.dimension), np.float32)
+        signatures[known] = state.signatures.take(places[known])
     if not known.all():
-        from retina_fm.encoding import encode
-
         missing = [photo for photo, there in zip(photos, known, strict=True) if not there]
-        found = encode(missing, embedder.encoder(), progress=None)
+        if signatures is not None and state.basis is not None:
+            found, signatures[~known] = embedder.both(missing, state.basis)
+        else:
+            from retina_fm.encoding import encode
+
+            found = encode(missing, embedder.encoder(), progress=None)
         embeddings[~known] = check_embeddings(found, state.dimension)
     names = [os.fspath(p) if isinstance(p, str | os.PathLike) else describe(p) for p in photos]
-    return Queries(embeddings, photos, names, places, single)
+    return Queries(embeddings, signatures, photos, names, places, single)
+
+
+def _given(
+    query: Any, state: State, signs: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, bool]:
+    """Rows that a caller has himself, as embeddings and signatures; what he lacks is zeros."""
+    if not signs or state.basis is None:
+        matrix, single = as_matrix(query, state.dimension)
+        return matrix, None, single
+    matrix, single = as_matrix(query, None)
+    width, length = state.dimension, state.basis.length
+    if matrix.shape[1] not in (width, length, width + length):
+        raise ConfigError(
+            f"Rows have length {matrix.shape[1]}; embeddings have {width}, signatures {length}, both "
+            f"beside each other {width + length}."
+        )
+    embeddings, signatures = (
+        np.zeros((len(matrix), width), np.float32),
+        np.zeros((len(matrix), length), np.float32),
+    )
+    if matrix.shape[1] != length:
+        embeddings = matrix[:, :width]
+    if matrix.shape[1] != width:
+        signatures = matrix[:, -length:]
+    return embeddings, signatures, single
 
 
 def _stored(photo: Any, folder: Path) -> str:

@@ -16,14 +16,16 @@ from retina_fm.indexes import cache, database
 from retina_fm.indexes.image_index import ImageIndex
 from retina_fm.indexes.state import (
     EMBEDDING,
+    SIGNATURE,
     State,
-    Vectors,
     empty_state,
+    read_basis,
     read_settings,
     stored_checksums,
 )
 from retina_fm.indexes.store import open_state, writing
 from retina_fm.indexes.updating import prepared, refresh_cache
+from retina_fm.indexes.vectors import Vectors
 from retina_fm.indexes.writer import CACHE, Writer, locked, reporting
 
 _NEW = "index.db.new"
@@ -83,10 +85,11 @@ def _replace(folder: Path, state: State) -> None:
         new.unlink(missing_ok=True)
         with contextlib.closing(database.connect_file(folder, _NEW)) as db:
             writer = Writer(db, folder, None, _NEW)
-            writer.manifest, writer.whitening = state.manifest, state.whitening
+            writer.manifest, writer.whitening, writer.basis = state.manifest, state.whitening, state.basis
             writer.rewrite(state)
-            if (old := Path(state.vectors.name).name) != writer.file:
-                writer.name_file(old, "old")
+            for vectors in (state.vectors, state.signatures):
+                if vectors is not None and (old := Path(vectors.name).name) not in writer.files:
+                    writer.name_file(old, "old")
             if cache.is_ours(folder / CACHE):
                 writer.name_cache()
             writer.commit()
@@ -109,26 +112,37 @@ def _salvaged(folder: Path) -> tuple[State, int, list[str]]:
     try:
         assert db is not None
         manifest, whitening = read_settings(db, checked=bool(dropped))
-        (name,) = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone() or ("",)
-        crcs, _ = stored_checksums(db, name)
+        basis = read_basis(db) if manifest.signature is not None else None
+        files = dict(db.execute("SELECT name, file FROM space"))
+        crcs = {space: stored_checksums(db, file)[0] for space, file in files.items()}
         kinds = database.metadata_columns(db)
         rows = [row for row in _readable(db) if row[5] == database.row_crc(list(kinds), row[:5], row[6:])]
     except (sqlite3.Error, ValueError, TypeError, KeyError, AssertionError) as error:
         raise IndexDamagedError(
             f"{path} cannot be mended: not even its settings can be read ({error}). Build the index again."
         ) from None
-    vectors = _what_is_there(folder, name, manifest.dimension, manifest.dtype, crcs)
+
+    def there_is(space: str, width: int) -> Vectors:
+        none = np.empty(0, np.uint32)
+        return _what_is_there(folder, files.get(space, ""), width, manifest.dtype, crcs.get(space, none))
+
+    vectors = there_is(EMBEDDING, manifest.dimension)
+    signatures = None if basis is None else there_is(SIGNATURE, basis.length)
     good = vectors.whole()
+    if signatures is not None:
+        also = signatures.whole()
+        good[: len(also)] &= also[: len(good)]
+        good[len(also) :] = False
     rows = [row for row in rows if 0 <= row[0] < len(vectors) and good[row[0]]]
     lost = manifest.count - len(rows)
-    fresh = empty_state(replace(manifest, count=len(rows)), whitening).db
+    fresh = empty_state(replace(manifest, count=len(rows)), whitening, basis).db
     writer = Writer(fresh, None, None)
     writer.add(row[:5] for row in rows)
     writer.describe(kinds, {row[0]: row[6:] for row in rows})
     there = {row[0] for row in rows}
     writer.remove(place for place in range(len(vectors)) if place not in there)
     fresh.execute("COMMIT")
-    return State(fresh, vectors, folder), lost, dropped
+    return State(fresh, vectors, folder, signatures), lost, dropped
 
 
 def _what_is_there(folder: Path, name: str, width: int, dtype: str, crcs: Any) -> Vectors:

@@ -12,7 +12,7 @@ from retina_fm.indexes.approximate import EXACT_UP_TO, search_ids
 from retina_fm.indexes.cache import Cache
 from retina_fm.indexes.exact import BLOCK_ROWS, Neighbours, nearest_rows, order, rescore
 from retina_fm.indexes.products import load_faiss
-from retina_fm.indexes.space import Space
+from retina_fm.indexes.spaces import Compared, Rows
 from retina_fm.indexes.state import State
 
 Mask = NDArray[np.bool_]
@@ -31,12 +31,16 @@ class Searcher:
         state: what is searched.
         space: how embeddings are compared.
         cache: points that were prepared, or None.
+        vectors: what is compared; the state's embeddings unless another space is searched.
     """
 
-    def __init__(self, state: State, space: Space, cache: Cache | None) -> None:
+    def __init__(
+        self, state: State, space: Compared, cache: Cache | None, vectors: Rows | None = None
+    ) -> None:
         self.state = state
         self.space = space
         self.cache = cache
+        self.vectors: Rows = state.vectors if vectors is None else vectors
 
     @property
     def approximate(self) -> bool:
@@ -75,7 +79,7 @@ class Searcher:
         """Points at some positions."""
         if self._matrix is not None and (not len(positions) or positions.max() < len(self._matrix)):
             return self._matrix[positions]
-        return self.space.points(self.state.vectors.take(positions))
+        return self.space.points(self.vectors.take(positions))
 
     def blocks(self, first: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Points of all positions from one on, as (first position, block) pairs."""
@@ -85,7 +89,7 @@ class Searcher:
             for start in range(first, len(matrix), rows):
                 yield start, matrix[start : start + rows]
             done = max(first, len(matrix))
-        for start, block in self.state.vectors.blocks(done):
+        for start, block in self.vectors.blocks(done):
             yield start, self.space.points(block)
 
     @cached_property
@@ -94,10 +98,10 @@ class Searcher:
         state, cache = self.state, self.cache
         if cache is not None and not cache.approximate and cache.about.rows == state.total:
             return cache.matrix()
-        if self.approximate or 4 * state.total * state.dimension > KEPT_BYTES:
+        if self.approximate or 4 * state.total * self.vectors.dimension > KEPT_BYTES:
             return None
-        ready = cache.matrix() if cache is not None else np.empty((0, state.dimension), np.float32)
-        rest = [self.space.points(block) for _, block in state.vectors.blocks(len(ready))]
+        ready = cache.matrix() if cache is not None else np.empty((0, self.vectors.dimension), np.float32)
+        rest = [self.space.points(block) for _, block in self.vectors.blocks(len(ready))]
         return np.concatenate([ready, *rest])
 
     def _exact(
@@ -120,7 +124,7 @@ class Searcher:
         places = np.flatnonzero(live)
         for start in range(0, len(places), BLOCK_ROWS):
             some = places[start : start + BLOCK_ROWS]
-            yield some, self.space.points(self.state.vectors.take(some))
+            yield some, self.space.points(self.vectors.take(some))
 
     def _approximate(
         self,

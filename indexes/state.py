@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 
 from retina_fm.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retina_fm.indexes import database
-from retina_fm.indexes.exact import BLOCK_ROWS, Positions
+from retina_fm.indexes.exact import Positions
+from retina_fm.indexes.vectors import Vectors
 from retina_fm.models.whitening import Whitening
+from retina_fm.signatures import SignatureBasis
 
 FORMAT = 2
 EMBEDDING = "embedding"
 """Name of the space of embeddings; each space has a file of vectors of its own."""
+SIGNATURE = "signature"
+"""Name of the space of signatures, where an index has them: a row for each embedding."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Manifest:
         dtype: in which embeddings are kept, ``float32`` or ``float16``.
         model: what made them; None for embeddings of the caller's own.
         whiten: whether whitening is applied at search.
+        signature: hash of the basis of the signatures that it holds; None where it holds none. A signature
+            recognises a person.
         count: pictures that can be found.
         next_number: the name of the next embedding without one; numbers are never used twice.
         generation: counts commits that changed what can be found.
@@ -74,13 +80,19 @@ class Manifest:
     dtype: str = "float32"
     model: ModelIdentity | None = None
     whiten: bool = False
+    signature: str | None = None
     count: int = 0
     next_number: int = 0
     generation: int = 0
     recall: dict[str, Any] | None = None
 
 
-def write_settings(db: sqlite3.Connection, manifest: Manifest, whitening: Whitening | None) -> None:
+def write_settings(
+    db: sqlite3.Connection,
+    manifest: Manifest,
+    whitening: Whitening | None,
+    basis: SignatureBasis | None = None,
+) -> None:
     """Into the settings, inside the caller's transaction."""
     values: dict[str, Any] = {"format": FORMAT, **asdict(manifest)}
     rows: list[tuple[str, Any]] = [(name, json.dumps(value)) for name, value in values.items()]
@@ -89,6 +101,8 @@ def write_settings(db: sqlite3.Connection, manifest: Manifest, whitening: Whiten
         buffer = io.BytesIO()
         np.savez(buffer, mean=whitening.mean, directions=whitening.directions, gains=whitening.gains)
         rows.append(("whitening", buffer.getvalue()))
+    if basis is not None and manifest.signature is not None:
+        rows.append(("basis", basis.to_bytes()))
     db.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
     db.execute("INSERT OR REPLACE INTO settings VALUES ('crc', ?)", (_settings_crc(db),))
 
@@ -114,6 +128,7 @@ def read_settings(db: sqlite3.Connection, checked: bool = False) -> tuple[Manife
     if checked and values.get("crc") != _settings_crc(db):
         raise ValueError("the settings have another checksum")
     values.pop("crc", None)
+    values.pop("basis", None)
     raw = values.pop("whitening", None)
     settings = {name: json.loads(value) for name, value in values.items()}
     if settings.get("format") != FORMAT:
@@ -131,85 +146,14 @@ def read_settings(db: sqlite3.Connection, checked: bool = False) -> tuple[Manife
     return Manifest(**known), whitening
 
 
-class Vectors:
-    """A column of vectors in stretches, in memory or memory-mapped; rows of files are checked before use."""
+def read_basis(db: sqlite3.Connection) -> SignatureBasis | None:
+    """The basis of the signatures of an index, where it has any.
 
-    def __init__(
-        self,
-        chunks: Sequence[tuple[NDArray[np.floating], NDArray[np.uint32] | None]],
-        dimension: int,
-        name: str,
-    ) -> None:
-        self.dimension = dimension
-        self.name = name
-        self.chunks = chunks
-        self._starts = np.cumsum([0, *(len(matrix) for matrix, _ in chunks)])
-        self._good = [None if crcs is None else np.zeros(len(crcs), np.bool_) for _, crcs in chunks]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    @property
-    def crcs(self) -> NDArray[np.uint32]:
-        """CRC-32 of each row's bytes."""
-        parts = [checksums(matrix) if crcs is None else crcs for matrix, crcs in self.chunks]
-        return np.concatenate([np.empty(0, np.uint32), *parts])
-
-    def blocks(self, first: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.floating]]]:
-        """From a place on, as (first place, block) pairs in their stored type."""
-        for number, start in enumerate(self._starts[:-1].tolist()):
-            matrix = self.chunks[number][0]
-            for offset in range(max(0, first - start), len(matrix), rows):
-                yield start + offset, self._checked(number, slice(offset, offset + rows))
-
-    def take(self, places: Positions) -> NDArray[np.float32]:
-        """The vectors at some places, float32, in their order."""
-        found = np.empty((len(places), self.dimension), np.float32)
-        owners = np.searchsorted(self._starts, places, side="right") - 1
-        for owner in np.unique(owners).tolist():
-            here = np.flatnonzero(owners == owner)
-            here = here[np.argsort(places[here], kind="stable")]  # the disk is read in one direction
-            found[here] = self._checked(owner, places[here] - self._starts[owner])
-        return found
-
-    def whole(self) -> NDArray[np.bool_]:
-        """Which rows are as they were written; reads all of them."""
-        parts = [
-            np.ones(len(matrix), np.bool_) if crcs is None else checksums(matrix) == crcs
-            for matrix, crcs in self.chunks
-        ]
-        return np.concatenate([np.empty(0, np.bool_), *parts])
-
-    def trusted(self, count: int) -> None:
-        """Take the last rows as checked: this process wrote them."""
-        if self._good and self._good[-1] is not None:
-            self._good[-1][len(self._good[-1]) - count :] = True
-
-    def _checked(self, number: int, which: slice | Positions) -> NDArray[np.floating]:
-        matrix, crcs = self.chunks[number]
-        good = self._good[number]
-        rows: NDArray[np.floating] = matrix[which]
-        if crcs is None or good is None or good[which].all():
-            return rows
-        bad = np.flatnonzero(checksums(rows) != crcs[which])
-        if len(bad):
-            raise IndexDamagedError(
-                f"{self.name} was changed: {len(bad)} of {len(rows)} rows read have another checksum. "
-                "'retina-fm index --rebuild' keeps the others; the photos of these are encoded again when "
-                "the index is next brought up to date."
-            )
-        good[which] = True
-        return rows
-
-
-def checksums(vectors: NDArray[np.floating]) -> NDArray[np.uint32]:
-    """CRC-32 of each row's bytes."""
-    rows = np.ascontiguousarray(vectors)
-    if not rows.size:
-        return np.zeros(len(rows), np.uint32)
-    data, width = rows.data.cast("B"), rows[0].nbytes
-    crc32 = zlib.crc32
-    return np.fromiter((crc32(data[i : i + width]) for i in range(0, len(data), width)), np.uint32, len(rows))
+    Raises:
+        WeightsError: it was changed.
+    """
+    found = db.execute("SELECT value FROM settings WHERE name = 'basis'").fetchone()
+    return None if found is None else SignatureBasis.from_bytes(found[0], database.FILE)
 
 
 class State:
@@ -220,15 +164,25 @@ class State:
         manifest: metric, model, counts.
         whitening: copied from the model when the index was made, or None.
         vectors: of all places.
+        signatures: of all places, or None.
+        basis: of the signatures, or None.
         live: ``(N,)``, whether a place can be found.
         folder: of the store, or None.
     """
 
-    def __init__(self, db: sqlite3.Connection, vectors: Vectors, folder: Path | None) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        vectors: Vectors,
+        folder: Path | None,
+        signatures: Vectors | None = None,
+    ) -> None:
         self.db = db
         self.vectors = vectors
+        self.signatures = signatures
         self.folder = folder
         self.manifest, self.whitening = read_settings(db)
+        self.basis = read_basis(db)
         self.live = np.ones(len(vectors), np.bool_)
         self.live[[place for (place,) in db.execute("SELECT place FROM removed")]] = False
         self.lock = threading.RLock()
@@ -302,13 +256,16 @@ class State:
         return os.path.normpath(os.path.join(self.base, stored))  # noqa: PTH118  called once a picture
 
 
-def empty_state(manifest: Manifest, whitening: Whitening | None) -> State:
+def empty_state(
+    manifest: Manifest, whitening: Whitening | None, basis: SignatureBasis | None = None
+) -> State:
     """A state in memory without rows."""
     db = database.connect_memory()
     for statement in database.SCHEMA:
         db.execute(statement)
-    write_settings(db, manifest, whitening)
-    return State(db, Vectors([], 0, "memory"), None)
+    write_settings(db, manifest, whitening, basis)
+    signatures = None if basis is None else Vectors([], basis.length, "memory")
+    return State(db, Vectors([], 0, "memory"), None, signatures)
 
 
 def state_name(path: str | int) -> str | int:
@@ -336,9 +293,11 @@ def read_state(folder: Path) -> State | None:
         if db is None:
             return None
         try:
-            if not read_settings(db)[0].generation:
+            manifest = read_settings(db)[0]
+            if not manifest.generation:
                 return None
-            return State(db, _map_vectors(folder, db), folder)
+            signatures = None if manifest.signature is None else _map_vectors(folder, db, SIGNATURE)
+            return State(db, _map_vectors(folder, db, EMBEDDING), folder, signatures)
         except FileNotFoundError as error:  # a writer may have replaced the file since
             again = database.read(folder)
             files = "SELECT * FROM space"
@@ -351,8 +310,8 @@ def read_state(folder: Path) -> State | None:
             raise IndexDamagedError(f"{folder / database.FILE} is no index of retina_fm ({error}).") from None
 
 
-def _map_vectors(folder: Path, db: sqlite3.Connection) -> Vectors:
-    found = db.execute("SELECT file, dimension, dtype FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
+def _map_vectors(folder: Path, db: sqlite3.Connection, space: str) -> Vectors:
+    found = db.execute("SELECT file, dimension, dtype FROM space WHERE name = ?", (space,)).fetchone()
     if found is None:
         return Vectors([], 0, "")
     name, dimension, dtype = found

@@ -88,9 +88,10 @@ def verify(folder: Path) -> list[str]:
     except RetinaError as error:
         return [str(error)]
     faults = []
-    bad = int((~state.vectors.whole()).sum())
-    if bad:
-        faults.append(f"{state.vectors.name}: {bad} of {state.total} rows were changed")
+    for vectors in (state.vectors, state.signatures):
+        bad = 0 if vectors is None else int((~vectors.whole()).sum())
+        if vectors is not None and bad:
+            faults.append(f"{vectors.name}: {bad} of {state.total} rows were changed")
     rows = state.rows()
     if len(rows) != len(state) or [row[0] for row in rows] != state.live_positions.tolist():
         faults.append(f"{folder} holds {len(rows)} rows, its settings count {len(state)}")

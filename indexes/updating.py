@@ -34,6 +34,7 @@ from retina_fm.pictures.files import Stamp, read_file, stamped
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
+    from retina_fm.signatures import SignatureBasis
 
 logger = logging.getLogger("retina_fm")
 
@@ -64,6 +65,10 @@ class UpdateReport:
     replaced: int = 0
     removed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+Batch = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Embeddings, and signatures where the index holds them."""
 
 
 @dataclass
@@ -122,6 +127,7 @@ def prepared(index: ImageIndex, writer: Writer) -> None:
     """Make a writer ready: a new index begins, an index of the format before this one is taken over."""
     if writer.state is None:
         writer.manifest, writer.whitening = index.state.manifest, index.whitening
+        writer.basis = index.state.basis
     elif writer.upgrades:
         old_format.upgrade(writer)
     if writer.folder is not None and writer.state is not None:
@@ -226,7 +232,7 @@ class _Update:
                 files = table.files[start : start + BLOCK] if table.files else [(0, 0, None)] * len(some)
                 keep = self._differing(matrix, [self.known.get(str(name)) for name in some])
                 report.unchanged += len(some) - len(keep)
-                self._put([(-1, some[k], *files[k]) for k in keep.tolist()], [matrix[keep]])
+                self._put([(-1, some[k], *files[k]) for k in keep.tolist()], [(matrix[keep], None)])
             report.encoded += len(keep)
             added += len(keep)
         if self.drop_missing and look:
@@ -327,11 +333,12 @@ class _Update:
     ) -> None:
         """Encode, and commit what is finished every second, so that a kill loses no more."""
         waiting: list[Row] = []
-        vectors: list[NDArray[np.float32]] = []
+        vectors: list[Batch] = []
         pause, since = COMMIT_EVERY, time.monotonic()
         try:
             photos = [photo for photo, _ in missing]
-            for items, batch in encoded(photos, embedder, on_error, self.report.skipped, settings):
+            basis = self.writer.basis
+            for items, batch in encoded(photos, embedder, on_error, self.report.skipped, settings, basis):
                 waiting += [_of_what_was_decoded(missing[item.position][1], item.stamp) for item in items]
                 vectors.append(batch)
                 if time.monotonic() - since > pause:
@@ -345,7 +352,7 @@ class _Update:
         self._put(waiting, vectors)
         self.report.encoded += len(waiting)
 
-    def _commit(self, waiting: list[Row], vectors: list[NDArray[np.float32]]) -> None:
+    def _commit(self, waiting: list[Row], vectors: list[Batch]) -> None:
         if waiting and self.index.folder is not None:
             self._put(waiting, vectors)
             self.report.encoded += len(waiting)
@@ -372,7 +379,9 @@ class _Update:
                 self.writer.change([(lost[0], self.known[name])])
                 self.report.removed += 1
             else:
-                self._put([row], [self.index.state.vectors.take(np.array([sources[0][0]]))])
+                place, state = np.array([sources[0][0]]), self.index.state
+                signature = state.signatures.take(place) if state.signatures is not None else None
+                self._put([row], [(state.vectors.take(place), signature)])
 
     def _is_gone(self, row: Row, given: Container[str]) -> bool:
         path = str(row[1])
@@ -381,11 +390,13 @@ class _Update:
 
     # Both
 
-    def _put(self, rows: list[Row], vectors: list[NDArray[np.float32]]) -> None:
+    def _put(self, rows: list[Row], vectors: list[Batch]) -> None:
         """New rows, in the place of those of the same name."""
         if not rows:
             return
-        first = self.writer.append(np.concatenate(vectors) if len(vectors) > 1 else vectors[0])
+        embeddings = np.concatenate([batch for batch, _ in vectors]) if len(vectors) > 1 else vectors[0][0]
+        signatures = [found for _, found in vectors if found is not None]
+        first = self.writer.append(embeddings, np.concatenate(signatures) if signatures else None)
         placed: list[Row] = [(first + i, *row[1:]) for i, row in enumerate(rows)]
         old = [self.known.get(str(row[1])) for row in placed] if self.known else [None] * len(placed)
         self.writer.add(row for row, before in zip(placed, old, strict=True) if before is None)
@@ -450,8 +461,9 @@ def encoded(
     on_error: Literal["raise", "skip"],
     skipped: list[tuple[str, str]],
     settings: dict[str, Any],
-) -> Iterator[tuple[list[Decoded], NDArray[np.float32]]]:
-    """Decoded photos and their embeddings, a batch at a time.
+    basis: SignatureBasis | None = None,
+) -> Iterator[tuple[list[Decoded], Batch]]:
+    """Decoded photos with their embeddings and signatures, a batch at a time.
 
     Args:
         photos: to be encoded.
@@ -459,11 +471,13 @@ def encoded(
         on_error: see :func:`retina_fm.encode`.
         skipped: photos that could not be read are added to it, each with the reason.
         settings: ``batch_size``, ``workers``, ``progress``, ``compile``.
+        basis: of signatures, where these are to be read, too.
     """
     from retina_fm._io.progress import progress_bar
     from retina_fm.encoding.decoding import decoded, default_workers
     from retina_fm.encoding.embedder import Embedder
     from retina_fm.encoding.in_memory import batches, split_failures
+    from retina_fm.encoding.work import views_of
 
     unknown = set(settings) - {"batch_size", "workers", "progress", "compile"}
     if unknown:
@@ -481,8 +495,7 @@ def encoded(
             good = split_failures(batch, failures, on_error)
             skipped += [(describe(photos[item.position]), str(item.error)) for item in failures]
             if good:
-                views = np.stack([item.view for item in good if item.view is not None])
-                yield good, one(views)
+                yield good, (one(views_of(good)), None) if basis is None else one.both(good, basis)
             bar.update(len(batch))
 
 

@@ -9,27 +9,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from retina_fm._io.files import sync_folder
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.indexes import database
+from retina_fm.indexes.columns import Column
 from retina_fm.indexes.state import (
     EMBEDDING,
+    SIGNATURE,
     Manifest,
     State,
-    Vectors,
-    checksums,
     read_settings,
     read_state,
     state_name,
     stored_checksums,
     write_settings,
 )
+from retina_fm.indexes.vectors import Vectors
 
 LOCK = ".lock"
 CACHE = "index.faiss"
@@ -93,11 +93,9 @@ class Writer:
         self.state = state
         self.upgraded = False
         self._path = None if folder is None else folder / name
-        self._stream: BinaryIO | None = None
-        self._chunks = list(state.vectors.chunks) if state is not None and folder is None else []
-        self.manifest, self.whitening = Manifest(), None
+        self.manifest, self.whitening, self.basis = Manifest(), None, None
         if state is not None:
-            self.manifest, self.whitening = state.manifest, state.whitening
+            self.manifest, self.whitening, self.basis = state.manifest, state.whitening, state.basis
         if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'settings'").fetchone()[0]:
             self.begin()
             for statement in database.SCHEMA:
@@ -106,10 +104,8 @@ class Writer:
             theirs = folder is not None and any(os.path.lexists(folder / name) for name in (CACHE, SCRATCH))
             if not theirs:
                 self.name_cache()
-        self._appended = 0  # by this writer, at the end of the file
-        found = db.execute("SELECT file FROM space WHERE name = ?", (EMBEDDING,)).fetchone()
-        self.file = str(found[0]) if found else ""
-        self.total = stored_checksums(db, self.file)[1]
+        self._embeddings = self._column(EMBEDDING, None if state is None else state.vectors)
+        self._signatures = self._column(SIGNATURE, None if state is None else state.signatures)
 
     @property
     def upgrades(self) -> bool:
@@ -121,34 +117,35 @@ class Writer:
         """Open a transaction, if none is."""
         database.begin(self.db)
 
-    def append(self, vectors: NDArray[np.floating]) -> int:
-        """Add vectors at the end of their file.
+    def append(self, vectors: NDArray[np.floating], signatures: NDArray[np.floating] | None = None) -> int:
+        """Add embeddings at the end of their file, and signatures at that of theirs where there is one.
+
+        Args:
+            vectors: embeddings ``(N, D)``.
+            signatures: ``(N, K)``; zeros, which are like nothing, without them.
 
         Returns:
             The place of the first one.
         """
         self.begin()
-        data = np.ascontiguousarray(vectors, dtype=np.dtype(self.manifest.dtype).newbyteorder("<"))
-        if not self.file:
-            self._new_file(data.shape[1])
-        first = self.total
-        if self.folder is None:
-            self._chunks.append((data, None))
-            crcs = np.zeros(len(data), np.uint32)
-        else:
-            if self._stream is None:
-                self._stream = self._opened(data.shape[1] * data.itemsize)
-            with reporting(self.folder):
-                self._stream.write(data.tobytes())
-            crcs = checksums(data)
-        self.begin()
-        self.db.execute(
-            "INSERT INTO checksum VALUES (?, ?, ?, ?)",
-            (self.file, first, len(data), crcs.astype("<u4").tobytes()),
-        )
-        self.total += len(data)
-        self._appended += len(data)
+        if not self._embeddings.file:
+            self._new_files(vectors.shape[1])
+        first = self._embeddings.total
+        self._append(self._embeddings, vectors)
+        if self.basis is not None:
+            if signatures is None:
+                signatures = np.zeros((len(vectors), self.basis.length), np.float32)
+            self._append(self._signatures, signatures)
         return first
+
+    def _append(self, column: Column, vectors: NDArray[np.floating]) -> None:
+        data = np.ascontiguousarray(vectors, dtype=np.dtype(self.manifest.dtype).newbyteorder("<"))
+        place = column.total
+        with reporting(self.folder):
+            crcs = column.append(data)
+        self.begin()
+        values = (column.file, place, len(data), crcs.astype("<u4").tobytes())
+        self.db.execute("INSERT INTO checksum VALUES (?, ?, ?, ?)", values)
 
     def add(self, rows: Iterable[database.Row]) -> None:
         """Insert rows whose vectors were appended, without metadata."""
@@ -231,24 +228,27 @@ class Writer:
         """
         self.begin()
         with reporting(self.folder):
-            if self._stream is not None:
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
+            for column in self.columns:
+                column.flush()
             if publish:
                 count = self.db.execute("SELECT count(*) FROM picture").fetchone()[0]
                 generation = self.manifest.generation + 1
                 self.manifest = replace(self.manifest, count=count, generation=generation)
-                write_settings(self.db, self.manifest, self.whitening)
+                write_settings(self.db, self.manifest, self.whitening, self.basis)
             database.commit(self.db, self._path)
 
     def committed(self) -> State:
         """The state after a commit."""
         if self.folder is None:
-            self.state = State(self.db, Vectors(self._chunks, self.manifest.dimension, "memory"), None)
+            vectors = self._embeddings.in_memory(self.manifest.dimension)
+            signatures = self._signatures.in_memory(self.basis.length) if self.basis is not None else None
+            self.state = State(self.db, vectors, None, signatures)
         else:
             self.state = read_state(self.folder)
             assert self.state is not None  # it has just been committed
-            self.state.vectors.trusted(self._appended)
+            self.state.vectors.trusted(self._embeddings.appended)
+            if self.state.signatures is not None:
+                self.state.signatures.trusted(self._signatures.appended)
         return self.state
 
     def rewrite(self, state: State, rename: Callable[[str], str] | None = None) -> None:
@@ -258,22 +258,34 @@ class Writer:
             state: of this index, or of another.
             rename: from a stored path of that state to one of this index.
         """
-        old, places = self.file, state.live_positions
+        old, places = self.files, state.live_positions
         kinds, rows = (
             database.metadata_columns(state.db),
             state.query("SELECT * FROM picture ORDER BY _place"),
         )
-        self._new_file(state.dimension)
+        self._new_files(state.dimension)
         for table in ("picture", "removed"):
             self.db.execute(f"DELETE FROM {table}")
-        if old:
-            self.db.execute("DELETE FROM checksum WHERE file = ?", (old,))
-            self.name_file(old, "old")
+        for name in old:
+            self.db.execute("DELETE FROM checksum WHERE file = ?", (name,))
+            self.name_file(name, "old")
         for start in range(0, len(places), _WRITTEN):
-            self.append(state.vectors.take(places[start : start + _WRITTEN]))
+            some = places[start : start + _WRITTEN]
+            signatures = state.signatures.take(some) if state.signatures is not None else None
+            self.append(state.vectors.take(some), signatures)
         paths = [rename(str(row[1])) if rename else row[1] for row in rows]
         self.add((place, path, *row[2:5]) for place, (path, row) in enumerate(zip(paths, rows, strict=True)))
         self.describe(kinds, {place: row[6:] for place, row in enumerate(rows)})
+
+    def forget_signatures(self) -> None:
+        """Hold none any more; with the commit their file goes, too."""
+        self.begin()
+        self.manifest, self.basis = replace(self.manifest, signature=None), None
+        self.db.execute("DELETE FROM settings WHERE name = 'basis'")
+        self.db.execute("DELETE FROM space WHERE name = ?", (SIGNATURE,))
+        if self._signatures.file:
+            self.db.execute("DELETE FROM checksum WHERE file = ?", (self._signatures.file,))
+            self.name_file(self._signatures.file, "old")
 
     def tidy(self) -> None:
         """Remove files that an earlier commit replaced or a killed writer began; only what is named here."""
@@ -303,54 +315,55 @@ class Writer:
         """Whether a file is one of the index."""
         return bool(self.db.execute("SELECT 1 FROM file WHERE name = ?", (name,)).fetchone())
 
-    def close_file(self) -> None:
-        """Close the vectors file."""
-        if self._stream is not None:
-            with contextlib.suppress(OSError):
-                self._stream.close()
-            self._stream = None
+    @property
+    def columns(self) -> list[Column]:
+        """Of vectors: embeddings, and signatures where the index holds them."""
+        return [self._embeddings, *([self._signatures] if self.basis is not None else [])]
+
+    @property
+    def files(self) -> list[str]:
+        """Of its columns."""
+        return [column.file for column in (self._embeddings, self._signatures) if column.file]
+
+    def _column(self, space: str, there: Vectors | None) -> Column:
+        found = self.db.execute("SELECT file FROM space WHERE name = ?", (space,)).fetchone()
+        file = str(found[0]) if found else ""
+        chunks = list(there.chunks) if there is not None and self.folder is None else []
+        return Column(space, self.folder, file, stored_checksums(self.db, file)[1], chunks)
 
     def close(self) -> None:
         """Forget what was not committed."""
-        self.close_file()
+        for column in (self._embeddings, self._signatures):
+            column.close()
         if self.db.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
 
-    def _new_file(self, dimension: int) -> None:
-        """Begin an empty vectors file; its name is committed before it is there, to be known as ours."""
+    def _new_files(self, dimension: int) -> None:
+        """Begin an empty file a column; its name is committed before it is there, to be known as ours."""
         self.manifest = replace(self.manifest, dimension=dimension)
+        widths = [dimension, *([self.basis.length] if self.basis is not None else [])]
+        names = []
+        for _ in self.columns:
+            names.append(self._free_name())
+            self.name_file(names[-1], "new")
+        if self.folder is not None:
+            self.commit(publish=False)
+        for column, name, width in zip(self.columns, names, widths, strict=True):
+            with reporting(self.folder):
+                column.begin(name)
+            self.name_file(name, "used")
+            row = (column.name, name, width, self.manifest.dtype)
+            self.db.execute("INSERT OR REPLACE INTO space VALUES (?, ?, ?, ?)", row)
+
+    def _free_name(self) -> str:
         suffix = "f16" if self.manifest.dtype == "float16" else "f32"
         number = 0
         while self.names(name := f"vectors-{number}.{suffix}") or (
             self.folder is not None and os.path.lexists(self.folder / name)
         ):
             number += 1
-        self.close_file()
-        self._chunks, self._appended = [], 0
-        if self.folder is not None:
-            self.name_file(name, "new")
-            self.commit(publish=False)
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
-            with reporting(self.folder):
-                self._stream = os.fdopen(os.open(self.folder / name, flags, 0o666), "r+b")
-                sync_folder(self.folder)
-        self.name_file(name, "used")
-        self.db.execute(
-            "INSERT OR REPLACE INTO space VALUES (?, ?, ?, ?)",
-            (EMBEDDING, name, dimension, self.manifest.dtype),
-        )
-        self.file, self.total = name, 0
-
-    def _opened(self, row_bytes: int) -> BinaryIO:
-        """The vectors file at its named end; what a killed writer left behind it is cut off."""
-        assert self.folder is not None
-        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with reporting(self.folder):
-            stream = os.fdopen(os.open(self.folder / database.own_name(self.file), flags), "r+b")
-            stream.truncate(self.total * row_bytes)
-        stream.seek(self.total * row_bytes)
-        return stream
+        return name
 
     def _row(self, place: int) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.db.execute("SELECT * FROM picture WHERE _place = ?", (place,)).fetchone()

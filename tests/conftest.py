@@ -38,7 +38,7 @@ def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved_generator(tmp_path_factory.mktemp("generator") / "tiny-generator")
 
 
-def saved_generator(folder: Path, **shape: Any) -> Path:
+def saved_generator(folder: Path, size: int = 64, **shape: Any) -> Path:
     """A weights folder of a tiny generator with random weights."""
     architecture = Architecture(width=4, encoder_blocks=1, embedding=16, lesion_decoder=True, **shape)
     with seeded(0):
@@ -47,7 +47,7 @@ def saved_generator(folder: Path, **shape: Any) -> Path:
     config = WeightsConfig(
         name=folder.name,
         kind="fundus2video",
-        transform=Transform(size=64),
+        transform=Transform(size=size),
         card=ModelCard(licence="Apache-2.0", training_data="none"),
         network=architecture.model_dump(mode="json"),
     )

@@ -19,6 +19,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
     parser.add_argument("--workers", type=int, help="decoding processes (chosen for the device)")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="unreadable photos")
+    parser.add_argument(
+        "--signature", action="store_true", help="add the pattern of vessels, which recognises a person"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a table of another model")
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         on_error=arguments.on_error,
         overwrite=arguments.overwrite,
+        signature=arguments.signature,
     )
     fresh = report.rows - report.reused
     rate = fresh / report.seconds if report.seconds else 0.0

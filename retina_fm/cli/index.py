@@ -31,6 +31,10 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--no-whiten", action="store_true", help="leave out the whitening that the model ships"
     )
+    parser.add_argument(
+        "--no-signature", action="store_true",
+        help="leave out the signatures (patterns of vessels), which recognise a person",
+    )  # fmt: skip
     add_model_arguments(parser)
     parser.set_defaults(model=None)  # that of the index, or the released one
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
@@ -82,6 +86,7 @@ def _build(arguments: argparse.Namespace, store: Any) -> None:
         store=store,
         metadata=arguments.metadata,
         whiten=False if arguments.no_whiten else None,
+        signature=False if arguments.no_signature else None,
         on_error=arguments.on_error,
         wait=arguments.wait,
         device=arguments.device,

@@ -27,6 +27,12 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--include-query", action="store_true", help="let a picture of the index be found by itself"
     )
+    parser.add_argument(
+        "--space", choices=("embedding", "signature", "retrieval"), default="embedding",
+        help="compare embeddings, patterns of vessels (the same eye), or both",
+    )  # fmt: skip
+    parser.add_argument("--upright", action="store_true", help="do not try the query turned and zoomed")
+    parser.add_argument("--mirrored", action="store_true", help="try the query's mirror image, too")
     parser.add_argument("--exact", action="store_true", help="exact search where the index is approximate")
     parser.add_argument("--no-whiten", action="store_true", help="compare without the model's whitening")
     parser.add_argument("--gallery", help="page or sheet to look at: out.html or out.png")
@@ -60,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         exclude_same=arguments.exclude_same,
         include_query=arguments.include_query,
         exact=arguments.exact,
+        space=arguments.space,
+        turned=not arguments.upright,
+        mirrored=arguments.mirrored,
     )
     names = [str(query) for query in queries]
     if arguments.gallery:
@@ -75,5 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(name)
         for hit in hits:
             notes = "  ".join(f"{key}={value}" for key, value in hit.metadata.items() if value is not None)
-            print(f"{hit.rank:4d}  {hit.score:.4f}  {hit.path}  {notes}".rstrip())
+            why = "" if hit.why == "similar" else f"  {hit.why}"
+            print(f"{hit.rank:4d}  {hit.score:.4f}  {hit.path}{why}  {notes}".rstrip())
     return 0

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from retina_fm.encoding.precision import Precision, choose_device, choose_precision
+from retina_fm.encoding.work import Decoded, views_of
+from retina_fm.errors import ConfigError
 from retina_fm.models import RetinalEncoder, load
+from retina_fm.signatures import SignatureBasis
 
 logger = logging.getLogger("retina_fm")
 
@@ -75,11 +78,15 @@ class Embedder:
         self.batch_size = batch_size or _BATCH.get(self.device.type, 8)
         if compile is None:
             compile = photos is not None and photos >= _COMPILE_FROM.get(self.device.type, 1 << 62)  # noqa: A001
-        self._embed: Callable[[Tensor], Tensor] = self.encoder.embed
+        self._embed: Callable[[Tensor], Any] = self.encoder.embed
+        self._embed_with_vessels: Callable[[Tensor], Any] = getattr(
+            self.encoder, "embed_with_vessels", self._embed
+        )
         self.compiled = bool(compile)
         if compile:
             logger.info("compiling the encoder once for %s photos (about half a minute)", photos)
-            self._embed = torch.compile(self.encoder.embed, dynamic=False)
+            self._embed = torch.compile(self._embed, dynamic=False)
+            self._embed_with_vessels = torch.compile(self._embed_with_vessels, dynamic=False)
         transform = self.encoder.transform
         self._mean = torch.tensor(transform.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(transform.std, device=self.device).view(1, 3, 1, 1)
@@ -91,6 +98,42 @@ class Embedder:
         Raises:
             RuntimeError: out of memory; the message names the setting to lower.
         """
+        return self._run(views, self._embed)[0]
+
+    def check_signs(self) -> None:
+        """Refuse an encoder that reads no signatures.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if not hasattr(self.encoder, "sign"):
+            raise ConfigError(
+                f"{self.encoder.name} reads no signatures: take a model of Fundus2Video, or signature=False."
+            )
+
+    @torch.inference_mode()
+    def both(
+        self, items: list[Decoded], basis: SignatureBasis | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings ``(B, D)`` and signatures ``(B, K)`` of decoded photos, out of one pass of the network.
+
+        Args:
+            items: all of which could be read.
+            basis: of the signatures; the encoder's own without it.
+
+        Raises:
+            RuntimeError: out of memory; the message names the setting to lower.
+        """
+        views = views_of(items)
+        fields = [item.geometry.mask_in_view() for item in items if item.geometry is not None]
+        basis = self.encoder.signature_basis if basis is None else basis
+        if not basis.needs_network:
+            return self(views), self.encoder.sign(views, fields, basis=basis)
+        embeddings, vessels = self._run(views, self._embed_with_vessels)
+        return embeddings, self.encoder.sign(views, fields, vessels, basis)
+
+    def _run(self, views: np.ndarray, forward: Callable[[Tensor], Any]) -> tuple[np.ndarray, Any]:
+        """Embeddings, and what else a forward pass gives."""
         count = len(views)
         if self.compiled and count < self.batch_size:  # one shape, so that it is compiled once
             views = np.concatenate([views, np.repeat(views[-1:], self.batch_size - count, axis=0)])
@@ -99,7 +142,9 @@ class Embedder:
             scaled = (pixels.float() / 255 - self._mean) / self._std
             layout = _layout(self.precision, self.device)
             scaled = scaled.to(self.precision.dtype).contiguous(memory_format=layout)
-            embeddings = self._embed(scaled)[:count].float().cpu().numpy()
+            found = forward(scaled)
+            pooled, *rest = found if isinstance(found, tuple) else (found,)
+            embeddings = pooled[:count].float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(
                 f"Out of memory with batches of {self.batch_size} on {self.device}; lower batch_size."
@@ -108,4 +153,4 @@ class Embedder:
             raise FloatingPointError(
                 f"{self.encoder.name} gave NaN or infinity in {self.precision}; try dtype='float32'."
             )
-        return np.ascontiguousarray(embeddings)
+        return np.ascontiguousarray(embeddings), rest[0][:count] if rest else None

@@ -43,6 +43,7 @@ class Encoded:
     key: Key
     embedding: np.ndarray
     geometry: Geometry
+    signature: np.ndarray | None = None
 
 
 def key_of(photo: Any, folder: Path, position: int) -> Key:
@@ -72,8 +73,9 @@ def key_decoded(key: Key, photo: Any, folder: Path, stamp: Stamp | None) -> Key:
     return Key(_name_of(photo, path, folder), stamp.size, stamp.mtime_ns)
 
 
-def schema(dimension: int, metadata: Mapping[str, str]) -> pa.Schema:
-    """Columns of an embedding table of length-D vectors."""
+def schema(dimension: int, metadata: Mapping[str, str], signature: int = 0) -> pa.Schema:
+    """Columns of an embedding table of length-D vectors, and of signatures where these have a length."""
+    more = [("signature", pa.list_(pa.float32(), signature))] if signature else []
     return pa.schema(
         [
             ("path", pa.string()),
@@ -86,6 +88,7 @@ def schema(dimension: int, metadata: Mapping[str, str]) -> pa.Schema:
             ("fov_circle", pa.bool_()),
             ("file_size", pa.int64()),
             ("file_mtime_ns", pa.int64()),
+            *more,
         ],
         metadata={**metadata, KEY: EMPTY},
     )
@@ -108,6 +111,10 @@ def table_of(rows: list[Encoded], columns: pa.Schema) -> pa.Table:
         [row.key.size for row in rows],
         [row.key.mtime_ns for row in rows],
     ]
+    if "signature" in columns.names:
+        signatures = np.stack([row.signature for row in rows if row.signature is not None])
+        length = signatures.shape[1]
+        values.append(pa.FixedSizeListArray.from_arrays(pa.array(signatures.reshape(-1)), length))
     return pa.table(
         [pa.array(v, t) if isinstance(v, list) else v for v, t in zip(values, columns.types, strict=True)],
         schema=columns,

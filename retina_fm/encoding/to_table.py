@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -40,7 +39,7 @@ from retina_fm.encoding.rows import (
     schema,
     write_part,
 )
-from retina_fm.encoding.work import Decoded
+from retina_fm.encoding.work import Decoded, views_of
 from retina_fm.errors import ConfigError, OutputError, SkippedPictures
 from retina_fm.models import RetinalEncoder
 from retina_fm.pictures import count, describe, expand, is_single
@@ -86,6 +85,7 @@ def encode_to(
     progress: bool | None = None,
     compile: bool | None = None,  # noqa: A002  the word that torch and its users know
     overwrite: bool = False,
+    signature: bool = False,
 ) -> EncodeReport:
     """Embeddings of any number of photos into a Parquet file, in bounded memory.
 
@@ -105,6 +105,8 @@ def encode_to(
         progress: see :func:`retina_fm.encode`.
         compile: see :func:`retina_fm.encode`.
         overwrite: replace a table made with other weights or another transform instead of refusing.
+        signature: add the column ``signature``, the pattern of vessels (see ``Encoder.signature``). It
+            recognises a person: whoever has the table can tell whose eyes are in it.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -126,7 +128,9 @@ def encode_to(
     )
     if workers is None:
         workers = default_workers(total, embedder.device.type == "cuda")
-    store = _Store(table, embedder, overwrite)
+    if signature:
+        embedder.check_signs()
+    store = _Store(table, embedder, overwrite, signature)
     with store.locked():
         store.collect_finished()
         bar = progress_bar(progress, total, f"encode, {embedder.precision.dtype}")
@@ -151,8 +155,9 @@ def encode_to(
 class _Store:
     """The table, its parts, and which row lies where."""
 
-    def __init__(self, table: Path, embedder: Embedder, overwrite: bool) -> None:
+    def __init__(self, table: Path, embedder: Embedder, overwrite: bool, signature: bool = False) -> None:
         encoder = embedder.encoder
+        basis = encoder.signature_basis if signature else None
         identity = {
             "weights_sha256": encoder.weights_sha256,
             "transform_hash": encoder.transform.hash,
@@ -165,9 +170,12 @@ class _Store:
             "licence": encoder.card.licence,
             "retina_fm_version": retina_fm.__version__,
         }
+        if basis is not None:
+            identity["signature_basis"] = metadata["signature_basis"] = basis.hash
+        self.signs = signature
         digest = hashlib.sha256(canonical_json(identity)).hexdigest()[:8]
         self.table = table
-        self.schema = schema(encoder.num_features, metadata)
+        self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
         self.parts = table.parent / hidden_name(table.name, f".{digest}.parts")
         self.where: dict[Key, tuple[Path, int]] = {}
         self.order: list[Key] = []
@@ -239,10 +247,17 @@ class _Store:
         if set(names) != set(self.schema.names):
             return False
         wanted = self.schema.metadata
-        for field in (b"weights_sha256", b"transform_hash"):
-            if found.get(field) != wanted[field]:
+        for field in (b"weights_sha256", b"transform_hash", b"signature_basis"):
+            if found.get(field) != wanted.get(field):
                 if overwrite:
                     return False
+                if field == b"signature_basis":
+                    have = "signatures of another basis" if field in found else "no signatures"
+                    have = have if field in wanted else "signatures, which were not asked for"
+                    raise OutputError(
+                        f"{self.table} holds {have}; remove it, name another file, or pass overwrite=True "
+                        "(--overwrite)."
+                    )
                 made_by = found.get(b"model", b"something else").decode()
                 raise OutputError(
                     f"{self.table} holds embeddings of {made_by} with another {field.decode()}; remove it, "
@@ -289,11 +304,15 @@ def _encode_missing(
         for batch in batches(stream, embedder.batch_size):
             good = split_failures(batch, failures, on_error)
             if good:
-                vectors = embedder(np.stack([item.view for item in good if item.view is not None]))
+                signatures: Any = itertools.repeat(None)
+                if store.signs:
+                    vectors, signatures = embedder.both(good)
+                else:
+                    vectors = embedder(views_of(good))
                 first = first if waiting else good[0].position
                 waiting += [
-                    Encoded(decoded_key(item), vector, item.geometry)
-                    for item, vector in zip(good, vectors, strict=True)
+                    Encoded(decoded_key(item), vector, item.geometry, one)
+                    for item, vector, one in zip(good, vectors, signatures, strict=False)
                     if item.geometry is not None
                 ]
             bar.update(len(batch))

@@ -30,6 +30,11 @@ class Decoded(NamedTuple):
     stamp: Stamp | None = None
 
 
+def views_of(items: list[Decoded]) -> np.ndarray:
+    """Views ``uint8 (N, S, S, 3)`` of photos that could be read."""
+    return np.stack([item.view for item in items if item.view is not None])
+
+
 def decode(position: int, photo: Any, transform: Transform) -> Decoded:
     """Read once, find the field of view, crop and resize; what cannot be read is a value, not a raise."""
     try:

@@ -6,6 +6,7 @@ from retina_fm.models.folder import WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.registry import ModelSummary, list_models, load, load_generator, resolve
 from retina_fm.models.sharing import push, save_encoder
+from retina_fm.models.signing import read_signature_basis, save_signature_basis
 from retina_fm.models.whitening import Whitening, fit_whitening, read_whitening, save_whitening
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "load_generator",
     "push",
     "read_config",
+    "read_signature_basis",
     "read_whitening",
     "resolve",
     "save_encoder",
     "save_folder",
+    "save_signature_basis",
     "save_whitening",
 ]

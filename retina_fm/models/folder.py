@@ -26,6 +26,7 @@ from retina_fm.models.contract import ModelCard
 from retina_fm.pictures import Transform
 
 CONFIG, CARD, WHITENING, SOURCES = "config.json", "README.md", "whitening.safetensors", "sources.csv"
+SIGNATURE = "signature.safetensors"
 FORMAT: Literal[1] = 1
 SHARD_BYTES = 16_000_000
 MOST_PARAMETERS = 2_000_000_000
@@ -69,6 +70,7 @@ class WeightsConfig(Configuration):
         files: SHA-256 of every safetensors file, by name.
         seed: where the rest of the weights comes from this seed instead of a file.
         provenance: how the weights came about; free of meaning to the loader.
+        signature: SHA-256 of ``signature.safetensors`` (see ``retina_fm.models.signing``), or None.
         whitening: SHA-256 of ``whitening.safetensors`` (see ``retina_fm.models.whitening``), or None.
     """
 
@@ -82,6 +84,7 @@ class WeightsConfig(Configuration):
     seed: Annotated[int, Field(ge=0)] | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
     whitening: _Digest | None = None
+    signature: _Digest | None = None
 
     @property
     def sha256(self) -> str:
@@ -96,7 +99,7 @@ class WeightsConfig(Configuration):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_said(self, plain: Any) -> dict[str, Any]:
-        optional = ("seed", "provenance", "whitening")
+        optional = ("seed", "provenance", "whitening", "signature")
         values = plain(self)
         return {k: v for k, v in values.items() if k not in optional or v not in (None, {})}
 
@@ -346,7 +349,7 @@ def _refuse_large(folder: Path, config: WeightsConfig, wanted: Mapping[str, Tens
 
 def _is_part(name: str) -> bool:
     """Whether a file of that name may be part of a weights folder that we wrote."""
-    return name in (CONFIG, CARD, WHITENING, SOURCES) or bool(_SHARD.fullmatch(name))
+    return name in (CONFIG, CARD, WHITENING, SIGNATURE, SOURCES) or bool(_SHARD.fullmatch(name))
 
 
 def _joined(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:

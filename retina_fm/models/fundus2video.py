@@ -12,17 +12,19 @@ from retina_fm.errors import ConfigError
 from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import WeightsConfig, check_parameters, check_tensors, class_count, read_tensors
 from retina_fm.models.sharing import save_encoder
+from retina_fm.models.signing import Signing
 from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
 from retina_fm.network import STRIDES, Architecture, Encoder, Generator, encoder_state, initialise
 from retina_fm.pictures import Transform
+from retina_fm.signatures import default_basis
 
 KIND = "fundus2video"
 ENCODER_KIND = "fundus2video-encoder"
 """A folder with the encoder's own tensors, without a generator: one that was fine-tuned."""
 
 
-class Fundus2VideoEncoder(Encoder):
+class Fundus2VideoEncoder(Signing, Encoder):
     """The network's encoder together with its transform, card and hash.
 
     Attributes:
@@ -38,6 +40,7 @@ class Fundus2VideoEncoder(Encoder):
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
+        self.signature_basis = default_basis()
 
     def save_pretrained(self, folder: str | Path, **about: Any) -> WeightsConfig:
         """Write the encoder as it is now, classifier included, as a weights folder with a card.

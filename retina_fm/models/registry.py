@@ -14,6 +14,7 @@ from retina_fm.models.backbones import BackboneEncoder
 from retina_fm.models.folder import CONFIG, WeightsConfig, read_config
 from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.peers import PEERS
+from retina_fm.models.signing import check_basis, read_signature_basis
 from retina_fm.models.whitening import read_whitening
 from retina_fm.network import Generator
 from retina_fm.network.defaults import undisturbed
@@ -122,6 +123,8 @@ def load(
         config = read_config(folder)
         encoder = _builder(config, folder)
         encoder.whitening = read_whitening(folder)
+        if isinstance(encoder, Fundus2VideoEncoder):
+            encoder.signature_basis = check_basis(read_signature_basis(folder), encoder)
     if encoder.card.restricted:
         warnings.warn(
             LicenceNotice(f"{encoder.name}: licence {encoder.card.licence}. Results may not be free to use."),

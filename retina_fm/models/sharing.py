@@ -15,6 +15,7 @@ from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import (
     CARD,
     CONFIG,
+    SIGNATURE,
     WHITENING,
     WeightsConfig,
     fill_folder,
@@ -125,7 +126,7 @@ def push(
             repo_id=repository,
             folder_path=source,
             revision=revision,
-            allow_patterns=[CONFIG, *config.files, WHITENING, CARD],
+            allow_patterns=[CONFIG, *config.files, WHITENING, SIGNATURE, CARD],
             commit_message=f"{config.name}, {config.sha256[:12]}",
         )
     except Exception as error:  # every release of the hub's client has another transport and its errors
@@ -142,6 +143,8 @@ def card_text(config: WeightsConfig) -> str:
     lines = [f"# {config.name}", ""]
     lines += [f"**Licence.** {card.licence}.", "", f"**Trained on.** {card.training_data}.", ""]
     lines += [f"**Embedding.** {card.pooling}.", "", f"**Use.** {card.intended_use}", ""]
+    if config.kind.startswith("fundus2video"):
+        lines += ["**Privacy.** `encoder.signature` reads a pattern of vessels that recognises a person.", ""]
     if card.citation:
         lines += [f"**Cite.** {card.citation}.", ""]
     lines += ["```python", "import retina_fm", "", 'encoder = retina_fm.load("FOLDER or hf-hub:OWNER/NAME")']

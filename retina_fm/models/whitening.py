@@ -22,6 +22,7 @@ from retina_fm._io.tensor_files import header_of
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.folder import (
     CONFIG,
+    SIGNATURE,
     SOURCES,
     WeightsConfig,
     read_config,
@@ -128,7 +129,7 @@ def save_whitening(folder: Path, whitening: Whitening) -> None:
     """
     config = read_config(folder)
     with whole_weights(folder) as scratch:
-        for name in (*config.files, SOURCES):
+        for name in (*config.files, SIGNATURE, SOURCES):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, scratch / name)
         fill_whitening(scratch, config, whitening)

@@ -130,7 +130,7 @@ class Encoder(TimmContract):
     def features(self, view: Tensor, mask: Tensor | None = None) -> Features:
         """The same as calling the encoder; every registered model has this name."""
         view = as_batch(view)
-        statistics, maps, lesions = self._run(view, mask, keep_maps=True)
+        statistics, maps, lesions, _ = self._run(view, mask, keep_maps=True)
         height, width = view.shape[2:]
         cropped = tuple(crop_to(m, s, height, width) for m, s in zip(maps, STRIDES, strict=True))
         dense = None if lesions is None else crop_to(lesions[0], lesions[1], height, width)
@@ -179,6 +179,18 @@ class Encoder(TimmContract):
         logits: Tensor = self.lesion_decoder(maps)[:, count : count + 1]
         return logits.float().sigmoid()
 
+    def vessels_at_stride_2(self, view: Tensor) -> Tensor:
+        """Vessel probabilities ``(N, H / s, W / s)`` of a view, s as in :meth:`embed_with_vessels`.
+
+        Raises:
+            ViewError: the encoder has no vessel map, or the view does not fit.
+        """
+        maps = self.maps(view)
+        if self.lesion_decoder is None or self.lesion_decoder.coarse is None:
+            return self.vessels(maps)[:, 0]
+        count = len(self.architecture.lesions)
+        return self.lesion_decoder.at_stride_2(maps)[:, count].float().sigmoid()
+
     def anatomy(self, maps: Sequence[Tensor]) -> Tensor:
         """Probabilities ``(N, A, H, W)`` of the architecture's anatomy from what :meth:`maps` gave.
 
@@ -197,14 +209,28 @@ class Encoder(TimmContract):
         embeddings: Tensor = self.pooling(self.statistics(view, mask))
         return embeddings
 
+    def embed_with_vessels(self, view: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings ``(N, D)`` and vessel probabilities ``(N, H / s, W / s)`` from one pass.
+
+        The stride s is 2 where the decoder has coarse maps, else 1.
+
+        Raises:
+            ViewError: the encoder has no vessel map.
+        """
+        statistics, _, _, vessels = self._run(view, mask, keep_maps=False)
+        if vessels is None:
+            raise ViewError("This encoder predicts no vessel map: ask encoder.sees_vessels first.")
+        logits, stride = vessels
+        return self.pooling(statistics), crop_to(logits, stride, *view.shape[2:])[:, 0].float().sigmoid()
+
     def statistics(self, view: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pooled statistics ``(N, F)`` before the linear map; ``pooling.blocks`` names their parts."""
         return self._run(view, mask, keep_maps=False)[0]
 
     def _run(
         self, view: Tensor, mask: Tensor | None, *, keep_maps: bool
-    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None]:
-        """Statistics, maps if they are kept, lesion probabilities and their stride."""
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, int] | None, tuple[Tensor, int] | None]:
+        """Statistics, maps if they are kept, lesion probabilities and vessel logits with their strides."""
         if self.pruned:
             raise ViewError(
                 "The encoder was pruned to its maps and has no embedding; call forward_intermediates, or "
@@ -232,7 +258,7 @@ class Encoder(TimmContract):
                 kept.append(maps)
             if STRIDES[level] in pooling.LESION_STRIDES:
                 heads_read.append(maps)
-        lesions = None
+        lesions = vessels = None
         if self.lesion_heads is not None:
             logits = self.lesion_heads(*heads_read)
             pairs = zip(logits, pooling.LESION_STRIDES, strict=True)
@@ -252,8 +278,12 @@ class Encoder(TimmContract):
                 else:
                     coarse = again_in_backward(lambda *maps: decoder.at_stride_2(maps), again)(*kept)
                 blocks.append(pooling.lesion_statistics(coarse[:, :count], mask, COARSE_STRIDE))
+            if self.architecture.vessels:
+                dense, stride = (fine, 1) if coarse is None else (coarse, COARSE_STRIDE)
+                assert dense is not None
+                vessels = dense[:, count : count + 1], stride
             if fine is not None:
                 lesions = fine[:, :count].float().sigmoid(), 1
         if colour is not None:
             blocks.append(colour)
-        return torch.cat(blocks, dim=-1), kept, lesions
+        return torch.cat(blocks, dim=-1), kept, lesions, vessels
