@@ -238,13 +238,16 @@ class _Store:
             raise OutputError(
                 f"{self.table} exists and is no Parquet table ({error}); remove it or name another file."
             ) from None
-        added = sorted(set(names) - set(self.schema.names))
+        ours, there = (
+            set(some) - {"signature"} for some in (self.schema.names, names)
+        )  # see its basis below
+        added = sorted(there - ours)
         if added and not overwrite:
             raise OutputError(
                 f"{self.table} has columns that encode does not write ({', '.join(added[:5])}) and would "
                 "lose. Name another file, or pass overwrite=True (--overwrite)."
             )
-        if set(names) != set(self.schema.names):
+        if there != ours:
             return False
         wanted = self.schema.metadata
         for field in (b"weights_sha256", b"transform_hash", b"signature_basis"):

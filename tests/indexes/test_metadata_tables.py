@@ -49,7 +49,7 @@ def test_excluding_the_same_patient_takes_blank_patients_for_nobody(blank: str |
 def index_queries(index: retina_fm.indexes.ImageIndex, place: int) -> object:
     from retina_fm.indexes.queries import Queries
 
-    return Queries(vectors(4)[place : place + 1], [None], ["x"], np.array([place]), True)
+    return Queries(vectors(4)[place : place + 1], None, [None], ["x"], np.array([place]), True)
 
 
 def test_recall_and_duplicates_know_a_person_by_all_spellings() -> None:
