@@ -77,7 +77,8 @@ def _part_files(values: dict[str, Any]) -> list[str]:
 
 
 def _read(folder: Path, values: dict[str, Any]) -> State:
-    tables, chunks = [], []
+    tables: list[pa.Table] = []
+    chunks: list[tuple[Any, Any]] = []
     for part in values["parts"]:
         matrix, rows = (
             folder / "vectors" / f"{part['name']}.npy",
@@ -93,7 +94,13 @@ def _read(folder: Path, values: dict[str, Any]) -> State:
         vectors = np.load(matrix, mmap_mode="r", allow_pickle=False)
         if vectors.shape != (table.num_rows, values["dimension"]):
             raise IndexDamagedError(f"{matrix} holds {vectors.shape}, not {table.num_rows} rows")
-        chunks.append((vectors, table.column("crc32").to_numpy()))
+        crcs = table.column("crc32").to_numpy()
+        if vectors.dtype == np.float16:
+            # Checksums were taken before the values were rounded; the file's hash says whether it is whole.
+            if sha256_of(matrix) != part["sha256"][0]:
+                raise IndexDamagedError(f"{matrix} was changed: its SHA-256 is another")
+            crcs = None
+        chunks.append((vectors, crcs))
     whitening = None
     if values["whitening"]:
         with np.load(BytesIO((folder / values["whitening"]).read_bytes()), allow_pickle=False) as arrays:

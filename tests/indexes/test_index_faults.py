@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ from filelock import FileLock
 from index_helpers import TINY, draw, files_of, made
 
 import retina_fm
+from retina_fm._io.files import sha256_of
 from retina_fm.errors import (
     IndexDamagedError,
     IndexMismatchError,
@@ -275,6 +277,32 @@ def old(tmp_path: Path) -> Path:
     draw(tmp_path / "eyes", ["a.png", "b.png", "c.png"])
     draw(tmp_path / "eyes", ["d.png"], seed=9)
     return tmp_path / "store"
+
+
+def test_half_precision_of_the_old_format_is_checked_by_its_files(old: Path) -> None:
+    """Its rows' checksums were taken before the values were rounded, so they fit nothing."""
+    expected = np.load(FORMAT1 / "expected.npy").astype(np.float16).astype(np.float32)
+    said = json.loads((old / "manifest.json").read_text())
+    said["dtype"] = "float16"
+    for part in said["parts"]:
+        matrix = old / "vectors" / f"{part['name']}.npy"
+        np.save(matrix, np.load(matrix).astype(np.float16))
+        part["sizes"][0], part["sha256"][0] = matrix.stat().st_size, sha256_of(matrix)
+    (old / "manifest.json").write_text(json.dumps(said))
+    index = ImageIndex.open(old)
+    assert np.array_equal(index.embeddings, expected) and verify(old) == []
+    index.compact()
+    assert np.array_equal(ImageIndex.open(old).embeddings, expected) and verify(old) == []
+
+
+def test_a_changed_file_of_half_precision_is_told(old: Path) -> None:
+    said = json.loads((old / "manifest.json").read_text())
+    matrix = old / "vectors" / f"{said['parts'][0]['name']}.npy"
+    np.save(matrix, np.load(matrix).astype(np.float16))
+    said["parts"][0]["sizes"][0] = matrix.stat().st_size
+    (old / "manifest.json").write_text(json.dumps(said))
+    with pytest.raises(IndexDamagedError, match="SHA-256"):
+        ImageIndex.open(old)
 
 
 def test_an_index_of_the_old_format_is_read_as_it_is_and_upgraded_whole(old: Path) -> None:
