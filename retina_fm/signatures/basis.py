@@ -141,8 +141,7 @@ class SignatureBasis:
     def _complex(self, signatures: Signatures) -> NDArray[np.complex128]:
         half = len(self.harmonic)
         whole = signatures[:, :half] + 1j * signatures[:, half:].astype(np.float64)
-        found: NDArray[np.complex128] = whole / self.gain
-        return found
+        return np.asarray(whole / self.gain, np.complex128)
 
     @cached_property
     def _zooms(self) -> NDArray[np.float64]:
