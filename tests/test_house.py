@@ -199,7 +199,8 @@ def test_a_circle_is_seen() -> None:
 
 def test_tests_lie_in_rooms_of_the_same_name() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
-    assert {".".join(folder.parts) for folder in folders} - {""} <= set(plan())
+    of_no_room = {"", "campaigns"}  # what damages and kills goes through all of them
+    assert {".".join(folder.parts) for folder in folders} - of_no_room <= set(plan())
 
 
 def test_every_package_is_listed_for_installation() -> None:
