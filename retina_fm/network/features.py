@@ -38,7 +38,7 @@ class Features(NamedTuple):
         return [("pooled", _shape(self.pooled)), ("maps", f"[{maps}]"), ("lesions", lesions)]
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape(tensor: Any) -> str:
     """``(2, 512) float32``; what stands in for a tensor while a model is traced has its own words."""
     if not isinstance(tensor, Tensor):
         return repr(tensor)
