@@ -282,6 +282,11 @@ def test_the_readme_begins_with_two_commands_that_stand_alone() -> None:
     assert len([line for line in block.splitlines()[1:] if line.strip()]) == 2
 
 
+def test_what_is_to_be_installed_is_on_a_registry_or_here() -> None:
+    told = [path.name for path in sources() if "retina-fm[" in path.read_text()]
+    assert told == [], "retina-fm is on no registry: name the package, or '.[extra]' in a checkout"
+
+
 def test_versions_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == retina_fm.__version__

@@ -186,8 +186,8 @@ def _save_mp4(video: SyntheticAngiogram, path: Path) -> None:
         import av  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise MissingDependencyError(
-            "MP4 needs PyAV, which is not installed. Install it with: pip install 'retina-fm[video]', or "
-            "write a .gif."
+            "MP4 needs PyAV, which is not installed. Install it with: pip install av (or "
+            "'.[video]' in a checkout), or write a .gif."
         ) from None
     height, width = (side - side % 2 for side in video.frames.shape[1:])  # chroma is halved
     data = io.BytesIO()
