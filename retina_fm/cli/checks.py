@@ -66,7 +66,7 @@ def check_training_data(places: Iterable[str]) -> None:
             continue
         if next(folder.rglob("*.eye.safetensors"), None) is None:
             raise NoPicturesError(
-                f"{place} holds neither pairs.csv nor prepared eyes. Photographs are prepared into a folder "
+                f"{place} holds no prepared eyes and no pairs.csv. Photographs are prepared into a folder "
                 f"of their own: retina-fm prepare {place} --out EYES, then --data EYES."
             )
 
