@@ -16,10 +16,10 @@ import retina_fm
 
 
 class Photos(Dataset[tuple[torch.Tensor, int]]):
-    def __init__(self, folder: str, encoder: retina_fm.Encoder) -> None:
+    def __init__(self, folder: str, transform: retina_fm.Transform) -> None:
         self.classes = sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
         self.files = [path for name in self.classes for path in sorted(Path(folder, name).iterdir())]
-        self.transform = encoder.transform
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.files)
@@ -31,7 +31,7 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
 
 def main(photos: str, out: str, model: str = "fundus2video", epochs: str = "5") -> None:
     encoder = retina_fm.load(model)
-    data = Photos(photos, encoder)
+    data = Photos(photos, encoder.transform)
     encoder.reset_classifier(len(data.classes))
     head = list(encoder.head.parameters())
     known = {id(parameter) for parameter in head}
