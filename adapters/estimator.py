@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.adapters.examples.draws import check_groups, draw_from, refuse_shared_patients
 from retina_fm.adapters.extraction import Compute, Identity, encoder_of, photo_list, photo_name
 from retina_fm.adapters.saving import save
@@ -77,6 +78,31 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         held = None if val is None else self._held(val, labels, mine)
         self._learn([found[position] for position in drawn], rows_of(labels, drawn), mine, held)
         return self
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """The settings that are not the usual ones; a loaded encoder by its name."""
+        given, usual = self.get_params(deep=False), type(self)().get_params(deep=False)
+        usual = {"model": usual["model"], **usual}  # what matters most comes first
+        changed = (
+            (name, given[name]) for name in usual if name == "model" or not _same(given[name], usual[name])
+        )
+        return in_a_line(type(self).__name__, ((name, repr(_plain(value))) for name, value in changed))
+
+    def _repr_html_(self) -> str:
+        """Settings and what was learnt, as notebooks show them."""
+        facts: list[tuple[str, Any]] = [("", repr(self))]
+        if hasattr(self, "encoders_"):
+            facts.append(("encoders", ", ".join(identity.name for identity in self.encoders_)))
+        if hasattr(self, "drawn_"):
+            facts.append(("trained on", f"{len(self.drawn_)} photos"))
+        if hasattr(self, "classes_"):
+            facts.append(("classes", ", ".join(map(str, self.classes_))))
+        learnt = hasattr(self, "drawn_")
+        facts += [
+            (name.replace("_", " "), f"{value:.3f}")
+            for name, value in (self.metrics() if learnt else {}).items()
+        ]
+        return fact_table(f"{type(self).__name__}, {'fitted' if learnt else 'not fitted'}", facts)
 
     def save(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write the adapter as a folder of safetensors and JSON; see :func:`retina_fm.adapters.save`."""
@@ -172,6 +198,11 @@ def rows_of(labels: Any, positions: Any) -> Any:
 def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Take out the arrays whose names begin so, under the rest of their names."""
     return {key.removeprefix(prefix): arrays.pop(key) for key in list(arrays) if key.startswith(prefix)}
+
+
+def _same(value: Any, usual: Any) -> bool:
+    """Whether a setting is the usual one; arrays and lists of classes are not."""
+    return value is usual or (isinstance(value, str | int | float) and bool(value == usual))
 
 
 def _plain(value: Any) -> Any:

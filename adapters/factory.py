@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -14,7 +15,72 @@ from retina_fm.errors import ConfigError, RetinaError, WeightsError, nearest
 from retina_fm.models.places import HUB_PREFIX, Remembered, fetch_from_hub
 from retina_fm.network.defaults import undisturbed
 
+if TYPE_CHECKING:
+    from retina_fm.models import RetinalEncoder
+
+Model: TypeAlias = "str | RetinalEncoder"
+Tune: TypeAlias = Literal["head", "last", "all"]
 TASKS: dict[str, Any] = {kind.task: kind for kind in (FundusClassifier, FundusRegressor, FundusSegmenter)}
+
+
+@overload
+def adapt(
+    task: Literal["classification"],
+    shots: int | None = ...,
+    *,
+    model: Model = ...,
+    tune: Tune = ...,
+    seed: int = ...,
+    device: str | None = ...,
+    dtype: str = ...,
+    progress: bool | None = ...,
+    fuse_with: Model | Sequence[Model] | None = ...,
+    head: str | None = ...,
+    head_settings: dict[str, Any] | None = ...,
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None = ...,
+) -> FundusClassifier: ...
+
+
+@overload
+def adapt(
+    task: Literal["regression"],
+    shots: int | None = ...,
+    *,
+    model: Model = ...,
+    tune: Tune = ...,
+    seed: int = ...,
+    device: str | None = ...,
+    dtype: str = ...,
+    progress: bool | None = ...,
+    fuse_with: Model | Sequence[Model] | None = ...,
+    head: str | None = ...,
+    head_settings: dict[str, Any] | None = ...,
+) -> FundusRegressor: ...
+
+
+@overload
+def adapt(
+    task: Literal["segmentation"],
+    shots: int | None = ...,
+    *,
+    model: Model = ...,
+    tune: Tune = ...,
+    seed: int = ...,
+    device: str | None = ...,
+    dtype: str = ...,
+    progress: bool | None = ...,
+    target: str = ...,
+    decoder: Literal["light", "full"] = ...,
+    classes: Sequence[int] | None = ...,
+    mask_threshold: float | None = ...,
+    view_size: int | None = ...,
+    steps: int | None = ...,
+    max_seconds: float | None = ...,
+    validation: float = ...,
+    augment: bool = ...,
+    test_flips: bool = ...,
+    memory_gb: float = ...,
+) -> FundusSegmenter: ...
 
 
 def adapt(
@@ -41,7 +107,11 @@ def adapt(
         head: ``mlp`` (without it), ``linear``, ``neighbours``, ``nearest-mean``.
         class_weight: None, ``"balanced"`` or a dict (classification).
         seed: of everything random.
-        settings: further arguments of the estimator.
+        settings: of all tasks ``device``, ``dtype`` and ``progress``; of classification and regression
+            ``head_settings``, ``{"epochs": 100}`` for example; of segmentation ``target`` (with ``shots=0``),
+            ``decoder``, ``classes``, ``mask_threshold``, ``view_size``, ``steps``, ``max_seconds``,
+            ``validation``, ``augment``, ``test_flips``, ``memory_gb``. The estimators' own pages say what
+            each is.
 
     Returns:
         A ``FundusClassifier``, ``FundusRegressor`` or ``FundusSegmenter``.
@@ -65,10 +135,63 @@ def adapt(
     return _unfitted(task, {"model": model, "shots": shots, "tune": tune, "seed": seed, **settings})
 
 
+@overload
+def load(
+    folder: str | Path,
+    *,
+    task: Literal["classification"],
+    model: Model | None = ...,
+    fuse_with: Model | Sequence[Model] | None = ...,
+    revision: str | None = ...,
+    device: str | None = ...,
+    dtype: str | None = ...,
+) -> FundusClassifier: ...
+
+
+@overload
+def load(
+    folder: str | Path,
+    *,
+    task: Literal["regression"],
+    model: Model | None = ...,
+    fuse_with: Model | Sequence[Model] | None = ...,
+    revision: str | None = ...,
+    device: str | None = ...,
+    dtype: str | None = ...,
+) -> FundusRegressor: ...
+
+
+@overload
+def load(
+    folder: str | Path,
+    *,
+    task: Literal["segmentation"],
+    model: Model | None = ...,
+    fuse_with: Model | Sequence[Model] | None = ...,
+    revision: str | None = ...,
+    device: str | None = ...,
+    dtype: str | None = ...,
+) -> FundusSegmenter: ...
+
+
+@overload
+def load(
+    folder: str | Path,
+    *,
+    task: None = ...,
+    model: Model | None = ...,
+    fuse_with: Model | Sequence[Model] | None = ...,
+    revision: str | None = ...,
+    device: str | None = ...,
+    dtype: str | None = ...,
+) -> FundusClassifier | FundusRegressor | FundusSegmenter: ...
+
+
 @undisturbed
 def load(
     folder: str | Path,
     *,
+    task: str | None = None,
     model: Any = None,
     fuse_with: Any = None,
     revision: str | None = None,
@@ -79,6 +202,7 @@ def load(
 
     Args:
         folder: as :func:`save` wrote it, or ``hf-hub:OWNER/NAME``.
+        task: what it must be for; an editor then knows its type.
         model: where the encoder is now, if not under the name that the adapter remembers.
         fuse_with: the same for fused encoders.
         revision: of a hub repository.
@@ -86,7 +210,7 @@ def load(
         dtype: number type of the encoder; the one it was fitted with without it.
 
     Raises:
-        ConfigError: the folder is no adapter, or of another release.
+        ConfigError: the folder is no adapter, for another task than asked, or of another release.
         WeightsError: its file was changed, or the encoder has other weights.
         TransformMismatchError: the encoder has another transform.
         WeightsNotFoundError, UnknownModelError: the encoder is not to be had. Names of the hub that the
@@ -96,6 +220,8 @@ def load(
     if str(folder).startswith(HUB_PREFIX):
         path = fetch_from_hub(str(folder), revision)
     manifest = checked_manifest(path)
+    if task is not None and task != manifest.task:
+        raise ConfigError(f"{folder} is an adapter for {manifest.task}, not {task}. Leave task= out.")
     arrays = read_arrays(path, manifest)
     moved = {"model": model, "fuse_with": fuse_with, "dtype": dtype}
     settings = {key: value for key, value in moved.items() if value is not None}
@@ -134,5 +260,19 @@ def _unfitted(task: str, settings: dict[str, Any]) -> Any:
     known = TASKS[task]().get_params()
     for key in settings:
         if key not in known:
-            raise ConfigError(f"{task} has no setting {key!r}. {nearest(key, known)}")
+            raise ConfigError(_no_setting(task, key, known))
     return TASKS[task](**settings)
+
+
+def _no_setting(task: str, key: str, known: Any) -> str:
+    others = [name for name, kind in TASKS.items() if key in kind().get_params()]
+    if not others:
+        return f"{task} has no setting {key!r}. {nearest(key, known)}"
+    head = (
+        " Its head is set by head_settings, {'epochs': 100} for example."
+        if "head_settings" in known and key in ("steps", "max_seconds", "validation")
+        else ""
+    )
+    return (
+        f"{key!r} is a setting of {' and '.join(others)}; {task} has none of that name.{head} Leave it out."
+    )

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm.adapters.factory import load
+from retina_fm.adapters.photo_estimators import FundusClassifier, FundusRegressor
 from retina_fm.adapters.saving import MANIFEST, TENSORS, card_of, read_manifest
+from retina_fm.adapters.segmenter import FundusSegmenter
 from retina_fm.errors import OutputError
 from retina_fm.models.places import HUB_PREFIX
 
@@ -61,13 +63,24 @@ def push(
     return str(commit.oid)
 
 
-def pull(repository: str, *, revision: str | None = None, **settings: Any) -> Any:
+def pull(
+    repository: str,
+    *,
+    revision: str | None = None,
+    model: Any = None,
+    fuse_with: Any = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> FundusClassifier | FundusRegressor | FundusSegmenter:
     """A fitted estimator from the hub, or from its cache.
 
     Args:
         repository: ``OWNER/NAME``, with or without ``hf-hub:``.
         revision: commit, tag or branch.
-        settings: as :func:`retina_fm.adapters.load` takes them.
+        model: see :func:`retina_fm.adapters.load`.
+        fuse_with: see :func:`retina_fm.adapters.load`.
+        device: see :func:`retina_fm.adapters.load`.
+        dtype: see :func:`retina_fm.adapters.load`.
     """
     name = repository if repository.startswith(HUB_PREFIX) else HUB_PREFIX + repository
-    return load(name, revision=revision, **settings)
+    return load(name, revision=revision, model=model, fuse_with=fuse_with, device=device, dtype=dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,14 @@ from PIL import Image
 
 from retina_fm._io.files import write_bytes, write_json, written_beside
 from retina_fm._io.folders import own_folder, refuse_link
-from retina_fm._io.label_tables import known_name, one_spelling, read_label_table, understood
+from retina_fm._io.label_tables import (
+    bases_of,
+    known_name,
+    one_spelling,
+    placed,
+    read_label_table,
+    understood,
+)
 from retina_fm._io.persons import is_blank, is_nobody
 from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
@@ -126,11 +133,22 @@ def _writing(out: Path) -> Iterator[None]:
         raise OutputError(f"{out} cannot be written ({error}). Choose another --out.") from error
 
 
-def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
-    """A CSV with a row a photo: its path, the prediction, and a probability a class.
+def write_table(
+    estimator: Any,
+    photos: Sequence[Any],
+    out: Path,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """A CSV with a row a photo: its path, the prediction, a probability a class, and columns of one's own.
 
     What begins with ``=``, ``+``, ``-`` or ``@`` would be run by a spreadsheet: such a prediction stands
     behind an apostrophe (numbers stay numbers), such a path behind ``./``.
+
+    Args:
+        estimator: a classifier or regressor.
+        photos: many photos.
+        out: the file (``.csv``), or a folder for ``predictions.csv``.
+        columns: of a table of labels, a value a photo.
 
     Raises:
         OutputError: it cannot be written.
@@ -139,7 +157,7 @@ def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
     predicted = estimator.predict(photos)
     if hasattr(estimator, "classes_"):
         probability = estimator.predict_proba(photos)
-        columns = ["path", "prediction", *(f"p_{name}" for name in estimator.classes_)]
+        names = ["path", "prediction", *(f"p_{name}" for name in estimator.classes_)]
         rows = []
         for photo, label, row in zip(photos, predicted, probability, strict=True):
             shown = label if np.ndim(label) == 0 else "|".join(map(str, estimator.classes_[label > 0]))
@@ -147,13 +165,16 @@ def write_table(estimator: Any, photos: Sequence[Any], out: Path) -> Path:
     else:
         values = predicted.reshape(len(predicted), -1)
         width = values.shape[1]
-        columns = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
+        names = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
         rows = [
             [_inert_path(describe(photo)), *(f"{value:.6g}" for value in row)]
             for photo, row in zip(photos, values, strict=True)
         ]
+    for name, values in (columns or {}).items():
+        names.append(f"{name}_given" if name in names else name)
+        rows = [[*row, inert(value)] for row, value in zip(rows, values, strict=True)]
     with _writing(path):
-        write_bytes(path, csv_bytes(columns, rows))
+        write_bytes(path, csv_bytes(names, rows))
     return path
 
 
@@ -188,7 +209,7 @@ def read_labels(
             folder ``images`` beside it.
         column: of the labels; rows that have none (blank, ``NA``, ``unknown``) are left out, and so are those
             that a column ``use`` says no to.
-        images: folder that the paths are relative to.
+        images: folder that the paths are relative to, from the working folder or the table's.
         several: labels are joined by ``|``.
         numbers: labels are measurements.
 
@@ -217,7 +238,7 @@ def read_labels(
     split = [row["split"] or "train" for row in rows] if "split" in read.columns else ["train"] * len(rows)
     left_out["of split=test"] = split.count("test")
     seen = [value for value, part in zip(chosen, split, strict=True) if part != "test"]
-    bases = [images] if images else [table.parent, table.parent / "images"]
+    bases = bases_of(table, images)
     patients = None
     if not all(is_nobody(row.get("patient_id")) for row in rows):
         patients = [
@@ -225,17 +246,12 @@ def read_labels(
             for number, row in zip(keep, rows, strict=True)
         ]
     return Labels(
-        [str(_placed(row["path"], bases)) for row in rows],
+        [str(placed(row["path"], bases)) for row in rows],
         [value.split("|") for value in chosen] if several else list(chosen),
         patients,
         split,
         understood(read, column, seen, left_out, notes=notes, numbers=numbers),
     )
-
-
-def _placed(path: str, bases: Sequence[Path]) -> Path:
-    places = [base / path for base in bases]
-    return next((place for place in places if place.exists()), places[0])
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

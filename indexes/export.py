@@ -95,7 +95,7 @@ def to_datasets(index: ImageIndex) -> Any:
         import datasets
     except ImportError:
         raise MissingDependencyError(
-            "datasets is not installed; pip install 'retina-fm[datasets]'."
+            "datasets is not installed; pip install datasets (or '.[datasets]' in a checkout)."
         ) from None
     return datasets.Dataset(pa.concat_tables(list(batches(index))))
 
@@ -110,7 +110,9 @@ def to_lance(index: ImageIndex, uri: str | Path, name: str) -> Any:
     try:
         import lancedb
     except ImportError:
-        raise MissingDependencyError("lancedb is not installed; pip install 'retina-fm[lance]'.") from None
+        raise MissingDependencyError(
+            "lancedb is not installed; pip install lancedb (or '.[lance]' in a checkout)."
+        ) from None
     database = lancedb.connect(str(uri))
 
     def rows() -> Iterator[pa.RecordBatch]:

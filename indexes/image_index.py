@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from retina_fm.errors import ConfigError, IndexMismatchError, OutputError
 from retina_fm.indexes import metadata as describing
@@ -68,7 +70,8 @@ class ImageIndex:
         *,
         whiten: bool | None = None,
         model: str | RetinalEncoder | None = None,
-        **settings: Any,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
     ) -> ImageIndex:
         """Open an index for searching; a folder that cannot be written will do.
 
@@ -76,7 +79,8 @@ class ImageIndex:
             store: folder of the index.
             whiten: apply the model's whitening; as the index was made without it.
             model: where the index's model lies now, or the loaded model; the name in the index without it.
-            **settings: ``device`` and ``dtype`` of the model.
+            device: of the model; the first GPU or the CPU without it.
+            dtype: of the model; ``"auto"`` takes bfloat16 where the processor has it natively.
 
         Raises:
             IndexNotFoundError: there is no index.
@@ -87,7 +91,9 @@ class ImageIndex:
         state = open_state(folder)
         if model is not None:
             check_model(state.manifest.model, model)
-        found = cls(state, folder=folder, whiten=whiten, model=model, settings=settings)
+        found = cls(
+            state, folder=folder, whiten=whiten, model=model, settings={"device": device, "dtype": dtype}
+        )
         found.searcher  # noqa: B018  what is damaged is told now
         return found
 
@@ -148,6 +154,51 @@ class ImageIndex:
         """In the order of :attr:`paths`, nulls where a picture has none."""
         return describing.table_of(self.state)
 
+    @overload
+    def search(
+        self,
+        query: str | os.PathLike[str] | bytes | Image.Image,
+        k: int = ...,
+        *,
+        where: Where | None = ...,
+        exclude_same: str | Sequence[str] | None = ...,
+        include_query: bool = ...,
+        exact: bool = ...,
+        space: str | None = ...,
+        turned: bool = ...,
+        mirrored: bool = ...,
+    ) -> Hits: ...
+
+    @overload
+    def search(
+        self,
+        query: list[Any] | tuple[Any, ...],
+        k: int = ...,
+        *,
+        where: Where | None = ...,
+        exclude_same: str | Sequence[str] | None = ...,
+        include_query: bool = ...,
+        exact: bool = ...,
+        space: str | None = ...,
+        turned: bool = ...,
+        mirrored: bool = ...,
+    ) -> list[Hits]: ...
+
+    @overload
+    def search(
+        self,
+        query: Any,
+        k: int = ...,
+        *,
+        where: Where | None = ...,
+        exclude_same: str | Sequence[str] | None = ...,
+        include_query: bool = ...,
+        exact: bool = ...,
+        space: str | None = ...,
+        turned: bool = ...,
+        mirrored: bool = ...,
+    ) -> Any: ...
+
     def search(
         self,
         query: Any,
@@ -185,7 +236,8 @@ class ImageIndex:
             mirrored: try its mirror image, too.
 
         Returns:
-            ``Hits``, a list of ``Hit``, for one query; a list of them for many.
+            ``Hits``, a list of ``Hit``, for one query; a list of them for many. A type checker takes a path
+            for one photo, though a folder's or a pattern's are many.
 
         Raises:
             ConfigError: k below 1, a column that is not there, embeddings of another length.
@@ -223,7 +275,10 @@ class ImageIndex:
         on_error: Literal["raise", "skip"] = "raise",
         build: bool = True,
         wait: float = 0.0,
-        **settings: Any,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+        compile: bool | None = None,  # noqa: A002  the word that torch and its users know
     ) -> ImageIndex:
         """Add pictures or embeddings; what is there under the same path is replaced where it differs.
 
@@ -234,14 +289,19 @@ class ImageIndex:
             on_error: see :func:`retina_fm.encode`.
             build: make the search index ready; False leaves it for a later call where more is to come.
             wait: seconds to wait for another writer.
-            **settings: ``batch_size``, ``workers``, ``progress``, ``compile``.
+            batch_size: see :func:`retina_fm.encode`.
+            workers: see :func:`retina_fm.encode`.
+            progress: see :func:`retina_fm.encode`.
+            compile: see :func:`retina_fm.encode`.
 
         Returns:
             This index, in its new state.
         """
         updating.update(
             self, photos, paths=paths, metadata=metadata, on_error=on_error, build=build, wait=wait,
-            settings=settings,
+            settings={
+                "batch_size": batch_size, "workers": workers, "progress": progress, "compile": compile
+            },
         )  # fmt: skip
         return self
 

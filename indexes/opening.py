@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 
 from retina_fm._io.parquet_seals import check_parquet
 from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
@@ -46,7 +47,12 @@ def index(
     signature: bool | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     wait: float = 0.0,
-    **settings: Any,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool | None = None,
+    compile: bool | None = None,  # noqa: A002  the word that torch and its users know
 ) -> ImageIndex:
     """Build an index, or open it and bring it up to date.
 
@@ -73,8 +79,12 @@ def index(
             of photos whose model reads signatures.
         on_error: ``"skip"`` leaves out photos that cannot be read; they are tried again next time.
         wait: seconds to wait for another writer.
-        **settings: of :func:`retina_fm.encode_to`: ``device``, ``dtype``, ``batch_size``, ``workers``,
-            ``progress``, ``compile``.
+        device: see :func:`retina_fm.encode`.
+        dtype: see :func:`retina_fm.encode`.
+        batch_size: see :func:`retina_fm.encode`.
+        workers: see :func:`retina_fm.encode`.
+        progress: see :func:`retina_fm.encode`.
+        compile: see :func:`retina_fm.encode`.
 
     Returns:
         The index; ``.report`` says what was done.
@@ -101,7 +111,8 @@ def index(
     if whiten and metric != "cosine":
         raise ConfigError(f"Whitening goes with metric='cosine', not with {metric!r}.")
     folder = _place(photos, store, plain)
-    there = find(folder, _model_settings(settings)) if folder is not None else None
+    of_model = {"device": device, "dtype": dtype}
+    there = find(folder, of_model) if folder is not None else None
     whitening: Whitening | None = None
     if isinstance(model, _Default) and (there is not None or plain):
         identity = made_by(table) if table is not None else None
@@ -152,13 +163,16 @@ def index(
             empty_state(manifest, whitening, basis),
             folder=folder,
             model=model if not isinstance(model, str) else None,
-            settings=_model_settings(settings),
+            settings=of_model,
         )
     given = photos
     if table is not None:
         given, more = read_table(table, folder or Path(), plain=identity is None)
         metadata = more if metadata is None else metadata
-    rest = {name: value for name, value in settings.items() if name not in ("device", "dtype")}
+    given_or_chosen = {
+        "batch_size": batch_size, "workers": workers, "progress": progress, "compile": compile,
+    }  # fmt: skip
+    rest = {name: value for name, value in given_or_chosen.items() if value is not None}
     updating.update(
         found, given, paths=paths, metadata=metadata, on_error=on_error, wait=wait, drop_missing=True,
         settings=rest,
@@ -243,10 +257,6 @@ def _place(photos: Any, store: str | Path | None, plain: bool) -> Path | None:
     if not plain and isinstance(photos, str | os.PathLike) and Path(photos).is_dir():
         return default_store(photos)
     return None
-
-
-def _model_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in ("device", "dtype") if name in settings}
 
 
 __all__ = ["METRICS", "default_store", "find_store", "index"]

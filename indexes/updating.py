@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.encoding.rows import key_of
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
@@ -44,7 +45,7 @@ BLOCK = 250_000
 """Embeddings that are read at once."""
 
 
-@dataclass
+@dataclass(repr=False)
 class UpdateReport:
     """What a change came to.
 
@@ -65,6 +66,17 @@ class UpdateReport:
     replaced: int = 0
     removed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return in_a_line("UpdateReport", self._facts())
+
+    def _repr_html_(self) -> str:
+        """What changed, as notebooks show it."""
+        return fact_table("Index", [*self._facts(), *self.skipped])
+
+    def _facts(self) -> list[tuple[str, int]]:
+        names = ("total", "unchanged", "encoded", "copied", "replaced", "removed")
+        return [*((name, getattr(self, name)) for name in names), ("skipped", len(self.skipped))]
 
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32] | None]

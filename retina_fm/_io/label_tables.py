@@ -190,6 +190,25 @@ def known_name(name: str) -> str:
     return next((known for known in _KNOWN if known.replace("_", "") == plain), name)
 
 
+def bases_of(table: Path, images: str | Path | None = None) -> list[Path]:
+    """Folders that a table's paths may be relative to, the first that holds one being right.
+
+    Args:
+        table: the file.
+        images: a folder, from the working folder or from the table's; without it, the table's own and a
+            folder ``images`` beside it.
+    """
+    if images:
+        return list(dict.fromkeys([Path(images), table.parent / images]))
+    return [table.parent, table.parent / "images"]
+
+
+def placed(path: str, bases: Sequence[Path]) -> Path:
+    """Where a table's path leads; under the first base where it is nowhere."""
+    places = [base / path for base in bases]
+    return next((place for place in places if place.exists()), places[0])
+
+
 def _in_words_of_ours(table: LabelTable, refused: type[RetinaError]) -> None:
     for column, words in (("split", _SPLITS), ("use", _USES)):
         if column not in table.columns:

@@ -74,7 +74,8 @@ def sheet_rows(path: Path) -> list[list[str]]:
         from openpyxl.utils.exceptions import InvalidFileException
     except ImportError:
         raise MissingDependencyError(
-            f"{path}: Excel sheets need openpyxl; install it with: pip install 'retina-fm[evaluate]'"
+            f"{path}: Excel sheets need openpyxl; install it with: pip install openpyxl "
+            "(or '.[evaluate]' in a checkout)"
         ) from None
     try:
         with warnings.catch_warnings():

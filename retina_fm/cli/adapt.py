@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from retina_fm.cli.encode import add_model_arguments
+from retina_fm.cli.arguments import add_label_arguments, add_model_arguments, table_of
+from retina_fm.cli.checks import check_folder, check_model
+
+EXAMPLES = (
+    "retina-fm adapt classification --labels labels.csv --column grade --images photos/ --out grading/",
+    "retina-fm adapt segmentation --images photos/ --masks masks/ --shots 1 --out vessels/",
+)
 
 
 def add(subparsers: Any) -> None:
@@ -18,10 +24,8 @@ def add(subparsers: Any) -> None:
         description="Fit a head or a decoder on an encoder; 'retina-fm predict' uses the folder written.",
     )
     parser.add_argument("task", choices=("segmentation", "classification", "regression"))
-    parser.add_argument("--images", help="folder or quoted glob of photos; base of the paths in --labels")
     parser.add_argument("--masks", help="folder of masks named as the photos (segmentation)")
-    parser.add_argument("--labels", help="CSV with path, a label, and patient_id and split if there are any")
-    parser.add_argument("--column", default="label", help="of the labels (default: label)")
+    add_label_arguments(parser, columns=False)
     parser.add_argument("--multi-label", action="store_true", help="labels are joined by |")
     parser.add_argument("--out", required=True, help="adapter folder to write")
     parser.add_argument("--shots", type=int, help="examples a class, or photos, to draw")
@@ -42,10 +46,11 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, save and report."""
+    _check(arguments)
+
     from retina_fm.adapters import adapt
     from retina_fm.adapters.saving import check_savable
     from retina_fm.cli.main import print_json
-    from retina_fm.errors import ConfigError
 
     settings = {
         "head": arguments.head,
@@ -66,14 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         **{key: value for key, value in settings.items() if value is not None},
     )
-    if arguments.shots == 0:
-        raise ConfigError(
-            "shots=0 needs no adapter: retina-fm predict vessels PHOTOS --out DIR reads the model."
-        )
     check_savable(estimator, arguments.out, arguments.licence)
     if arguments.task == "segmentation":
-        if not arguments.images or not arguments.masks:
-            raise ConfigError("Segmentation needs --images DIR and --masks DIR.")
         estimator.fit(arguments.images, arguments.masks)
     else:
         _fit_labels(estimator, arguments)
@@ -87,18 +86,38 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises RetinaError for what can be seen before a model is loaded."""
+    from retina_fm.errors import ConfigError
+
+    check_model(arguments.model)
+    if arguments.shots == 0:
+        raise ConfigError(
+            "shots=0 needs no adapter: retina-fm predict vessels PHOTOS --out DIR reads the model."
+        )
+    if arguments.task == "segmentation":
+        if not arguments.images or not arguments.masks:
+            raise ConfigError("Segmentation needs --images DIR and --masks DIR.")
+        check_folder(arguments.images, "--images")
+        check_folder(arguments.masks, "--masks")
+        return
+    if not arguments.labels:
+        raise ConfigError(f"{arguments.task.capitalize()} needs --labels labels.csv.")
+    if arguments.images:
+        check_folder(arguments.images, "--images")
+    table_of(arguments.labels, arguments.images, arguments.column or "label")
+
+
 def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> None:
     from retina_fm.adapters.examples.labels import regression_targets
     from retina_fm.adapters.prediction_files import read_labels
     from retina_fm.errors import ConfigError
 
-    if not arguments.labels:
-        raise ConfigError(f"{arguments.task.capitalize()} needs --labels labels.csv.")
     images = Path(arguments.images) if arguments.images else None
     numbers = arguments.task == "regression"
     found = read_labels(
         Path(arguments.labels),
-        arguments.column,
+        arguments.column or "label",
         images=images,
         several=arguments.multi_label,
         numbers=numbers,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm convert RETFound_cfp_weights.pth --layout retfound --out weights/retfound",
+    "retina-fm convert 60_net_G.pth --layout pix2pixhd --encoder-blocks 3 --out weights/mine",
+)
+
 LAYOUTS = (
     *("pix2pixhd", "flair", "mirage", "mirage-oct", "visionfm", "visionfm-oct"),
     *("retfound", "retfound-untrained-norm", "retfound-oct", "retfound-dinov2"),

@@ -6,6 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from retina_fm.cli.arguments import collect
+from retina_fm.cli.checks import check_photos
+
+EXAMPLES = (
+    "retina-fm demo",
+    "retina-fm demo photos/ --out first-look/",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -23,7 +31,8 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and say where the page is."""
-    from retina_fm.cli.encode import collect
+    check_photos(arguments.photos)
+
     from retina_fm.cli.main import print_json
     from retina_fm.cli.work.demo import run_demo
 

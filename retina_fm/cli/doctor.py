@@ -6,6 +6,11 @@ import argparse
 import sys
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm doctor",
+    "retina-fm doctor --json",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from retina_fm.cli.arguments import add_label_arguments, add_model_arguments, named
+from retina_fm.cli.checks import check_model
+
+EXAMPLES = (
+    "retina-fm encode photos/ --out emb.parquet",
+    "retina-fm encode --labels labels.csv --images photos/ --column label --out emb.csv",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser(
         "encode",
-        help="photos to a Parquet table of embeddings",
+        help="photos to a table of embeddings: Parquet, CSV or NumPy",
         description="Encode a folder, a glob or single photos. A killed run continues where it was.",
     )
-    parser.add_argument("photos", nargs="+", help="folders, quoted globs, or files")
-    parser.add_argument("--out", required=True, help="table to write, for example emb.parquet")
+    parser.add_argument("photos", nargs="*", help="folders, quoted globs, or files")
+    parser.add_argument("--out", required=True, help="emb.parquet, emb.csv or emb.npz")
+    add_label_arguments(parser)
     add_model_arguments(parser)
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
     parser.add_argument("--workers", type=int, help="decoding processes (chosen for the device)")
@@ -22,36 +31,26 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--signature", action="store_true", help="add the pattern of vessels, which recognises a person"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a table of another model")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a table of another model, or a .csv or .npz"
+    )
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that every command with an encoder shares."""
-    parser.add_argument(
-        "--model", default="fundus2video", help="name, folder, timm/NAME or hf-hub:OWNER/NAME"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
-    parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
-
-
-def collect(arguments: list[str]) -> Any:
-    """What was named on the command line as one collection: several folders, globs and files are joined."""
-    from retina_fm.pictures import expand
-
-    if len(arguments) == 1:
-        return arguments[0]
-    return [photo for argument in arguments for photo in expand(argument)]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Encode and report."""
     from retina_fm.cli.main import print_json
+    from retina_fm.encoding.formats import check_out
+
+    check_out(arguments.out)
+    found = named(arguments)
+    check_model(arguments.model)
+
     from retina_fm.encoding import encode_to
 
     report = encode_to(
-        collect(arguments.photos),
+        found.photos,
         arguments.out,
         arguments.model,
         batch_size=arguments.batch_size,
@@ -61,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_error=arguments.on_error,
         overwrite=arguments.overwrite,
         signature=arguments.signature,
+        columns=found.columns or None,
     )
     fresh = report.rows - report.reused
     rate = fresh / report.seconds if report.seconds else 0.0

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from retina_fm.cli.checks import check_file
 from retina_fm.evaluation.names import PROTOCOLS
+
+EXAMPLES = (
+    "retina-fm evaluate probe --labels labels.csv --column grade --images photos/ --out results/",
+    "retina-fm evaluate all --data benchmarks/development.toml --root data/ --out results/",
+)
 
 
 def add(subparsers: Any) -> None:
@@ -24,7 +30,10 @@ def add(subparsers: Any) -> None:
         metavar="PROTOCOL",
         help=f"{', '.join(PROTOCOLS)}; several with commas; all: whatever the suite asks",
     )
-    parser.add_argument("--data", required=True, help="suite (.toml) or manifest (.csv)")
+    parser.add_argument(
+        "--data", "--labels", dest="data", metavar="FILE", required=True,
+        help="table with a column path, which names the photos; or a suite (.toml)",
+    )  # fmt: skip
     parser.add_argument("--root", help="folder that a suite's paths are relative to (the suite's own)")
     parser.add_argument(
         "--models", default="fundus2video", help="A,B,...: names, folders, NAME=FOLDER, baselines"
@@ -43,10 +52,15 @@ def add(subparsers: Any) -> None:
 
 
 def _add_manifest_arguments(group: Any) -> None:
-    group.add_argument("--label", help="column of labels (label)")
+    group.add_argument("--column", "--label", dest="label", metavar="NAME", help="of the labels (label)")
     group.add_argument("--positive", help="labels of the second class, A|B")
     group.add_argument("--negative", help="labels of the first class")
-    group.add_argument("--images", default="", help="folder beside the manifest that paths are relative to")
+    group.add_argument(
+        "--images",
+        default="",
+        metavar="DIR",
+        help="folder that the table's paths are relative to (the table's own)",
+    )
     group.add_argument("--split", choices=("official", "drawn"), default="drawn", help="use the column split")
     group.add_argument(
         "--unlabelled", choices=("raise", "skip"), default="raise", help="rows without a label"
@@ -66,6 +80,7 @@ def _add_settings(group: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and report."""
+    check_file(arguments.data, "--data")
     from retina_fm.cli.main import print_json
     from retina_fm.evaluation.contenders import make_contender
     from retina_fm.evaluation.report.readme import summary, write_readme
@@ -133,7 +148,7 @@ def _suite(arguments: argparse.Namespace) -> Any:
         suite = manifest_suite(
             arguments.data,
             wanted,
-            images=arguments.images,
+            images=_images(arguments),
             leaks=arguments.leaks,
             label=arguments.label,
             positive=arguments.positive.split("|") if arguments.positive else None,
@@ -149,3 +164,25 @@ def _suite(arguments: argparse.Namespace) -> Any:
     }  # fmt: skip
     suite.settings = suite.settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
     return suite
+
+
+def _images(arguments: argparse.Namespace) -> str:
+    """The folder of a manifest's photos as its reader wants it: beside the table, or a whole path.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    from retina_fm._io.label_tables import bases_of, read_label_table
+    from retina_fm.cli.checks import check_folder
+
+    table = Path(arguments.data)
+    beside = table.parent / arguments.images
+    rows = read_label_table(table).rows
+    first = rows[0].get("path", "") if rows else ""
+    bases = bases_of(table, arguments.images)
+    found = next((base for base in bases if (base / first).is_file()), None)
+    if found is None and arguments.images and not any(base.is_dir() for base in bases):
+        check_folder(arguments.images, "--images")
+    if found is None or found.resolve() == beside.resolve():
+        return str(arguments.images)
+    return "images" if not arguments.images else str(found.resolve())

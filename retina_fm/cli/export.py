@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm export run/ --out weights/mine",
+    "retina-fm export run/ --out weights/mine --calibrate 512 --licence CC-BY-4.0",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm export-onnx fundus2video --embedding-only --out embed.onnx",
+    "retina-fm export-onnx grading/ --out grading.onnx",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

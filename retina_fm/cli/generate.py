@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from retina_fm.cli.checks import check_model, check_one_photo
+
+EXAMPLES = (
+    "retina-fm generate photo.jpg --out angiogram.gif",
+    "retina-fm generate photo.jpg --model fundus2video-half --out frames/",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -23,6 +30,9 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate and say where."""
+    check_one_photo(arguments.photo)
+    check_model(arguments.model)
+
     from retina_fm.models.generation import generate
 
     video = generate(arguments.photo, arguments.model, device=arguments.device, mark=not arguments.no_mark)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from retina_fm.cli.arguments import Named, add_label_arguments, add_model_arguments, collect, table_of
+from retina_fm.cli.checks import check_file, check_folder, check_index, check_model, check_photos
+
+EXAMPLES = (
+    "retina-fm index photos/",
+    "retina-fm index --labels labels.csv --images photos/ --store clinic/ --duplicates",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
-    from retina_fm.cli.encode import add_model_arguments
-
     parser = subparsers.add_parser(
         "index",
         help="photos to an index that finds similar eyes",
@@ -22,6 +28,7 @@ def add(subparsers: Any) -> None:
         help="a folder; or with --store quoted globs, files, folders, or a .parquet table of embeddings",
     )
     parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
+    add_label_arguments(parser)
     parser.add_argument(
         "--metadata", help="CSV or Parquet with a column path, relative to it or to the photos"
     )
@@ -55,36 +62,79 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build, or do what was asked with an index that is there."""
     from retina_fm.errors import ConfigError
+
+    caring = arguments.verify or arguments.rebuild or arguments.compact
+    found = _named(arguments)
+    if caring or (arguments.duplicates and found is None):
+        check_index(arguments.store or arguments.photos[0])
+    elif found is None:
+        raise ConfigError("Name photos to index, or say --verify, --rebuild, --compact or --duplicates.")
     from retina_fm.indexes.opening import default_store
 
-    if not arguments.store and len(arguments.photos) != 1:
-        raise ConfigError("Name one folder of photos, or the index with --store.")
-    store = arguments.store or default_store(arguments.photos[0])
+    place = arguments.images if arguments.labels else (arguments.photos or [None])[0]
+    store = arguments.store or default_store(place)
     if arguments.verify:
         return _verify(arguments, store)
     if arguments.rebuild:
         return _rebuild(arguments, store)
     if arguments.compact:
         return _compact(arguments, store)
-    if arguments.photos:
-        _build(arguments, store)
-    elif not arguments.duplicates:
-        raise ConfigError("Name photos to index, or say --verify, --rebuild, --compact or --duplicates.")
+    if found is not None:
+        _build(arguments, found, store)
     return _duplicates(arguments, store) if arguments.duplicates else 0
 
 
-def _build(arguments: argparse.Namespace, store: Any) -> None:
-    from retina_fm.cli.encode import collect
+def _named(arguments: argparse.Namespace) -> Named | None:
+    """The photos to index with what a table says of them; None where an index is to be cared for.
+
+    Raises:
+        ConfigError: no place for the index, or a table that cannot be read.
+        PictureError: a photo that is not there.
+    """
+    from retina_fm.errors import ConfigError
+
+    check_photos(arguments.photos)
+    check_model(arguments.model)
+    if arguments.metadata:
+        check_file(arguments.metadata, "--metadata")
+    if arguments.images:
+        check_folder(arguments.images, "--images")
+    if arguments.labels:
+        if arguments.photos and not arguments.images:
+            arguments.images = arguments.photos[0]
+        if not arguments.store and not arguments.images:
+            raise ConfigError("Say with --store DIR where the index is to lie, or name the photos' folder.")
+        return table_of(arguments.labels, arguments.images, arguments.column)
+    if not arguments.photos and arguments.images:
+        arguments.photos = [arguments.images]
+    if not arguments.store and len(arguments.photos) != 1:
+        raise ConfigError("Name one folder of photos, or the index with --store.")
+    return Named(collect(arguments.photos), {}) if arguments.photos else None
+
+
+def _metadata(found: Named) -> list[dict[str, str | None]] | None:
+    """Rows of a table of labels as an index takes them, each with the path of its photo."""
+    if not found.columns:
+        return None
+    names = [name for name in found.columns if name != "name"]
+    cells = zip(*(found.columns[name] for name in names), strict=True) if names else [()] * len(found.photos)
+    return [
+        {"path": path, **{name: cell or None for name, cell in zip(names, row, strict=True)}}
+        for path, row in zip(found.photos, cells, strict=True)
+    ]
+
+
+def _build(arguments: argparse.Namespace, photos: Named, store: Any) -> None:
     from retina_fm.cli.main import print_json
     from retina_fm.indexes import index
     from retina_fm.indexes.opening import DEFAULT_MODEL
 
     found = index(
-        collect(arguments.photos),
+        photos.photos,
         arguments.model or DEFAULT_MODEL,
         metric=arguments.metric,
         store=store,
-        metadata=arguments.metadata,
+        metadata=arguments.metadata or _metadata(photos),
         whiten=False if arguments.no_whiten else None,
         signature=False if arguments.no_signature else None,
         on_error=arguments.on_error,

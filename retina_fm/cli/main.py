@@ -15,6 +15,7 @@ from typing import TextIO
 
 import retina_fm
 from retina_fm._io.files import reporting
+from retina_fm._io.progress import lines_where_nobody_watches
 from retina_fm._io.terminal import escaped, safe_output, shows
 from retina_fm.errors import LicenceNotice, ManifestWarning, RetinaError, SkippedPictures
 
@@ -39,7 +40,7 @@ COMMANDS = (
     "adapt",
     "predict",
 )
-"""Modules of this package, each with ``add(subparsers)`` that sets ``handler``."""
+"""Modules of this package, each with ``add(subparsers)`` that sets ``handler``, and two ``EXAMPLES``."""
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -51,13 +52,28 @@ def main(arguments: list[str] | None = None) -> int:
         0 when it did what it was asked, 1 when it could not, 2 for wrong usage, 130 when interrupted.
     """
     parser = build_parser()
-    parsed = parser.parse_args(arguments)
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks, on the tabulator key
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    parsed = _parsed(parser, arguments)
     handler = logging.StreamHandler()
     handler.setFormatter(_Escaped("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if parsed.verbose else logging.WARNING)
     warnings.showwarning = _show_warning
-    with safe_output():
+    with safe_output(), lines_where_nobody_watches():
         return _run(parsed)
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """Arguments in any order: photos may follow options, which argparse alone does not take."""
+    parsed, rest = parser.parse_known_args(arguments)
+    photos = getattr(parsed, "photos", None)
+    if rest and (not isinstance(photos, list) or any(one.startswith("-") for one in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and photos is not None:
+        photos += rest
+    return parsed
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -86,7 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is decided on the way")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"retina_fm.cli.{name}").add(subparsers)
+        module = importlib.import_module(f"retina_fm.cli.{name}")
+        module.add(subparsers)
+        added = subparsers.choices[name.replace("_", "-")]
+        added.formatter_class = _Help
+        added.epilog = "\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)])
     return parser
 
 
@@ -113,6 +133,15 @@ def _fail(parsed: argparse.Namespace, error: RetinaError) -> int:
         print_json({"error": type(error).__name__, "message": str(error)})
     print(escaped(f"retina-fm: {error}"), file=sys.stderr)
     return EXIT_ERROR
+
+
+class _Help(argparse.HelpFormatter):
+    """The usual help, with the lines of the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return super()._fill_text(text, width, indent)
 
 
 class _Escaped(logging.Formatter):

@@ -6,6 +6,11 @@ import argparse
 from collections import Counter
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm manifest list",
+    "retina-fm manifest idrid IDRiD/ --out idrid.csv",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm models",
+    "retina-fm models --json",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from retina_fm.cli.encode import collect
+from retina_fm.cli.arguments import add_label_arguments, named
+from retina_fm.cli.checks import check_adapter, check_model
+from retina_fm.vocabulary import LESION_TYPES
+
+EXAMPLES = (
+    "retina-fm predict vessels photos/ --out vessels/",
+    "retina-fm predict grading/ --labels labels.csv --images photos/ --out predicted.csv",
+)
+_READINGS = ("vessels", *LESION_TYPES)
 
 
 def add(subparsers: Any) -> None:
@@ -18,7 +26,8 @@ def add(subparsers: Any) -> None:
         description="Predict with an adapter; or name 'vessels' or a lesion type to read the model itself.",
     )
     parser.add_argument("adapter", help="folder, hf-hub:OWNER/NAME, 'vessels' or a lesion type")
-    parser.add_argument("photos", nargs="+", help="folders, quoted globs, or files")
+    parser.add_argument("photos", nargs="*", help="folders, quoted globs, or files")
+    add_label_arguments(parser)
     parser.add_argument("--out", required=True, help="folder; for classification also FILE.csv")
     parser.add_argument("--probabilities", action="store_true", help="probability maps as PNG too")
     parser.add_argument("--resume", action="store_true", help="leave out photos whose mask is there")
@@ -29,20 +38,23 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict and say where."""
+    check_adapter(arguments.adapter, _READINGS)
+    check_model(arguments.model)
+    named_photos = named(arguments)
+
     from retina_fm.adapters import adapt, load
     from retina_fm.adapters.prediction_files import write_masks, write_table
-    from retina_fm.adapters.zero_shot import TARGETS
     from retina_fm.pictures import expand
 
-    if arguments.adapter in TARGETS and not Path(arguments.adapter).exists():
+    if arguments.adapter in _READINGS and not Path(arguments.adapter).exists():
         model = arguments.model or "fundus2video"
         estimator = adapt("segmentation", 0, model=model, target=arguments.adapter, device=arguments.device)
     else:
         estimator = load(arguments.adapter, model=arguments.model, device=arguments.device)
-    photos = list(expand(collect(arguments.photos)))
+    photos = list(expand(named_photos.photos))
     out = Path(arguments.out)
     if hasattr(estimator, "head_"):
-        print(f"{write_table(estimator, photos, out)}: {len(photos)} photos")
+        print(f"{write_table(estimator, photos, out, named_photos.columns)}: {len(photos)} photos")
         return 0
     found = write_masks(
         estimator, photos, out, probabilities=arguments.probabilities, resume=arguments.resume

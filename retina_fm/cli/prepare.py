@@ -7,6 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from retina_fm.cli.checks import check_photos
+
+EXAMPLES = (
+    "retina-fm prepare photos/ --seen-by fundus2video-half --out eyes/",
+    "retina-fm prepare --drawn 100 --size 256 --out drawn-eyes/",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -69,6 +76,8 @@ def print_ignored(folders: Iterable[Path]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and report; 1 if any photo failed."""
+    check_photos(arguments.photos)
+
     from retina_fm.cli.main import print_json
     from retina_fm.errors import ConfigError
     from retina_fm.training.simulator.eyes.prepare_folder import prepare_drawn_folder, prepare_folder

@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from retina_fm.cli.checks import check_training_data
+
+EXAMPLES = (
+    "retina-fm pretrain --data eyes/ --preset fundus2video --max-minutes 60 --out run/ --resume",
+    "retina-fm pretrain --check archive/pairs.csv",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -87,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.data or not arguments.out:
         raise ConfigError("Give --data with prepared eyes or a pairs.csv, and --out for the run.")
+    if not arguments.recipe:  # a recipe's data have names of their own in there
+        check_training_data(arguments.data)
     return _train(arguments)
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm ratings sheet --pairs pairs.csv --videos ours=fundus2video --out ratings/",
+    "retina-fm ratings score ratings-anna.csv ratings-ben.csv --key ratings/key.json",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

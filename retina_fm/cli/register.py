@@ -6,6 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+EXAMPLES = (
+    "retina-fm register archive/pairs.csv --out registered/",
+    "retina-fm register archive/ --accept 0.4 --out registered/",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""

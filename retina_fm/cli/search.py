@@ -5,6 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from retina_fm.cli.arguments import collect
+from retina_fm.cli.checks import check_index, check_model, check_photos
+
+EXAMPLES = (
+    "retina-fm search photos/ query.jpg -k 5",
+    "retina-fm search clinic/ query.jpg --where eye=left --exclude-same patient_id --gallery hits.html",
+)
+
 
 def add(subparsers: Any) -> None:
     """Register the subcommand."""
@@ -45,7 +53,10 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search and print."""
-    from retina_fm.cli.encode import collect
+    check_index(arguments.index)
+    check_photos(arguments.queries)
+    check_model(arguments.model)
+
     from retina_fm.cli.main import print_json
     from retina_fm.indexes import ImageIndex
     from retina_fm.indexes.opening import find_store

@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retina_fm.cli.checks import check_photos
 from retina_fm.cli.prepare import add_mask_arguments, photos_of, print_ignored
 
 if TYPE_CHECKING:
     from retina_fm.training.simulator.eyes.prepare_folder import PrepareReport
+
+EXAMPLES = (
+    "retina-fm simulate --drawn 2 --out videos/",
+    "retina-fm simulate photos/ --sequences 3 --seed 7 --out videos/",
+)
 
 
 def add(subparsers: Any) -> None:
@@ -42,6 +48,8 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare where needed, render and report; 1 if anything failed."""
+    check_photos(arguments.photos)
+
     from retina_fm._io.folders import own_folder
     from retina_fm.cli.main import print_json
     from retina_fm.errors import OutputError

@@ -8,10 +8,10 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -25,8 +25,10 @@ from retina_fm._io.locks import locked
 from retina_fm._io.parquet_seals import seal_parquet
 from retina_fm._io.progress import progress_bar
 from retina_fm._io.scratch import hidden_name, sweep
+from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.embedder import Embedder
+from retina_fm.encoding.formats import check_out, rewrite
 from retina_fm.encoding.in_memory import batches, split_failures
 from retina_fm.encoding.rows import (
     ROW_GROUP,
@@ -51,7 +53,7 @@ _WRITE_EVERY = 1.0
 """Seconds of work that a kill may cost; on a slow device every batch is written at once."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EncodeReport:
     """What ``encode_to`` did.
 
@@ -71,6 +73,19 @@ class EncodeReport:
     seconds: float
     precision: str
 
+    def __repr__(self) -> str:
+        return in_a_line("EncodeReport", self._facts())
+
+    def _repr_html_(self) -> str:
+        """What was done, as notebooks show it."""
+        return fact_table("Encoded", [*self._facts(), *self.skipped])
+
+    def _facts(self) -> list[tuple[str, object]]:
+        return [
+            ("path", self.path), ("rows", self.rows), ("reused", self.reused), ("skipped", len(self.skipped)),
+            ("seconds", round(self.seconds, 1)), ("precision", self.precision),
+        ]  # fmt: skip
+
 
 def encode_to(
     photos: Any,
@@ -86,8 +101,9 @@ def encode_to(
     compile: bool | None = None,  # noqa: A002  the word that torch and its users know
     overwrite: bool = False,
     signature: bool = False,
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> EncodeReport:
-    """Embeddings of any number of photos into a Parquet file, in bounded memory.
+    """Embeddings of any number of photos into a table, in bounded memory.
 
     Finished batches are kept in a hidden folder beside ``out`` until the table is complete; after a kill the
     same call continues there and ends in the same bytes. A table that is there already is brought up to
@@ -95,7 +111,9 @@ def encode_to(
 
     Args:
         photos: see :func:`retina_fm.encode`.
-        out: the table; ``path`` in it is relative to its folder.
+        out: the table; ``path`` in it is relative to its folder. ``.csv`` and ``.npz`` are written as what
+            they say, from a hidden Parquet file that goes when they are whole; with a column ``name``, that
+            of the photo's file.
         model: see :func:`retina_fm.encode`.
         batch_size: see :func:`retina_fm.encode`.
         workers: see :func:`retina_fm.encode`.
@@ -107,6 +125,8 @@ def encode_to(
         overwrite: replace a table made with other weights or another transform instead of refusing.
         signature: add the column ``signature``, the pattern of vessels (see ``Encoder.signature``). It
             recognises a person: whoever has the table can tell whose eyes are in it.
+        columns: to carry along, a value a photo, by name; then ``out`` is written anew from the hidden file
+            too, and ``name`` may be among them.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -120,8 +140,80 @@ def encode_to(
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"on_error is {on_error!r}; use 'raise' or 'skip'.")
     table = Path(out)
+    plain = check_out(table, overwrite)
     if table.is_dir() or (table.parent.exists() and not table.parent.is_dir()):
         raise OutputError(f"{table} is a folder or lies in a file; name the Parquet file to write.")
+    if not plain or columns is not None:
+        return _with_columns(
+            photos, table, columns, overwrite, started,
+            {"model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
+             "on_error": on_error, "progress": progress, "compile": compile, "signature": signature},
+        )  # fmt: skip
+    return _encode_to(
+        photos,
+        table,
+        started,
+        model,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        dtype=dtype,
+        on_error=on_error,
+        progress=progress,
+        compile=compile,
+        overwrite=overwrite,
+        signature=signature,
+    )[0]
+
+
+def _with_columns(
+    photos: Any,
+    table: Path,
+    columns: Mapping[str, Sequence[str]] | None,
+    overwrite: bool,
+    started: float,
+    settings: dict[str, Any],
+) -> EncodeReport:
+    """The table in another form or with further columns, made of a hidden one of the usual form."""
+    inner = table.parent / hidden_name(table.name, ".parquet")
+    if table.exists() and not overwrite:
+        raise OutputError(
+            f"{table} is there already; with columns of one's own it is written anew. Remove it, name "
+            "another file, or pass overwrite=True (--overwrite)."
+        )
+    refuse_link(inner)
+    report, kept = _encode_to(photos, inner, started, overwrite=True, **settings)
+    found = {name: [values[position] for position in kept] for name, values in (columns or {}).items()}
+    if "name" not in found:
+        paths = pq.read_table(inner, columns=["path"]).column("path").to_pylist()
+        found = {"name": [PurePath(path).name for path in paths], **found}
+    try:
+        rewrite(inner, table, found)
+    except OSError as error:
+        raise OutputError(
+            f"{table} cannot be written ({error.strerror}). Make room and run it again."
+        ) from error
+    inner.unlink()
+    return replace(report, path=table)
+
+
+def _encode_to(
+    photos: Any,
+    table: Path,
+    started: float,
+    model: str | RetinalEncoder,
+    *,
+    batch_size: int | None,
+    workers: int | None,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype,
+    on_error: Literal["raise", "skip"],
+    progress: bool | None,
+    compile: bool | None,  # noqa: A002
+    overwrite: bool,
+    signature: bool,
+) -> tuple[EncodeReport, list[int]]:
+    """The report, and the positions of the photos that have a row."""
     total = 1 if is_single(photos) else count(photos)
     embedder = Embedder(
         model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
@@ -141,8 +233,8 @@ def encode_to(
     if store.skipped:
         names, reasons = [name for name, _ in store.skipped], [reason for _, reason in store.skipped]
         positions = [store.positions[name] for name in names]
-        warnings.warn(SkippedPictures(positions, reasons), stacklevel=2)
-    return EncodeReport(
+        warnings.warn(SkippedPictures(positions, reasons), stacklevel=3)
+    report = EncodeReport(
         path=table,
         rows=len(store.order),
         reused=store.reused,
@@ -150,6 +242,7 @@ def encode_to(
         seconds=time.monotonic() - started,
         precision=str(embedder.precision),
     )
+    return report, store.kept
 
 
 class _Store:
@@ -183,6 +276,7 @@ class _Store:
         self.reused = 0
         self.skipped: list[tuple[str, str]] = []
         self.positions: dict[str, int] = {}
+        self.kept: list[int] = []
         self._keep_old = self._compatible(overwrite)
 
     def locked(self) -> AbstractContextManager[None]:
@@ -334,8 +428,9 @@ def _encode_missing(
 def _write_table(store: _Store) -> None:
     """All rows in the photos' order, in row groups of fixed size, so that interruptions leave no trace."""
     reader = RowReader()
-    order = (store.changed.get(key, key) for key in store.order)
-    store.order = [key for key in order if key in store.where]
+    order = [store.changed.get(key, key) for key in store.order]
+    store.kept = [position for position, key in enumerate(order) if key in store.where]
+    store.order = [order[position] for position in store.kept]
     keys = iter(store.order)
     try:
         with written_beside(store.table) as scratch:

@@ -125,8 +125,8 @@ def _mp4(path: Path) -> NDArray[np.uint8]:
         import av  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise MissingDependencyError(
-            f"{path} needs PyAV, which is not installed. Install it with: pip install 'retina-fm[video]', or "
-            "save the frames as PNG files."
+            f"{path} needs PyAV, which is not installed. Install it with: pip install av (or "
+            "'.[video]' in a checkout), or save the frames as PNG files."
         ) from None
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])

@@ -209,5 +209,5 @@ def import_torchmetrics(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "This figure needs torchmetrics, which is not installed. Install it with: "
-            "pip install 'retina-fm[train]'"
+            "pip install torchmetrics (or '.[train]' in a checkout)"
         ) from error

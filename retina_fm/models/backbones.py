@@ -14,7 +14,7 @@ from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
 from retina_fm.models.contract import ModelCard
 from retina_fm.models.folder import MOST_CLASSES, WeightsConfig, check_tensors, class_count, read_tensors
-from retina_fm.models.places import Remembered, only_remembered
+from retina_fm.models.places import Remembered, hub_answers, only_remembered
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg
 from retina_fm.models.whitening import Whitening
@@ -336,7 +336,14 @@ def fetch_from_timm(name: str) -> BackboneEncoder:
         )
     if not timm.models.is_model_pretrained(short):
         raise WeightsNotFoundError(f"timm publishes no weights for {short!r}; pass weights=FOLDER.")
-    overlay = _cached(short, timm, name) if isinstance(name, Remembered) else None
+    overlay = _cached(short, timm)
+    if overlay is None and isinstance(name, Remembered):
+        raise WeightsNotFoundError(only_remembered(name))
+    if overlay is None and timm.get_pretrained_cfg(short).hf_hub_id and not hub_answers():
+        raise WeightsNotFoundError(
+            f"The weights of {name!r} are not in the hub's cache, and the hub does not answer from here. "
+            "Check the connection; or run this once where there is one and carry the cache along ($HF_HOME)."
+        )
     try:
         backbone = timm.create_model(
             short, pretrained=True, num_classes=0, **({"pretrained_cfg_overlay": overlay} if overlay else {})
@@ -362,20 +369,14 @@ def fetch_from_timm(name: str) -> BackboneEncoder:
     return BackboneEncoder(backbone, config).eval()
 
 
-def _cached(short: str, timm: Any, name: str) -> dict[str, str]:
-    """Where the hub's cache holds the safetensors file of a timm model, as timm takes it.
-
-    Raises:
-        WeightsNotFoundError: nowhere.
-    """
+def _cached(short: str, timm: Any) -> dict[str, str] | None:
+    """Where the hub's cache holds the safetensors file of a timm model, as timm takes it; None: nowhere."""
     from huggingface_hub import try_to_load_from_cache
 
     published = timm.get_pretrained_cfg(short)
     repository = str(getattr(published, "hf_hub_id", None) or "")
     found = try_to_load_from_cache(repository, "model.safetensors") if "/" in repository else None
-    if isinstance(found, str):
-        return {"file": found}
-    raise WeightsNotFoundError(only_remembered(name))
+    return {"file": found} if isinstance(found, str) else None
 
 
 def transform_of(backbone: nn.Module) -> Transform:

@@ -92,14 +92,23 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         zipfile.BadZipFile,
         ValueError,
     ) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
-            f"{path} cannot be read as plain tensors ({first[:200]}). It is damaged, or it would run code of "
-            "its own, which is refused."
+            f"{path} cannot be read as plain tensors ({_cause(error)}). It is damaged, or it would run code "
+            "of its own, which is refused. Fetch it again from its authors, or ask them for safetensors."
         ) from None
     if not isinstance(values, Mapping):
         raise WeightsError(f"{path} holds a {type(values).__name__}, not named tensors.")
     return values
+
+
+def _cause(error: Exception) -> str:
+    """What was wrong, without the advice of others on how to run the code all the same."""
+    text = str(error).strip()
+    asked = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) ([\w.]+)", text)
+    if asked:
+        return f"it asks for {asked[1]}"
+    first = text.splitlines()[0] if text else type(error).__name__
+    return type(error).__name__ if "weights_only" in first else first[:200]
 
 
 def convert_peer(

@@ -13,6 +13,7 @@ import torch
 
 from retina_fm._io.files import json_bytes, write_bytes, written_beside
 from retina_fm._io.folders import whole_folder
+from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network.levels import to_levels
 from retina_fm.network.unrolling import generate_frames
@@ -30,9 +31,10 @@ NOTICE = (
 
 _MILLISECONDS = 400
 _COLUMNS = 4
+_SHOWN_SIDE = 180
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SyntheticAngiogram:
     """Twelve generated frames of a photo: four arterial, four venous, four late.
 
@@ -47,6 +49,26 @@ class SyntheticAngiogram:
     model: str
     weights_sha256: str
     marked: bool
+
+    def __repr__(self) -> str:
+        return in_a_line("SyntheticAngiogram", self._facts())
+
+    def _repr_html_(self) -> str:
+        """All frames on one sheet, as notebooks show them."""
+        from PIL import Image
+
+        from retina_fm._io.pages import picture_url
+
+        side = max(self.frames.shape[1:])
+        step = max(1, side // _SHOWN_SIDE)
+        sheet = grid([frame[::step, ::step] for frame in self.frames], _COLUMNS)
+        return fact_table(
+            "Synthetic angiogram", [*self._facts(), ("note", NOTICE)], picture_url(Image.fromarray(sheet))
+        )
+
+    def _facts(self) -> list[tuple[str, str]]:
+        count, height, width = self.frames.shape
+        return [("frames", f"{count} of {width} x {height}"), ("model", self.model)]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -164,8 +186,8 @@ def _save_mp4(video: SyntheticAngiogram, path: Path) -> None:
         import av  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise MissingDependencyError(
-            "MP4 needs PyAV, which is not installed. Install it with: pip install 'retina-fm[video]', or "
-            "write a .gif."
+            "MP4 needs PyAV, which is not installed. Install it with: pip install av (or "
+            "'.[video]' in a checkout), or write a .gif."
         ) from None
     height, width = (side - side % 2 for side in video.frames.shape[1:])  # chroma is halved
     data = io.BytesIO()

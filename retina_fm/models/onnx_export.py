@@ -223,7 +223,8 @@ def _onnx() -> Any:
 
 def _missing(name: str) -> MissingDependencyError:
     return MissingDependencyError(
-        f"{name} is not installed; ONNX files need the extra: pip install 'retina-fm[onnx]'."
+        f"{name} is not installed; ONNX files need the extra: pip install onnx onnxruntime "
+        "onnxscript (or '.[onnx]' in a checkout)."
     )
 
 

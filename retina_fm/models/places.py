@@ -90,3 +90,34 @@ def fetch_from_hub(name: str, revision: str | None) -> Path:
             f"{name!r} is neither in the hub's cache nor to be fetched ({short}). Check the name, the "
             "connection, HF_HUB_OFFLINE, and for gated repositories HF_TOKEN."
         ) from None
+
+
+def hub_answers(seconds: float = 5.0) -> bool:
+    """Whether the hub can be reached from here; behind a proxy, which its client knows, it is taken to be.
+
+    The client itself tries again for one to two minutes before it says so.
+    """
+    import socket
+    import threading
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return True  # offline it asks nobody, and says so at once
+    place = urlsplit(constants.ENDPOINT)
+    found: list[bool] = []
+
+    def ask() -> None:
+        try:
+            port = place.port or (80 if place.scheme == "http" else 443)
+            socket.create_connection((place.hostname or "", port), timeout=seconds).close()
+            found.append(True)
+        except OSError:
+            found.append(False)
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name server that is silent keeps to no limit
+    asking.start()
+    asking.join(seconds)
+    return bool(found and found[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, overload
 
 import torch
 
@@ -20,6 +21,7 @@ from retina_fm.network import Generator
 from retina_fm.network.defaults import undisturbed
 
 TIMM_PREFIX = "timm/"
+_ADAPTER = "adapter.json"  # what the folder of an adapter holds
 _TRY = (
     "For a first try use 'fundus2video-random' (the paper's network, random weights) or "
     "'fundus2video-tiny' (seconds on a laptop)."
@@ -86,6 +88,28 @@ def list_models() -> list[ModelSummary]:
         licence = card.licence if card else "-"
         summaries.append(ModelSummary(name, about, licence, folder, bool(card and card.restricted)))
     return summaries
+
+
+@overload
+def load(
+    name: Literal["fundus2video", "fundus2video-half", "fundus2video-random", "fundus2video-tiny"] = ...,
+    *,
+    device: str | torch.device | None = ...,
+    dtype: torch.dtype | None = ...,
+    weights: str | Path | None = ...,
+    revision: str | None = ...,
+) -> Fundus2VideoEncoder: ...
+
+
+@overload
+def load(
+    name: str,
+    *,
+    device: str | torch.device | None = ...,
+    dtype: torch.dtype | None = ...,
+    weights: str | Path | None = ...,
+    revision: str | None = ...,
+) -> Fundus2VideoEncoder | BackboneEncoder: ...
 
 
 @undisturbed
@@ -172,6 +196,10 @@ def resolve(name: str, *, weights: str | Path | None = None, revision: str | Non
             f"retina-fm convert FILE --layout {name} --out FOLDER",
         )
     if Path(name).is_dir():
+        if (Path(name) / _ADAPTER).is_file() and not (Path(name) / CONFIG).is_file():
+            raise ConfigError(
+                f"{name} is an adapter, not a weights folder: retina_fm.adapters.load({name!r}) opens it."
+            )
         return Path(name)
     known = [*_OURS, *PEERS]
     raise UnknownModelError(

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from retina_fm._notebook import fact_table, in_a_line
+
 
 class Features(NamedTuple):
     """Output of every encoder.
@@ -22,6 +24,25 @@ class Features(NamedTuple):
     pooled: Tensor
     maps: tuple[Tensor, ...]
     lesions: Tensor | None
+
+    def __repr__(self) -> str:
+        return in_a_line("Features", self._facts())
+
+    def _repr_html_(self) -> str:
+        """Shapes, as notebooks show them."""
+        return fact_table("Features", self._facts())
+
+    def _facts(self) -> list[tuple[str, str | None]]:
+        maps = ", ".join(_shape(one) for one in self.maps)
+        lesions = None if self.lesions is None else _shape(self.lesions)
+        return [("pooled", _shape(self.pooled)), ("maps", f"[{maps}]"), ("lesions", lesions)]
+
+
+def _shape(tensor: Any) -> str:
+    """``(2, 512) float32``; what stands in for a tensor while a model is traced has its own words."""
+    if not isinstance(tensor, Tensor):
+        return repr(tensor)
+    return f"({', '.join(map(str, tensor.shape))}) {str(tensor.dtype).removeprefix('torch.')}"
 
 
 class FeatureInfo(list[dict[str, Any]]):

@@ -143,7 +143,7 @@ def _pydicom(name: str) -> Any:
         import pydicom.pixels
     except ImportError:
         raise MissingDependencyError(
-            f"{name}: DICOM needs pydicom; install it with: pip install 'retina-fm[dicom]'"
+            f"{name}: DICOM needs pydicom; install it with: pip install pydicom (or '.[dicom]' in a checkout)"
         ) from None
     return pydicom
 

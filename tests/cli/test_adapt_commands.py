@@ -141,7 +141,7 @@ def test_lesions_are_read_without_an_adapter(folder: Path, tmp_path: Path) -> No
         (["adapt", "classification"], "needs --labels"),
         (["adapt", "classification", "--labels", "nowhere.csv"], "cannot be read as CSV"),
         (["adapt", "segmentation", "--shots", "0"], "needs no adapter"),
-        (["predict", "nowhere", "x.png"], "it is no adapter"),
+        (["predict", "nowhere", "x.png"], "is no adapter's folder"),
     ],
 )
 def test_wrong_use_ends_with_one_line(

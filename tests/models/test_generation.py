@@ -93,7 +93,7 @@ def test_mp4_is_written_or_names_the_extra(weights, photo, tmp_path):
     try:
         import av
     except ImportError:
-        with pytest.raises(MissingDependencyError, match=r"retina-fm\[video\]"):
+        with pytest.raises(MissingDependencyError, match=r"pip install av"):
             video.save(tmp_path / "video.mp4")
         return
     with av.open(str(video.save(tmp_path / "video.mp4"))) as container:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from drawn_eyes import angiogram, eye
 
 import retina_fm
 from conftest import saved_generator
+from retina_fm._io.seals import read_npz
 from retina_fm.errors import ConfigError, IndexMismatchError, OutputError, WeightsError
 from retina_fm.indexes import ImageIndex
 from retina_fm.models import save_signature_basis
@@ -177,3 +179,16 @@ def test_a_damaged_signature_is_told_and_its_row_encoded_again(
     index = retina_fm.index(photos, str(model), store=store)
     assert index.report.encoded == 1 and len(index) == 6 and index.verify() == []
     assert index.signatures is not None and index.signatures.any(axis=1).all()
+
+
+def test_signatures_go_into_csv_and_npz_too(model: Path, photos: Path, tmp_path: Path) -> None:
+    encoder = retina_fm.load(str(model))
+    wanted = encoder.signature(photos)
+    for name in ("s.csv", "s.npz"):
+        retina_fm.encode_to(photos, tmp_path / name, encoder, workers=0, signature=True)
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    found = np.array([[float(row[f"signature_{at}"]) for at in range(wanted.shape[1])] for row in rows])
+    assert np.allclose(found, wanted, atol=1e-6)
+    arrays = read_npz(tmp_path / "s.npz")
+    assert np.allclose(arrays["signature"], wanted, atol=1e-6)
+    assert str(arrays["signature_basis"]) == encoder.signature_basis.hash

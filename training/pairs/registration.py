@@ -125,7 +125,7 @@ def need_simpleitk() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "Registration needs SimpleITK, which is not installed. "
-            "Install it with: pip install 'retina-fm[train]'"
+            "Install it with: pip install SimpleITK (or '.[train]' in a checkout)"
         ) from error
 
 

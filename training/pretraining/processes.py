@@ -22,7 +22,7 @@ def make_accelerator(device: str | None) -> Any:
     except ImportError:
         raise MissingDependencyError(
             "Pretraining needs Accelerate, which is not installed. Install it with: "
-            "pip install 'retina-fm[train]'"
+            "pip install accelerate (or '.[train]' in a checkout)"
         ) from None
     # Terms that wait for their part of the curriculum leave parameters without a gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)

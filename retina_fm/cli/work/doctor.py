@@ -86,7 +86,7 @@ def _packages() -> Iterator[Check]:
             module = import_vision(name)
         except Exception as error:
             short = str(error).splitlines()[0] if str(error) else type(error).__name__
-            yield Check(name, "FAIL", short, "pip install --upgrade retina-fm")
+            yield Check(name, "FAIL", short, "in the checkout: pip install --upgrade .")
             continue
         yield Check(name, "PASS", str(getattr(module, "__version__", "installed")))
 
@@ -117,7 +117,11 @@ def _extras() -> Iterator[Check]:
         if importlib.util.find_spec(name):
             yield Check(f"extra {extra}", "PASS", f"{name} {importlib.metadata.version(name)}")
         else:
-            yield Check(f"extra {extra}", "PASS", f"{name} not installed (optional: retina-fm[{extra}])")
+            yield Check(
+                f"extra {extra}",
+                "PASS",
+                f"{name} not installed (optional: pip install '.[{extra}]' in a checkout)",
+            )
 
 
 def _processor() -> Iterator[Check]:

@@ -33,7 +33,7 @@ def frangi_vessels(path: Path) -> NDArray[np.float32]:
     except ImportError:
         raise MissingDependencyError(
             "Frangi's filter needs scikit-image, which is not installed. Install it with: "
-            "pip install 'retina-fm[evaluate]'"
+            "pip install scikit-image (or '.[evaluate]' in a checkout)"
         ) from None
     view, geometry = Transform(size=_SIZE).view(path)
     inside = geometry.mask_in_view()

@@ -103,7 +103,8 @@ def load_sam2(folder: str | Path) -> Any:
         module = import_vision("transformers.models.sam2.modeling_sam2")
     except ImportError:
         raise MissingDependencyError(
-            "SAM 2 needs transformers, which is not installed. Install it with: pip install 'retina-fm[sam2]'"
+            "SAM 2 needs transformers, which is not installed. Install it with: pip install "
+            "transformers (or '.[sam2]' in a checkout)"
         ) from None
     place = Path(folder)
     if not (place / "config.json").is_file():

@@ -53,7 +53,8 @@ def check_eyes(folder: Path) -> DataReport:
     if not paths:
         raise NoPicturesError(
             f"{folder} holds neither pairs.csv nor prepared eyes. "
-            f"Make eyes with: retina-fm prepare PHOTOS --out {folder}"
+            "Photographs are prepared into a folder of their own: retina-fm prepare PHOTOS --out EYES, then "
+            "--data EYES."
         )
     problems: list[Problem] = []
     sizes: dict[int, Path] = {}

@@ -227,7 +227,8 @@ def list_eyes(folder: str | Path) -> list[Path]:
     paths = sorted(Path(folder).rglob("*.eye.safetensors"))
     if not paths:
         raise NoPicturesError(
-            f"{folder} holds no prepared eyes. Make them with: retina-fm prepare PHOTOS --out {folder}"
+            f"{folder} holds no prepared eyes. Photographs are prepared into a folder of their own: "
+            "retina-fm prepare PHOTOS --out EYES, then --data EYES."
         )
     return paths
 

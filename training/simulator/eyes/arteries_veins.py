@@ -37,7 +37,7 @@ def _skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     except ImportError as error:
         raise MissingDependencyError(
             "Splitting vessels into arteries and veins needs scikit-image, which is not installed. "
-            "Install it with: pip install 'retina-fm[train]'"
+            "Install it with: pip install scikit-image (or '.[train]' in a checkout)"
         ) from error
     thin: NDArray[np.bool_] = np.asarray(skeletonize(mask), dtype=np.bool_)  # type: ignore[no-untyped-call, unused-ignore]
     return thin
