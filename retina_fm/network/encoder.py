@@ -183,8 +183,8 @@ class Encoder(TimmContract):
         """All that the decoder maps, from what :meth:`maps` gave, in one pass of the decoder.
 
         Returns:
-            Probabilities ``(N, H, W)`` by name: the lesion types, ``vessel`` where it is mapped, and the parts
-            of the architecture's anatomy.
+            Probabilities ``(N, H, W)`` by name: the lesion types, ``vessel`` where it is mapped, and the
+            parts of the architecture's anatomy.
 
         Raises:
             ViewError: the encoder has no decoder.
