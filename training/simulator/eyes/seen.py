@@ -22,6 +22,7 @@ from retina_fm.network import Encoder
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.network.levels import from_levels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
+from retina_fm.vessels.kinds import artery_share
 from retina_fm.vessels.landmarks import disc_in, fovea_in
 from retina_fm.vessels.trust import believe
 
@@ -75,7 +76,7 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     seen_fovea = fovea_in(fovea, radius)
     fovea_centre = first.fovea if seen_fovea is None else seen_fovea.centre
     believed = believe(view, vessels, field_of_view, radius, disc_radius, fovea_centre)
-    share = _shares(artery, vein, believed.vessels)
+    share = artery_share(artery, vein, believed.vessels)
     unsure = believed.unsure | (spread[0] > _DISAGREEMENT) & field_of_view
     return Seen(
         arteries=np.asarray(believed.vessels * share, np.float32),
@@ -122,11 +123,3 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
             found.append(F.interpolate(seen, (size, size), mode="bilinear", align_corners=False))
     stacked = torch.cat(found) * inside
     return stacked.mean(0).numpy(), stacked.std(0).numpy()
-
-
-def _shares(artery: Map, vein: Map, vessels: Map) -> Map:
-    """How much of each vessel is artery, 0 to 1: the mean along it, for a vessel does not change its kind."""
-    weight = vessels + 1e-4
-    along = [ndimage.gaussian_filter(part * weight, 2.0) for part in (artery, vein)]
-    total = along[0] + along[1]
-    return np.asarray(np.where(total > 1e-5, along[0] / np.maximum(total, 1e-5), 0.5), np.float32)
