@@ -15,8 +15,8 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "predict",
         help="an adapter over photos: masks with overlays, or a table",
-        description="Predict with an adapter; or name 'vessels', 'arteries', 'veins', 'disc' or a lesion type "
-        "to read the model itself.",
+        description="Predict with an adapter; or name 'vessels', 'arteries', 'veins', 'disc' or a lesion "
+        "type to read the model itself.",
     )
     parser.add_argument(
         "adapter", help="folder, hf-hub:OWNER/NAME, 'vessels', 'arteries', 'veins', 'disc' or a lesion type"

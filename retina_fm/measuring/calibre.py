@@ -51,7 +51,8 @@ def calibres(reading: Reading) -> list[Calibre]:
     zone = (away >= ZONE[0]) & (away < ZONE[1]) & reading.inside
     diameter = 2 * reading.disc.radius
     least = _LEAST_CROSSED * diameter * (ZONE[1] - ZONE[0])
-    found, lines = segments_of(reading.maps["vessel"], reading.vessels & zone, reading.lines & zone, least)
+    coverage = np.where(zone, reading.maps["vessel"], np.float32(0))  # what lies beyond is no vessel's width
+    found, lines = segments_of(coverage, reading.vessels & zone, reading.lines & zone, least)
     crossing = []
     for one in found:
         line = lines == one.label

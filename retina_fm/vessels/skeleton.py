@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import ndimage
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+_STEPS = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 _EIGHT = np.ones((3, 3), bool)
 _SMOOTHED = 2.0  # pixels: steps of the grid are no bends of a vessel
 
@@ -66,8 +67,7 @@ def _around(
     thin: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp]
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """The eight neighbours of pixels, clockwise from above, (8, n), and how many lines leave each, (n,)."""
-    steps = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
-    around = np.stack([thin[y + dy, x + dx] for dy, dx in steps])
+    around = np.stack([thin[y + dy, x + dx] for dy, dx in _STEPS])
     return around, ((around == 0) & (np.roll(around, -1, 0) == 1)).sum(0)
 
 
@@ -120,27 +120,32 @@ def segments_of(
 
 
 def _in_order(points: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Pixels of a line from one of its ends to the other."""
+    """Pixels of a line from one of its ends to the other, the shortest way."""
     left = {(int(y), int(x)) for y, x in points}
-    at = min(left, key=lambda point: len(list(_beside(point, left))))
-    path = [at]
-    left.remove(at)
-    while left:
-        following = next(_beside(at, left), None)
-        if following is None:
-            break  # a spur of one pixel that the thinning left
-        path.append(following)
-        left.remove(following)
-        at = following
+    end = list(_reached(next(iter(left)), left))[-1]
+    before = _reached(end, left)
+    at: tuple[int, int] | None = list(before)[-1]
+    path = []
+    while at is not None:
+        path.append(at)
+        at = before[at]
     return np.array(path, np.float64)
 
 
-def _beside(point: tuple[int, int], others: set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Those of the other pixels that touch one, by edges first."""
-    y, x = point
-    for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-        if (y + dy, x + dx) in others:
-            yield y + dy, x + dx
+def _reached(
+    start: tuple[int, int], pixels: set[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[int, int] | None]:
+    """All pixels in the order of their distance from one of them, each with the one before it."""
+    before: dict[tuple[int, int], tuple[int, int] | None] = {start: None}
+    waiting = deque([start])
+    while waiting:
+        y, x = at = waiting.popleft()
+        for dy, dx in _STEPS:
+            beside = (y + dy, x + dx)
+            if beside in pixels and beside not in before:
+                before[beside] = at
+                waiting.append(beside)
+    return before
 
 
 def _smooth(path: NDArray[np.float64]) -> NDArray[np.float64]:
