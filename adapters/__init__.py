@@ -26,7 +26,6 @@ _HOMES = {
     "draw_pictures": "retina_fm.adapters.examples.draws",
     "export_adapter": "retina_fm.adapters.onnx_export",
     "lesion_maps": "retina_fm.adapters.zero_shot",
-    "lesion_readings": "retina_fm.adapters.zero_shot",
     "load": "retina_fm.adapters.factory",
     "save": "retina_fm.adapters.saving",
     "overlay": "retina_fm.pictures.sheets",
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
     from retina_fm.adapters.saving import save as save
     from retina_fm.adapters.segmenter import FundusSegmenter as FundusSegmenter
     from retina_fm.adapters.zero_shot import lesion_maps as lesion_maps
-    from retina_fm.adapters.zero_shot import lesion_readings as lesion_readings
     from retina_fm.adapters.zero_shot import vessel_maps as vessel_maps
     from retina_fm.adapters.zero_shot import vessel_reader as vessel_reader
     from retina_fm.pictures.masks import pair_by_name as pair_by_name

@@ -126,8 +126,8 @@ def adapt(
         raise ConfigError(f"shots is {shots!r}; a whole number, or None for all examples.")
     if shots == 0 and task != "segmentation":
         raise ConfigError(
-            f"shots=0 is for segmentation; a {task} without examples is read off "
-            "retina_fm.adapters.lesion_readings(photos)."
+            f"shots=0 is for segmentation; a {task} needs examples. retina_fm.measure(photos) gives numbers "
+            "without any."
         )
     given = {"fuse_with": fuse_with, "head": head, "class_weight": class_weight}
     settings.update({key: value for key, value in given.items() if value is not None})

@@ -55,7 +55,8 @@ class FundusSegmenter(Estimator):
         model: encoder, by a name that ``retina_fm.load`` takes, or a loaded one.
         shots: photos that ``fit`` draws; None takes all; 0 needs no ``fit`` and reads ``target`` off the
             model itself.
-        target: with ``shots=0``: ``vessels`` from the generated angiogram, or a lesion type.
+        target: with ``shots=0``: ``vessels``, ``arteries``, ``veins``, ``disc`` or a lesion type.
+        allow_unreliable: with ``shots=0``: read maps too whose stated reliability does not suffice.
         tune: ``head`` keeps the encoder frozen and its maps computed once, ``last`` or ``all`` train it too.
         decoder: ``light`` (seconds on a laptop) or ``full`` (U-Net's usual width).
         classes: the mask values that are classes, background first; None takes those found.
@@ -94,6 +95,7 @@ class FundusSegmenter(Estimator):
         *,
         shots: int | None = None,
         target: str = "vessels",
+        allow_unreliable: bool = False,
         tune: str = "head",
         decoder: str = "light",
         classes: Any = None,
@@ -113,6 +115,7 @@ class FundusSegmenter(Estimator):
         self.model = model
         self.shots = shots
         self.target = target
+        self.allow_unreliable = allow_unreliable
         self.tune = tune
         self.decoder = decoder
         self.classes = classes
@@ -155,7 +158,9 @@ class FundusSegmenter(Estimator):
         if self.shots == 0:
             from retina_fm.adapters.zero_shot import read_target
 
-            return read_target(found, self.target, self.model, self._compute())
+            return read_target(
+                found, self.target, self.model, self._compute(), allow_unreliable=self.allow_unreliable
+            )
         check_is_fitted(self)
         source, transform = self._source(), self._transform()
         probabilities = []
@@ -172,9 +177,12 @@ class FundusSegmenter(Estimator):
     def label(self, probability: np.ndarray) -> np.ndarray:
         """One photo's probabilities, as from :meth:`predict_proba`, to its label map ``uint8 (H, W)``."""
         if self.shots == 0:
-            from retina_fm.adapters.zero_shot import threshold_of
+            from retina_fm.adapters.zero_shot import VESSELS, threshold_of
 
-            return (probability >= threshold_of(self.target, probability)).astype(np.uint8)
+            stated: Any = {}
+            if self.target != VESSELS:
+                stated = getattr(encoder_of(self.model, self._compute()), "reliability", {})
+            return (probability >= threshold_of(self.target, probability, stated)).astype(np.uint8)
         if probability.ndim == 2:
             return (probability >= self.threshold_).astype(np.uint8)
         return np.asarray(probability.argmax(2), np.uint8)

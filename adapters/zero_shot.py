@@ -1,8 +1,9 @@
-"""What the model shows without any training: vessels in its angiogram, lesions in its lesion heads."""
+"""What the model shows without any training: vessels, arteries, veins and disc, lesions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -15,14 +16,20 @@ from numpy.typing import NDArray
 from retina_fm.adapters.extraction import Compute, device_of, encoder_of, model_stamp, photo_list
 from retina_fm.errors import ConfigError, nearest
 from retina_fm.models import load_generator, read_config, resolve
+from retina_fm.models.reliability import Reliability, fault_of, threshold_in
 from retina_fm.network import Generator
 from retina_fm.network.masks import field_of_view, without_rim
 from retina_fm.pictures import Transform
+from retina_fm.vessels.kinds import artery_share
 from retina_fm.vessels.reading import read_vessels
 from retina_fm.vocabulary import LESION_TYPES
 
+logger = logging.getLogger("retina_fm")
+
 VESSELS = "vessels"
-TARGETS = (VESSELS, *LESION_TYPES)
+ANATOMY_TARGETS = {"arteries": "artery", "veins": "vein", "disc": "disc"}
+"""Targets and the maps that they are read off."""
+TARGETS = (VESSELS, *ANATOMY_TARGETS, *LESION_TYPES)
 """What can be read off a model without training."""
 VESSEL_SCALES = (1.0, 0.5)
 """On six photographs of CHASE_DB1, interim weights (AUROC): 0.88 at either scale alone, 0.91 for both. Off a
@@ -140,29 +147,6 @@ def lesion_maps(
     return found
 
 
-def lesion_readings(
-    photos: Any, model: Any = "fundus2video", *, device: str | None = None, dtype: str = "auto"
-) -> dict[str, NDArray[np.float32]]:
-    """One number a photo and lesion type, ``(N,)`` each: how surely there is any.
-
-    The mean probability of the surest thousandth of the field of view: a few pixels suffice, one does not.
-    A diagnosis is read off them without any training; ``diabetic_retinopathy`` is the largest of
-    microaneurysm, haemorrhage, hard exudate and cotton-wool spot.
-    """
-    rows = [
-        {name: _surest(layer) for name, layer in maps.items()}
-        # photo by photo: maps of many large photos do not fit into memory together
-        for photo in photo_list(photos)
-        for maps in lesion_maps([photo], model, device=device, dtype=dtype)
-    ]
-    names = list(rows[0])
-    readings = {name: np.array([row[name] for row in rows], np.float32) for name in names}
-    diabetic = [readings[name] for name in names if name not in ("drusen", "scar")]
-    if diabetic:
-        readings["diabetic_retinopathy"] = np.max(diabetic, axis=0)
-    return readings
-
-
 def lesion_names(encoder: Any) -> tuple[str, ...]:
     """Lesion types that an encoder predicts.
 
@@ -178,24 +162,71 @@ def lesion_names(encoder: Any) -> tuple[str, ...]:
 
 
 def read_target(
-    photos: Sequence[Any], target: str, model: Any, compute: Compute
+    photos: Sequence[Any], target: str, model: Any, compute: Compute, *, allow_unreliable: bool = False
 ) -> list[NDArray[np.float32]]:
     """The map of one target, ``float32 (H, W)`` a photo.
 
     Raises:
-        ConfigError: the model does not show that target.
+        ConfigError: the model does not show that target, or states that it cannot be relied on.
     """
     if target == VESSELS:
         if not isinstance(model, str):
             raise ConfigError("Zero-shot vessels need the generator: pass the model by name or folder.")
         read = _reader(model, model_stamp(model), compute.device)
         return [read(photo) for photo in photos]
-    names = lesion_names(encoder_of(model, compute))
+    encoder = encoder_of(model, compute)
+    if target in ANATOMY_TARGETS:
+        refuse_unreliable(encoder, ANATOMY_TARGETS[target], allow_unreliable)
+        return [_anatomy_map(photo, target, encoder) for photo in photos]
+    names = lesion_names(encoder)
     if target not in names:
-        raise ConfigError(f"target {target!r} is unknown. {nearest(target, [VESSELS, *names])}")
+        raise ConfigError(
+            f"target {target!r} is unknown. {nearest(target, [VESSELS, *ANATOMY_TARGETS, *names])}"
+        )
+    refuse_unreliable(encoder, target, allow_unreliable)
     return [
         lesion_maps([photo], model, device=compute.device, dtype=compute.dtype)[0][target] for photo in photos
     ]
+
+
+def refuse_unreliable(encoder: Any, name: str, allowed: bool) -> None:
+    """Refuse a map whose stated figures do not suffice; of one without any figures a log warns.
+
+    Raises:
+        ConfigError: the figures are stated and do not suffice, and that is not allowed.
+    """
+    stated = getattr(encoder, "reliability", {})
+    why = fault_of(stated, name)
+    if why is None or allowed:
+        return
+    if not stated:
+        logger.warning("%s: %s: nobody measured how far it can be believed.", encoder.name, why)
+        return
+    raise ConfigError(
+        f"The {name} map of {encoder.name} is not to be relied on: {why}. Pass allow_unreliable=True to "
+        "read it all the same, or fit an adapter on examples."
+    )
+
+
+@torch.inference_mode()
+def _anatomy_map(photo: Any, target: str, encoder: Any) -> NDArray[np.float32]:
+    """One part of the anatomy, of the view and of its mirror image; arteries and veins share the vessels."""
+    kind = ANATOMY_TARGETS[target]
+    architecture = getattr(encoder, "architecture", None)
+    if kind not in getattr(architecture, "anatomy", ()) or not encoder.sees_vessels:
+        raise ConfigError(f"{encoder.name} does not map {target}; 'fundus2video-half' does.")
+    view, geometry = encoder.transform.view(photo)
+    one = torch.from_numpy(encoder.transform.normalise(view)).to(device_of(encoder))
+    layers = encoder.dense_maps(encoder.maps(torch.stack([one, one.flip(-1)])))
+    seen = {
+        name: ((layer[0] + layer[1].flip(-1)) / 2).float().cpu().numpy() for name, layer in layers.items()
+    }
+    score = seen[kind]
+    if target != "disc":
+        share = artery_share(seen["artery"], seen["vein"], seen["vessel"])
+        score = seen["vessel"] * (share if kind == "artery" else 1 - share)
+    found = geometry.picture_of(score, "bilinear").astype(np.float32)
+    return np.where(geometry.mask_in_picture(), found, np.float32(0))
 
 
 @lru_cache(maxsize=1)
@@ -204,15 +235,15 @@ def _reader(model: str, stamp: int, device: str | None) -> Callable[[Any], NDArr
     return vessel_reader(model, device=device)
 
 
-def threshold_of(target: str, score: NDArray[np.float32]) -> float:
-    """From which score a pixel counts: the surest eighth for vessels, 0.5 for lesions."""
+def threshold_of(target: str, score: NDArray[np.float32], stated: Mapping[str, Reliability]) -> float:
+    """From which score a pixel counts.
+
+    The surest eighth for vessels; for arteries and veins one half of a vessel's one half; for lesions what
+    the model states, or 0.5; 0.5 for the disc.
+    """
+    if target in ("arteries", "veins"):
+        return 0.25
     if target != VESSELS:
-        return 0.5
+        return threshold_in(stated, target)
     inside = score[score > 0]
     return float(np.quantile(inside, 1 - _LARGEST_SHARE)) if len(inside) else 1.0
-
-
-def _surest(layer: NDArray[np.float32]) -> float:
-    inside = layer[layer > 0]
-    count = max(1, len(inside) // 1000)
-    return float(np.partition(inside, -count)[-count:].mean()) if len(inside) else 0.0

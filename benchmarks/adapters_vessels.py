@@ -79,7 +79,7 @@ def one_run(
     for index in rest[: arguments.test].tolist():
         probability = estimator.predict_proba([photos[index]])[0]
         wanted, inside = grey(masks[index]) > 127, grey(fields[index]) > 127
-        threshold = threshold_of("vessels", probability) if shots == 0 else estimator.threshold_
+        threshold = threshold_of("vessels", probability, {}) if shots == 0 else estimator.threshold_
         figures = vessel_figures(probability, wanted, inside, threshold)
         found.append((figures, index, probability >= threshold, wanted))
     if seed == 0:

@@ -28,6 +28,8 @@ _HOMES = {
     "index": "retina_fm.indexes",
     "list_models": "retina_fm.models",
     "load": "retina_fm.models",
+    "measure": "retina_fm.measuring",
+    "measure_to": "retina_fm.measuring",
 }
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from retina_fm.encoding import encode_to as encode_to
     from retina_fm.encoding.photo_embedder import Embedder as Embedder
     from retina_fm.indexes import index as index
+    from retina_fm.measuring import measure as measure
+    from retina_fm.measuring import measure_to as measure_to
     from retina_fm.models import list_models as list_models
     from retina_fm.models import load as load
     from retina_fm.models.generation import generate as generate

@@ -21,6 +21,7 @@ from retina_fm.errors import LicenceNotice, ManifestWarning, RetinaError, Skippe
 
 COMMANDS = (
     "encode",
+    "measure",
     "demo",
     "models",
     "convert",

@@ -23,15 +23,21 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "predict",
         help="an adapter over photos: masks with overlays, or a table",
-        description="Predict with an adapter; or name 'vessels' or a lesion type to read the model itself.",
+        description="Predict with an adapter; or name 'vessels', 'arteries', 'veins', 'disc' or a lesion "
+        "type to read the model itself.",
     )
-    parser.add_argument("adapter", help="folder, hf-hub:OWNER/NAME, 'vessels' or a lesion type")
+    parser.add_argument(
+        "adapter", help="folder, hf-hub:OWNER/NAME, 'vessels', 'arteries', 'veins', 'disc' or a lesion type"
+    )
     parser.add_argument("photos", nargs="*", help="folders, quoted globs, or files")
     add_label_arguments(parser)
     parser.add_argument("--out", required=True, help="folder; for classification also FILE.csv")
     parser.add_argument("--probabilities", action="store_true", help="probability maps as PNG too")
     parser.add_argument("--resume", action="store_true", help="leave out photos whose mask is there")
     parser.add_argument("--model", help="where the encoder is, if not under the name the adapter remembers")
+    parser.add_argument(
+        "--allow-unreliable", action="store_true", help="read maps too whose stated reliability is not enough"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
     parser.set_defaults(handler=run)
 
@@ -48,7 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.adapter in _READINGS and not Path(arguments.adapter).exists():
         model = arguments.model or "fundus2video"
-        estimator = adapt("segmentation", 0, model=model, target=arguments.adapter, device=arguments.device)
+        estimator = adapt(
+            "segmentation",
+            0,
+            model=model,
+            target=arguments.adapter,
+            allow_unreliable=arguments.allow_unreliable,
+            device=arguments.device,
+        )
     else:
         estimator = load(arguments.adapter, model=arguments.model, device=arguments.device)
     photos = list(expand(named_photos.photos))

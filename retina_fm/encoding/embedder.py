@@ -138,11 +138,7 @@ class Embedder:
         if self.compiled and count < self.batch_size:  # one shape, so that it is compiled once
             views = np.concatenate([views, np.repeat(views[-1:], self.batch_size - count, axis=0)])
         try:
-            pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2)
-            scaled = (pixels.float() / 255 - self._mean) / self._std
-            layout = _layout(self.precision, self.device)
-            scaled = scaled.to(self.precision.dtype).contiguous(memory_format=layout)
-            found = forward(scaled)
+            found = forward(self.prepared(views))
             pooled, *rest = found if isinstance(found, tuple) else (found,)
             embeddings = pooled[:count].float().cpu().numpy()
         except torch.OutOfMemoryError as error:
@@ -154,3 +150,10 @@ class Embedder:
                 f"{self.encoder.name} gave NaN or infinity in {self.precision}; try dtype='float32'."
             )
         return np.ascontiguousarray(embeddings), rest[0][:count] if rest else None
+
+    def prepared(self, views: np.ndarray) -> Tensor:
+        """``uint8 (B, S, S, 3)`` to what the encoder takes, on its device and in its type."""
+        pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2)
+        scaled = (pixels.float() / 255 - self._mean) / self._std
+        layout = _layout(self.precision, self.device)
+        return scaled.to(self.precision.dtype).contiguous(memory_format=layout)

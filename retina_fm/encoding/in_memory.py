@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import warnings
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
 from retina_fm.models import RetinalEncoder
-from retina_fm.pictures import count, expand, is_single
+from retina_fm.pictures import Transform, count, expand, is_single
 
 logger = logging.getLogger("retina_fm")
+
+Made = TypeVar("Made")
 
 
 def encode(
@@ -57,41 +59,82 @@ def encode(
         PictureError: a photo cannot be read (``on_error="raise"``, or a single photo).
         UnknownModelError, WeightsNotFoundError, WeightsError: the model cannot be loaded.
     """
-    if on_error not in ("raise", "skip"):
-        raise ConfigError(f"on_error is {on_error!r}; use 'raise' or 'skip'.")
-    if is_single(photos):
-        photos, on_error, single = [photos], "raise", True
-    else:
-        single = False
+    check_on_error(on_error)
+    single = is_single(photos)
     total = count(photos)
     embedder = Embedder(
         model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
     )
     logger.info("encoding with %s in %s", embedder.encoder.name, embedder.precision)
-    if workers is None:
-        workers = default_workers(total, embedder.device.type == "cuda")
-    stream = decoded(
-        enumerate(expand(photos)),
+    rows = over_batches(
+        photos,
+        lambda items, _: embedder(np.stack([item.view for item in items if item.view is not None])),
         embedder.encoder.transform,
-        workers=workers,
-        ahead=2 * embedder.batch_size + 2 * workers,
+        batch_size=embedder.batch_size,
+        workers=default_workers(total, embedder.device.type == "cuda") if workers is None else workers,
+        on_error=on_error,
+        bar=progress_bar(progress, total, f"encode, {embedder.precision.dtype}"),
     )
-    rows: list[np.ndarray] = []
+    width = embedder.encoder.num_features
+    embeddings = np.concatenate(rows) if rows else np.empty((0, width), np.float32)
+    return embeddings[0] if single else embeddings
+
+
+def over_batches(
+    photos: Any,
+    work: Callable[[list[Decoded], list[Any]], Made],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int,
+    on_error: str,
+    bar: Any,
+) -> list[Made]:
+    """What ``work`` makes of each batch of decoded photos, in order.
+
+    Args:
+        photos: one or many; one that cannot be read is raised whatever ``on_error`` says.
+        work: takes photos that became views, and the photos themselves.
+        transform: photo to view.
+        batch_size: views that ``work`` gets.
+        workers: decoding processes.
+        on_error: ``"raise"`` or ``"skip"``, which warns once.
+        bar: of progress.
+
+    Raises:
+        PictureError: a photo cannot be read.
+    """
+    if is_single(photos):
+        photos, on_error = [photos], "raise"
+    under_way: dict[int, Any] = {}
+
+    def noted() -> Iterator[tuple[int, Any]]:
+        for position, photo in enumerate(expand(photos)):
+            under_way[position] = photo
+            yield position, photo
+
+    stream = decoded(noted(), transform, workers=workers, ahead=2 * batch_size + 2 * workers)
+    made: list[Made] = []
     skipped: list[Decoded] = []
-    with progress_bar(progress, total, f"encode, {embedder.precision.dtype}") as bar:
-        for batch in batches(stream, embedder.batch_size):
+    with bar:
+        for batch in batches(stream, batch_size):
             good = split_failures(batch, skipped, on_error)
+            given = {item.position: under_way.pop(item.position) for item in batch}
             if good:
-                rows.append(embedder(np.stack([item.view for item in good if item.view is not None])))
+                made.append(work(good, [given[item.position] for item in good]))
             bar.update(len(batch))
     if skipped:
         warnings.warn(
             SkippedPictures([item.position for item in skipped], [str(item.error) for item in skipped]),
-            stacklevel=2,
+            stacklevel=3,
         )
-    width = embedder.encoder.num_features
-    embeddings = np.concatenate(rows) if rows else np.empty((0, width), np.float32)
-    return embeddings[0] if single else embeddings
+    return made
+
+
+def check_on_error(on_error: str) -> None:
+    """Raises ConfigError where it is no word for what to do with photos that cannot be read."""
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(f"on_error is {on_error!r}; use 'raise' or 'skip'.")
 
 
 def batches(stream: Iterator[Decoded], size: int) -> Iterator[list[Decoded]]:

@@ -121,10 +121,10 @@ def table_of(rows: list[Encoded], columns: pa.Schema) -> pa.Table:
     )
 
 
-def write_part(path: Path, rows: list[Encoded], columns: pa.Schema) -> None:
+def write_part(path: Path, rows: pa.Table) -> None:
     """One part file, whole or not at all."""
     with written_beside(path) as scratch:
-        pq.write_table(table_of(rows, columns), scratch, compression="none")
+        pq.write_table(rows, scratch, compression="none")
         seal_parquet(scratch)
 
 

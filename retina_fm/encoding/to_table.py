@@ -1,16 +1,10 @@
-"""``encode_to``: any number of photos into a Parquet table, in parts, so that a kill loses nothing."""
+"""``encode_to``: any number of photos into a table, in parts, so that a kill loses nothing."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import logging
-import re
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -19,72 +13,20 @@ import pyarrow.parquet as pq
 import torch
 
 import retina_fm
-from retina_fm._io.files import canonical_json, written_beside
-from retina_fm._io.folders import contents, refuse_link, remove_owned
-from retina_fm._io.locks import locked
-from retina_fm._io.parquet_seals import seal_parquet
-from retina_fm._io.progress import progress_bar
-from retina_fm._io.scratch import hidden_name, sweep
-from retina_fm._notebook import fact_table, in_a_line
-from retina_fm.encoding.decoding import decoded, default_workers
+from retina_fm._io.folders import refuse_link
+from retina_fm._io.scratch import hidden_name
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.formats import check_out, rewrite
-from retina_fm.encoding.in_memory import batches, split_failures
-from retina_fm.encoding.rows import (
-    ROW_GROUP,
-    Encoded,
-    Key,
-    RowReader,
-    key_decoded,
-    key_of,
-    keys_in,
-    schema,
-    write_part,
-)
+from retina_fm.encoding.resumable import TableReport, check_place, fill_table
+from retina_fm.encoding.rows import Encoded, Key, schema, table_of
 from retina_fm.encoding.work import Decoded, views_of
-from retina_fm.errors import ConfigError, OutputError, SkippedPictures
+from retina_fm.errors import OutputError
 from retina_fm.models import RetinalEncoder
-from retina_fm.pictures import count, describe, expand, is_single
-
-logger = logging.getLogger("retina_fm")
-
-_PART = re.compile(r"\d{12}\.parquet")
-_WRITE_EVERY = 1.0
-"""Seconds of work that a kill may cost; on a slow device every batch is written at once."""
+from retina_fm.pictures import count, is_single
 
 
-@dataclass(frozen=True, repr=False)
-class EncodeReport:
-    """What ``encode_to`` did.
-
-    Attributes:
-        path: of the table.
-        rows: in the table.
-        reused: rows that were there already, from an earlier table or an interrupted run.
-        skipped: photos left out, each with its reason.
-        seconds: from call to return.
-        precision: number type and why it was chosen.
-    """
-
-    path: Path
-    rows: int
-    reused: int
-    skipped: tuple[tuple[str, str], ...]
-    seconds: float
-    precision: str
-
-    def __repr__(self) -> str:
-        return in_a_line("EncodeReport", self._facts())
-
-    def _repr_html_(self) -> str:
-        """What was done, as notebooks show it."""
-        return fact_table("Encoded", [*self._facts(), *self.skipped])
-
-    def _facts(self) -> list[tuple[str, object]]:
-        return [
-            ("path", self.path), ("rows", self.rows), ("reused", self.reused), ("skipped", len(self.skipped)),
-            ("seconds", round(self.seconds, 1)), ("precision", self.precision),
-        ]  # fmt: skip
+class EncodeReport(TableReport):
+    """What ``encode_to`` did."""
 
 
 def encode_to(
@@ -136,34 +78,16 @@ def encode_to(
             process, or the disk is full (what was finished stays).
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
     """
-    started = time.monotonic()
-    if on_error not in ("raise", "skip"):
-        raise ConfigError(f"on_error is {on_error!r}; use 'raise' or 'skip'.")
     table = Path(out)
     plain = check_out(table, overwrite)
-    if table.is_dir() or (table.parent.exists() and not table.parent.is_dir()):
-        raise OutputError(f"{table} is a folder or lies in a file; name the Parquet file to write.")
+    check_place(table, on_error)
+    settings = {
+        "model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
+        "on_error": on_error, "progress": progress, "compile": compile, "signature": signature,
+    }  # fmt: skip
     if not plain or columns is not None:
-        return _with_columns(
-            photos, table, columns, overwrite, started,
-            {"model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
-             "on_error": on_error, "progress": progress, "compile": compile, "signature": signature},
-        )  # fmt: skip
-    return _encode_to(
-        photos,
-        table,
-        started,
-        model,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        dtype=dtype,
-        on_error=on_error,
-        progress=progress,
-        compile=compile,
-        overwrite=overwrite,
-        signature=signature,
-    )[0]
+        return _with_columns(photos, table, columns, overwrite, settings)
+    return _encode_to(photos, table, overwrite=overwrite, **settings)[0]
 
 
 def _with_columns(
@@ -171,7 +95,6 @@ def _with_columns(
     table: Path,
     columns: Mapping[str, Sequence[str]] | None,
     overwrite: bool,
-    started: float,
     settings: dict[str, Any],
 ) -> EncodeReport:
     """The table in another form or with further columns, made of a hidden one of the usual form."""
@@ -182,7 +105,7 @@ def _with_columns(
             "another file, or pass overwrite=True (--overwrite)."
         )
     refuse_link(inner)
-    report, kept = _encode_to(photos, inner, started, overwrite=True, **settings)
+    report, kept = _encode_to(photos, inner, overwrite=True, **settings)
     found = {name: [values[position] for position in kept] for name, values in (columns or {}).items()}
     if "name" not in found:
         paths = pq.read_table(inner, columns=["path"]).column("path").to_pylist()
@@ -200,7 +123,6 @@ def _with_columns(
 def _encode_to(
     photos: Any,
     table: Path,
-    started: float,
     model: str | RetinalEncoder,
     *,
     batch_size: int | None,
@@ -218,235 +140,63 @@ def _encode_to(
     embedder = Embedder(
         model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
     )
-    if workers is None:
-        workers = default_workers(total, embedder.device.type == "cuda")
     if signature:
         embedder.check_signs()
-    store = _Store(table, embedder, overwrite, signature)
-    with store.locked():
-        store.collect_finished()
-        bar = progress_bar(progress, total, f"encode, {embedder.precision.dtype}")
-        with bar:
-            _encode_missing(photos, embedder, store, workers, on_error, bar)
-        _write_table(store)
-        store.clean()
-    if store.skipped:
-        names, reasons = [name for name, _ in store.skipped], [reason for _, reason in store.skipped]
-        positions = [store.positions[name] for name in names]
-        warnings.warn(SkippedPictures(positions, reasons), stacklevel=3)
-    report = EncodeReport(
-        path=table,
-        rows=len(store.order),
-        reused=store.reused,
-        skipped=tuple(store.skipped),
-        seconds=time.monotonic() - started,
-        precision=str(embedder.precision),
+    report, kept = fill_table(
+        photos,
+        table,
+        _Encoding(embedder, signature),
+        workers=workers,
+        on_error=on_error,
+        progress=progress,
+        overwrite=overwrite,
     )
-    return report, store.kept
+    return EncodeReport(**vars(report)), kept
 
 
-class _Store:
-    """The table, its parts, and which row lies where."""
+class _Encoding:
+    """Rows of an embedding table."""
 
-    def __init__(self, table: Path, embedder: Embedder, overwrite: bool, signature: bool = False) -> None:
+    verb, holds = "encode", "embeddings"
+    optional: Mapping[str, str] = {"signature": "signature_basis"}
+
+    def __init__(self, embedder: Embedder, signature: bool) -> None:
         encoder = embedder.encoder
         basis = encoder.signature_basis if signature else None
-        identity = {
+        self.embedder = embedder
+        self.signs = signature
+        self.transform = encoder.transform
+        self.batch_size = embedder.batch_size
+        self.on_gpu = embedder.device.type == "cuda"
+        self.precision = str(embedder.precision)
+        self.identity: dict[str, str] = {
             "weights_sha256": encoder.weights_sha256,
             "transform_hash": encoder.transform.hash,
             "dimension": str(encoder.num_features),
         }
         metadata = {
             "model": encoder.name,
-            "weights_sha256": identity["weights_sha256"],
-            "transform_hash": identity["transform_hash"],
+            "weights_sha256": encoder.weights_sha256,
+            "transform_hash": encoder.transform.hash,
             "licence": encoder.card.licence,
             "retina_fm_version": retina_fm.__version__,
         }
         if basis is not None:
-            identity["signature_basis"] = metadata["signature_basis"] = basis.hash
-        self.signs = signature
-        digest = hashlib.sha256(canonical_json(identity)).hexdigest()[:8]
-        self.table = table
+            self.identity["signature_basis"] = metadata["signature_basis"] = basis.hash
         self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
-        self.parts = table.parent / hidden_name(table.name, f".{digest}.parts")
-        self.where: dict[Key, tuple[Path, int]] = {}
-        self.order: list[Key] = []
-        self.changed: dict[Key, Key] = {}
-        self.reused = 0
-        self.skipped: list[tuple[str, str]] = []
-        self.positions: dict[str, int] = {}
-        self.kept: list[int] = []
-        self._keep_old = self._compatible(overwrite)
 
-    def locked(self) -> AbstractContextManager[None]:
-        """One writer a table."""
-        busy = f"{self.table} is being written by another process; wait for it or name another file."
-        return locked(self.table.parent / hidden_name(self.table.name, ".lock"), busy)
+    def rows(self, keys: Sequence[Key], items: Sequence[Decoded], photos: Sequence[Any]) -> list[Encoded]:  # noqa: ARG002
+        good = list(items)
+        signatures: Any = itertools.repeat(None)
+        if self.signs:
+            vectors, signatures = self.embedder.both(good)
+        else:
+            vectors = self.embedder(views_of(good))
+        return [
+            Encoded(key, vector, item.geometry, one)
+            for key, item, vector, one in zip(keys, good, vectors, signatures, strict=False)
+            if item.geometry is not None
+        ]
 
-    def collect_finished(self) -> None:
-        """Learn which rows an earlier table or an interrupted run holds."""
-        refuse_link(self.parts)
-        files = sorted(self.parts / name for name in self._finished())
-        if self._keep_old:
-            files.append(self.table)
-        for path in files:
-            try:
-                keys = keys_in(path)
-            except (OSError, ValueError, KeyError) as error:
-                raise OutputError(f"{path} cannot be read ({error}); remove it and run again.") from None
-            self.where.update({key: (path, index) for index, key in enumerate(keys)})
-
-    def write(self, first: int, rows: list[Encoded]) -> None:
-        """Make finished rows durable."""
-        path = self.parts / f"{first:012d}.parquet"
-        try:
-            write_part(path, rows, self.schema)
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror}); what was finished before it is kept. "
-                "Make room and run the same command again."
-            ) from error
-        self.where.update({row.key: (path, index) for index, row in enumerate(rows)})
-
-    def clean(self) -> None:
-        """Remove the parts, now that the table holds them."""
-        with suppress(OSError):  # what is not ours stays, and its folder with it
-            remove_owned(self.parts, self._finished())
-            sweep(self.parts)
-            self.parts.rmdir()
-
-    def _finished(self) -> list[str]:
-        """Names of the parts."""
-        return [name for name in contents(self.parts) if _PART.fullmatch(name)]
-
-    def _compatible(self, overwrite: bool) -> bool:
-        if not self.table.exists():
-            return False
-        try:
-            schema = pq.read_schema(self.table)
-            found, names = schema.metadata or {}, schema.names
-        except (OSError, pa.ArrowInvalid) as error:
-            if overwrite:
-                return False
-            raise OutputError(
-                f"{self.table} exists and is no Parquet table ({error}); remove it or name another file."
-            ) from None
-        ours, there = (
-            set(some) - {"signature"} for some in (self.schema.names, names)
-        )  # see its basis below
-        added = sorted(there - ours)
-        if added and not overwrite:
-            raise OutputError(
-                f"{self.table} has columns that encode does not write ({', '.join(added[:5])}) and would "
-                "lose. Name another file, or pass overwrite=True (--overwrite)."
-            )
-        if there != ours:
-            return False
-        wanted = self.schema.metadata
-        for field in (b"weights_sha256", b"transform_hash", b"signature_basis"):
-            if found.get(field) != wanted.get(field):
-                if overwrite:
-                    return False
-                if field == b"signature_basis":
-                    have = "signatures of another basis" if field in found else "no signatures"
-                    have = have if field in wanted else "signatures, which were not asked for"
-                    raise OutputError(
-                        f"{self.table} holds {have}; remove it, name another file, or pass overwrite=True "
-                        "(--overwrite)."
-                    )
-                made_by = found.get(b"model", b"something else").decode()
-                raise OutputError(
-                    f"{self.table} holds embeddings of {made_by} with another {field.decode()}; remove it, "
-                    "name another file, or pass overwrite=True (--overwrite)."
-                )
-        return True
-
-
-def _encode_missing(
-    photos: Any, embedder: Embedder, store: _Store, workers: int, on_error: str, bar: Any
-) -> None:
-    keys: dict[int, tuple[Key, Any]] = {}
-    names: dict[int, str] = {}
-    scheduled: set[Key] = set()
-
-    def missing() -> Iterator[tuple[int, Any]]:
-        for position, photo in enumerate([photos] if is_single(photos) else expand(photos)):
-            key = key_of(photo, store.table.parent, position)
-            store.order.append(key)
-            if key in store.where:
-                store.reused += 1
-                bar.update(1)
-            elif key in scheduled:
-                bar.update(1)
-            else:
-                scheduled.add(key)
-                keys[position], names[position] = (key, photo), describe(photo)
-                yield position, photo
-
-    def decoded_key(item: Decoded) -> Key:
-        key, photo = keys.pop(item.position)
-        actual = key_decoded(key, photo, store.table.parent, item.stamp)
-        if actual != key:
-            store.changed[key] = actual
-        return actual
-
-    ahead = 2 * embedder.batch_size + 2 * workers
-    stream = decoded(missing(), embedder.encoder.transform, workers=workers, ahead=ahead)
-    waiting: list[Encoded] = []
-    first = 0
-    written = time.monotonic()
-    failures: list[Decoded] = []
-    try:
-        for batch in batches(stream, embedder.batch_size):
-            good = split_failures(batch, failures, on_error)
-            if good:
-                signatures: Any = itertools.repeat(None)
-                if store.signs:
-                    vectors, signatures = embedder.both(good)
-                else:
-                    vectors = embedder(views_of(good))
-                first = first if waiting else good[0].position
-                waiting += [
-                    Encoded(decoded_key(item), vector, item.geometry, one)
-                    for item, vector, one in zip(good, vectors, signatures, strict=False)
-                    if item.geometry is not None
-                ]
-            bar.update(len(batch))
-            if waiting and time.monotonic() - written > _WRITE_EVERY:
-                store.write(first, waiting)
-                waiting, written = [], time.monotonic()
-    finally:
-        if waiting:
-            store.write(first, waiting)
-    for item in failures:
-        name = names[item.position]
-        store.skipped.append((name, str(item.error)))
-        store.positions[name] = item.position
-
-
-def _write_table(store: _Store) -> None:
-    """All rows in the photos' order, in row groups of fixed size, so that interruptions leave no trace."""
-    reader = RowReader()
-    order = [store.changed.get(key, key) for key in store.order]
-    store.kept = [position for position, key in enumerate(order) if key in store.where]
-    store.order = [order[position] for position in store.kept]
-    keys = iter(store.order)
-    try:
-        with written_beside(store.table) as scratch:
-            with pq.ParquetWriter(scratch, store.schema, compression="none") as writer:
-                while group := list(itertools.islice(keys, ROW_GROUP)):
-                    rows = [reader.row(*store.where[key]) for key in group]
-                    tables = pa.concat_tables([row.replace_schema_metadata(None) for row in rows])
-                    writer.write_table(
-                        tables.combine_chunks().cast(store.schema.remove_metadata()), row_group_size=ROW_GROUP
-                    )
-            seal_parquet(scratch)
-            reader.close()
-    except OSError as error:
-        raise OutputError(
-            f"{store.table} cannot be written ({error.strerror}); the finished parts are kept. "
-            "Make room and run the same command again."
-        ) from error
-    finally:
-        reader.close()
+    def table(self, rows: Sequence[Encoded]) -> pa.Table:
+        return table_of(list(rows), self.schema)

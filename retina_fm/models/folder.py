@@ -23,6 +23,7 @@ from retina_fm._io.tensor_files import header_of
 from retina_fm.configuration import Configuration
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.contract import ModelCard
+from retina_fm.models.reliability import Reliability
 from retina_fm.pictures import Transform
 
 CONFIG, CARD, WHITENING, SOURCES = "config.json", "README.md", "whitening.safetensors", "sources.csv"
@@ -71,6 +72,7 @@ class WeightsConfig(Configuration):
         seed: where the rest of the weights comes from this seed instead of a file.
         provenance: how the weights came about; free of meaning to the loader.
         signature: SHA-256 of ``signature.safetensors`` (see ``retina_fm.models.signing``), or None.
+        reliability: how far maps can be believed, by name (see ``retina_fm.models.reliability``).
         whitening: SHA-256 of ``whitening.safetensors`` (see ``retina_fm.models.whitening``), or None.
     """
 
@@ -83,6 +85,7 @@ class WeightsConfig(Configuration):
     files: Mapping[_PlainName, _Digest] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0)] | None = None
     provenance: Mapping[str, Any] = Field(default_factory=dict)
+    reliability: Mapping[str, Reliability] = Field(default_factory=dict)
     whitening: _Digest | None = None
     signature: _Digest | None = None
 
@@ -99,7 +102,7 @@ class WeightsConfig(Configuration):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_said(self, plain: Any) -> dict[str, Any]:
-        optional = ("seed", "provenance", "whitening", "signature")
+        optional = ("seed", "provenance", "reliability", "whitening", "signature")
         values = plain(self)
         return {k: v for k, v in values.items() if k not in optional or v not in (None, {})}
 

@@ -28,6 +28,7 @@ class Fundus2VideoEncoder(Signing, Encoder):
     """The network's encoder together with its transform, card and hash.
 
     Attributes:
+        reliability: how far its maps can be believed, by name, as far as its folder states it.
         whitening: for retrieval, shipped beside the weights; no part of the embedding.
     """
 
@@ -41,6 +42,7 @@ class Fundus2VideoEncoder(Signing, Encoder):
         self.card: ModelCard = config.card
         self.weights_sha256: str = config.sha256
         self.signature_basis = default_basis()
+        self.reliability = config.reliability
 
     def save_pretrained(self, folder: str | Path, **about: Any) -> WeightsConfig:
         """Write the encoder as it is now, classifier included, as a weights folder with a card.

@@ -191,6 +191,22 @@ class Encoder(TimmContract):
         count = len(self.architecture.lesions)
         return self.lesion_decoder.at_stride_2(maps)[:, count].float().sigmoid()
 
+    def dense_maps(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """All that the decoder maps, from what :meth:`maps` gave, in one pass of the decoder.
+
+        Returns:
+            Probabilities ``(N, H, W)`` by name: the lesion types, ``vessel`` where it is mapped, and the
+            parts of the architecture's anatomy.
+
+        Raises:
+            ViewError: the encoder has no decoder.
+        """
+        if self.lesion_decoder is None:
+            raise ViewError("This encoder has no decoder of maps: see encoder.architecture.lesion_decoder.")
+        named = (*self.architecture.lesions, *("vessel",) * self.architecture.vessels)
+        layers = self.lesion_decoder(maps).float().sigmoid()
+        return dict(zip((*named, *self.architecture.anatomy), layers.unbind(1), strict=True))
+
     def anatomy(self, maps: Sequence[Tensor]) -> Tensor:
         """Probabilities ``(N, A, H, W)`` of the architecture's anatomy from what :meth:`maps` gave.
 

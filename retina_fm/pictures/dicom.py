@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import zlib
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from retina_fm.pictures.depth import seen_bits
 from retina_fm.pictures.files import LARGEST
 from retina_fm.pictures.limits import check_size
 from retina_fm.pictures.pages import several
+from retina_fm.vocabulary import Eye
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
 HEAD = 132
@@ -151,3 +154,53 @@ def _pydicom(name: str) -> Any:
 def _short(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+
+
+class Facts(NamedTuple):
+    """What a DICOM object says of its eye.
+
+    Attributes:
+        eye: ``left`` or ``right``, or None.
+        spacing_um: micrometres of the retina a pixel, or None where it is not stated or differs by direction.
+    """
+
+    eye: Eye | None
+    spacing_um: float | None
+
+
+def facts_of(photo: Any) -> Facts | None:
+    """The facts of a DICOM data set or file, its pixels left alone; None of any other photo.
+
+    What cannot be read says nothing here: it is decoded elsewhere, and what is wrong is said there.
+    """
+    if is_dataset(photo):
+        return Facts(_eye(photo), _spacing(photo))
+    path = photo.get("path") if isinstance(photo, dict) else photo
+    if not isinstance(path, str | os.PathLike):
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            if not looks_like_dicom(file.read(HEAD)):
+                return None
+        dataset = _pydicom(os.fspath(path)).dcmread(path, stop_before_pixels=True)
+        return Facts(_eye(dataset), _spacing(dataset))
+    except Exception:  # pydicom raises many kinds on damaged files
+        return None
+
+
+def _eye(dataset: Any) -> Eye | None:
+    """The eye by Image Laterality (0020,0062) or Laterality (0020,0060): R, L; both eyes are none."""
+    for name in ("ImageLaterality", "Laterality"):
+        said = str(dataset.get(name) or "").strip().upper()
+        if said in ("R", "L"):
+            return "right" if said == "R" else "left"
+    return None
+
+
+def _spacing(dataset: Any) -> float | None:
+    """Pixel Spacing (0028,0030), millimetres between rows and columns, in micrometres."""
+    said = dataset.get("PixelSpacing")
+    if said is None or len(said) != 2:
+        return None
+    rows, columns = (1000 * float(value) for value in said)
+    return rows if rows > 0 and abs(rows - columns) <= 1e-3 * rows else None

@@ -184,7 +184,7 @@ def labels_with(value: Any) -> list[Any]:
         ({}, ["a", "b"] * 9, "20 photos and 18 labels"),
         ({}, None, "Labels are missing"),
         ({"shots": 11}, ["a", "b"] * 10, "10 examples of 10 patients, 11 shots"),
-        ({"shots": 0}, ["a", "b"] * 10, "lesion_readings"),
+        ({"shots": 0}, ["a", "b"] * 10, "measure"),
         ({"head": "forest"}, ["a", "b"] * 10, "Unknown head"),
         ({"head_settings": {"epoch": 3}}, ["a", "b"] * 10, "no setting 'epoch'"),
         ({"tune": "encoder"}, ["a", "b"] * 10, "tune is 'encoder'"),

@@ -115,12 +115,6 @@ def test_lesion_maps_of_a_generator_are_its_decoders(generator_folder: Path) -> 
     np.testing.assert_allclose(loaded["haemorrhage"], maps["haemorrhage"], atol=1e-6)
 
 
-def test_readings_are_one_number_a_photo() -> None:
-    readings = adapters.lesion_readings([disc_picture(1), disc_picture(2)], TINY)
-    assert readings["drusen"].shape == (2,)
-    assert (readings["diabetic_retinopathy"] >= readings["haemorrhage"]).all()
-
-
 def test_models_that_cannot_show_it_say_so() -> None:
     photo = [disc_picture(0)]
     with pytest.raises(ConfigError, match="without a generator"):

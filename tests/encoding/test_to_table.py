@@ -16,14 +16,14 @@ from PIL import Image
 
 import retina_fm
 from conftest import disc_picture
-from retina_fm.encoding import to_table
+from retina_fm.encoding import EncodeReport, resumable
 from retina_fm.encoding.rows import RowReader
 from retina_fm.errors import OutputError, PictureError, SkippedPictures
 
 TINY = "fundus2video-tiny"
 
 
-def encode_to(photos: object, out: Path, **settings: object) -> to_table.EncodeReport:
+def encode_to(photos: object, out: Path, **settings: object) -> EncodeReport:
     return retina_fm.encode_to(photos, out, TINY, **{"dtype": "float32", **settings})  # type: ignore[arg-type]
 
 
@@ -85,8 +85,8 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path) 
     out = tmp_path / "killed.parquet"
     script = (
         "import retina_fm, time, sys\n"
-        "from retina_fm.encoding import to_table, embedder\n"
-        "to_table._WRITE_EVERY = 0\n"
+        "from retina_fm.encoding import embedder, resumable\n"
+        "resumable._WRITE_EVERY = 0\n"
         "call = embedder.Embedder.__call__\n"
         "def slow(self, views):\n"
         "    print('batch', len(views), flush=True); time.sleep(0.05); return call(self, views)\n"
@@ -202,7 +202,7 @@ def test_a_second_writer_is_refused(photo_folder: Path, tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_was_finished(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, calls = to_table.write_part, []
+    write, calls = resumable.write_part, []
 
     def full(path: Path, *rest: object) -> None:
         calls.append(path)
@@ -210,8 +210,8 @@ def test_a_full_disk_keeps_what_was_finished(
             raise OSError(28, "No space left on device")
         write(path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(to_table, "write_part", full)
-    monkeypatch.setattr(to_table, "_WRITE_EVERY", 0.0)
+    monkeypatch.setattr(resumable, "write_part", full)
+    monkeypatch.setattr(resumable, "_WRITE_EVERY", 0.0)
     out = tmp_path / "emb.parquet"
     with pytest.raises(OutputError, match="No space left"):
         encode_to(photo_folder, out, batch_size=2)

@@ -16,9 +16,9 @@ from retina_fm.training.simulator.eyes.arteries_veins import split_vessels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
 from retina_fm.training.simulator.eyes.prepared import ANCHOR_COUNT, ANCHORS, MAPS, UNITS, PreparedEye
 from retina_fm.training.simulator.eyes.seen import see
-from retina_fm.training.simulator.eyes.vessel_trust import believe
 from retina_fm.vessels.line_filter import blurred
 from retina_fm.vessels.line_maps import vessel_coverage
+from retina_fm.vessels.trust import believe
 from retina_fm.vocabulary import LESION_TYPES
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ from retina_fm.network import Encoder
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.network.levels import from_levels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
-from retina_fm.training.simulator.eyes.vessel_trust import believe
+from retina_fm.vessels.kinds import artery_share
+from retina_fm.vessels.landmarks import disc_in, fovea_in
+from retina_fm.vessels.trust import believe
 
 Map = NDArray[np.float32]
 
 _SIZES = (1.0, 0.75)
 _DISAGREEMENT = 0.3  # standard deviation of a probability between views from which it is unsure
-_SURE_DISC, _SURE_FOVEA = 0.5, 0.35
-_DISC_SHARES = (0.08, 0.28)  # of the field's radius: a disc is neither smaller nor larger
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,15 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     mean, spread = _agreed(encoder, view, field_of_view)
     vessels, artery, vein, disc, fovea = mean
     first = find_landmarks(view, field_of_view, vessels)
-    disc_centre, disc_radius, disc_map = _disc(disc, radius, first.disc, first.disc_radius)
-    fovea_centre = _fovea(fovea, radius, first.fovea)
+    disc_centre, disc_radius, disc_map = first.disc, first.disc_radius, None
+    if (seen_disc := disc_in(disc, radius)) is not None:
+        disc_centre, disc_radius = seen_disc.centre, seen_disc.radius
+        near = ndimage.binary_dilation(seen_disc.piece, iterations=max(1, int(0.03 * radius)))
+        disc_map = np.asarray(disc * near, np.float32)
+    seen_fovea = fovea_in(fovea, radius)
+    fovea_centre = first.fovea if seen_fovea is None else seen_fovea.centre
     believed = believe(view, vessels, field_of_view, radius, disc_radius, fovea_centre)
-    share = _shares(artery, vein, believed.vessels)
+    share = artery_share(artery, vein, believed.vessels)
     unsure = believed.unsure | (spread[0] > _DISAGREEMENT) & field_of_view
     return Seen(
         arteries=np.asarray(believed.vessels * share, np.float32),
@@ -118,35 +123,3 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
             found.append(F.interpolate(seen, (size, size), mode="bilinear", align_corners=False))
     stacked = torch.cat(found) * inside
     return stacked.mean(0).numpy(), stacked.std(0).numpy()
-
-
-def _disc(
-    probability: Map, radius: float, otherwise: tuple[float, float], usual: float
-) -> tuple[tuple[float, float], float, Map | None]:
-    """Centre, radius and coverage of the largest piece of a disc's size; the landmark found without one."""
-    labels, count = ndimage.label(probability > _SURE_DISC)
-    if count:
-        sizes = np.bincount(labels.ravel())[1:]
-        best = int(sizes.argmax()) + 1
-        found = float(np.sqrt(sizes[best - 1] / np.pi))
-        if _DISC_SHARES[0] * radius < found < _DISC_SHARES[1] * radius:
-            y, x = ndimage.center_of_mass(labels == best)
-            near = ndimage.binary_dilation(labels == best, iterations=max(1, int(0.03 * radius)))
-            return (y + 0.5, x + 0.5), found, np.asarray(probability * near, np.float32)
-    return otherwise, usual, None
-
-
-def _fovea(probability: Map, radius: float, otherwise: tuple[float, float]) -> tuple[float, float]:
-    smooth = ndimage.gaussian_filter(probability, 0.02 * radius)
-    if float(smooth.max()) < _SURE_FOVEA:
-        return otherwise
-    y, x = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    return float(y) + 0.5, float(x) + 0.5
-
-
-def _shares(artery: Map, vein: Map, vessels: Map) -> Map:
-    """How much of each vessel is artery, 0 to 1: the mean along it, for a vessel does not change its kind."""
-    weight = vessels + 1e-4
-    along = [ndimage.gaussian_filter(part * weight, 2.0) for part in (artery, vein)]
-    total = along[0] + along[1]
-    return np.asarray(np.where(total > 1e-5, along[0] / np.maximum(total, 1e-5), 0.5), np.float32)

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from retina_fm.training.simulator.anatomy.drawn import DrawnRetina, draw_retina
-from retina_fm.training.simulator.eyes.vessel_trust import Believed, believe
+from retina_fm.vessels.trust import Believed, believe
 
 
 @pytest.fixture(scope="module")

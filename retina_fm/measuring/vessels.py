@@ -1,0 +1,71 @@
+"""The tree of vessels as numbers: density, tortuosity, fractal dimension. Definitions: docs/measuring.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retina_fm.measuring.reading import Reading
+from retina_fm.vessels.skeleton import Segment, segments_of
+
+ZONES = {"zone_1": (0.5, 1.0), "zone_2": (1.0, 1.5), "zone_3": (1.5, 2.0)}
+"""Rings round the disc, from its margin outwards in disc diameters."""
+LEAST_SEEN = 0.5
+"""Share of a ring that has to lie in the field for its numbers to be given."""
+LEAST_VESSELS = 0.01
+"""Density below which no tree is seen and no shape of one is measured: clear photos have 0.08 to 0.13."""
+_SHORTEST = 0.02  # radii of the field: shorter pieces are no segments
+_SHORTEST_BENDING = 0.1  # and shorter ones say nothing of tortuosity
+_BOXES = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+def density(reading: Reading) -> float:
+    """Share of the field that vessels cover."""
+    return float(reading.vessels.sum()) / max(1, int(reading.inside.sum()))
+
+
+def zone_densities(reading: Reading) -> dict[str, float | None]:
+    """Share of each ring round the disc that vessels cover, or None where less than half of it is seen."""
+    away = reading.from_disc
+    assert reading.disc is not None
+    found: dict[str, float | None] = {}
+    for name, (low, high) in ZONES.items():
+        ring = (away >= low) & (away < high) & reading.inside
+        outer, inner = (2 * reading.disc.radius * (0.5 + edge) for edge in (high, low))
+        whole = np.pi * (outer**2 - inner**2)
+        found[name] = None if ring.sum() < LEAST_SEEN * whole else float(reading.vessels[ring].mean())
+    return found
+
+
+def segments(reading: Reading) -> tuple[list[Segment], NDArray[np.int32]]:
+    """Vessels between junctions, and the map of their centre lines."""
+    return segments_of(reading.maps["vessel"], reading.vessels, reading.lines, _SHORTEST * reading.radius)
+
+
+def tortuosity(found: list[Segment], radius: float) -> float | None:
+    """Mean of length over chord less 1, weighted by length, over segments of a tenth of the radius and more.
+
+    Hart et al. 1999, International Journal of Medical Informatics 53:239 (distance measure). None where no
+    segment is long enough.
+    """
+    long = [one for one in found if one.length >= _SHORTEST_BENDING * radius and one.chord > 0]
+    total = sum(one.length for one in long)
+    if not total:
+        return None
+    return sum(one.length * (one.length / one.chord - 1) for one in long) / total
+
+
+def fractal_dimension(reading: Reading) -> float:
+    """Box-counting dimension of the centre lines, boxes of 2 to 32 view pixels.
+
+    Slope of the logs of occupied boxes over sizes (Mainster 1990, Eye 4:235).
+    """
+    lines = reading.lines
+    counts = []
+    for size in _BOXES:
+        height, width = (-length % size for length in lines.shape)
+        padded = np.pad(lines, ((0, height), (0, width)))
+        rows, columns = padded.shape[0] // size, padded.shape[1] // size
+        counts.append(int(padded.reshape(rows, size, columns, size).any((1, 3)).sum()))
+    slope = np.polyfit(np.log(_BOXES), np.log(np.maximum(counts, 1)), 1)[0]
+    return float(-slope)
