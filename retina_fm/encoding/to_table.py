@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,7 +93,7 @@ class _Encoding:
         self.batch_size = embedder.batch_size
         self.on_gpu = embedder.device.type == "cuda"
         self.precision = str(embedder.precision)
-        self.identity = {
+        self.identity: Mapping[str, str] = {
             "weights_sha256": encoder.weights_sha256,
             "transform_hash": encoder.transform.hash,
             "dimension": str(encoder.num_features),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -199,7 +199,7 @@ class _Measuring:
             "definitions": str(VERSION),
             "unreliable": "given" if allow_unreliable else "null",
         }
-        self.identity = {**stated, "kind": self.holds}
+        self.identity: Mapping[str, str] = {**stated, "kind": self.holds}
         self.schema = schema(
             {
                 "model": encoder.name,
