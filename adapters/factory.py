@@ -73,6 +73,7 @@ def adapt(
     decoder: Literal["light", "full"] = ...,
     classes: Sequence[int] | None = ...,
     mask_threshold: float | None = ...,
+    allow_unreliable: bool = ...,
     view_size: int | None = ...,
     steps: int | None = ...,
     max_seconds: float | None = ...,

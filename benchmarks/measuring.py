@@ -2,8 +2,8 @@
 
     python benchmarks/measuring.py [--cache FOLDER] [--sheet FILE.png] [--only eyes,quality,...]
 
-$RETINA_FM_TEST_DATA is read, at most 40 photographs a set, and a few made worse. Maps are kept in the cache,
-so that a run that was stopped goes on. Prints, and writes docs/results/measuring.json.
+$RETINA_FM_TEST_DATA is read, at most 40 photographs a set, some made worse. Maps are kept in the cache, so
+that a run that was stopped goes on. Prints, and writes docs/results/measuring.json.
 """
 
 from __future__ import annotations

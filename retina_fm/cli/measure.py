@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.encode import collect
+from retina_fm.cli.arguments import collect
+from retina_fm.cli.checks import check_model, check_photos
+
+EXAMPLES = (
+    "retina-fm measure photos/ --out numbers.csv",
+    "retina-fm measure photos/ --out numbers.parquet --allow-unreliable",
+)
 
 
 def add(subparsers: Any) -> None:
@@ -35,6 +41,10 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and report."""
     from retina_fm.cli.main import print_json
+
+    check_photos(arguments.photos)
+    check_model(arguments.model)
+
     from retina_fm.measuring import measure_to
 
     report = measure_to(

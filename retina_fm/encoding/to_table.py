@@ -81,7 +81,7 @@ def encode_to(
     table = Path(out)
     plain = check_out(table, overwrite)
     check_place(table, on_error)
-    settings = {
+    settings: dict[str, Any] = {
         "model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
         "on_error": on_error, "progress": progress, "compile": compile, "signature": signature,
     }  # fmt: skip
@@ -169,7 +169,7 @@ class _Encoding:
         self.batch_size = embedder.batch_size
         self.on_gpu = embedder.device.type == "cuda"
         self.precision = str(embedder.precision)
-        self.identity: dict[str, str] = {
+        identity: dict[str, str] = {
             "weights_sha256": encoder.weights_sha256,
             "transform_hash": encoder.transform.hash,
             "dimension": str(encoder.num_features),
@@ -182,7 +182,8 @@ class _Encoding:
             "retina_fm_version": retina_fm.__version__,
         }
         if basis is not None:
-            self.identity["signature_basis"] = metadata["signature_basis"] = basis.hash
+            identity["signature_basis"] = metadata["signature_basis"] = basis.hash
+        self.identity: Mapping[str, str] = identity
         self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
 
     def rows(self, keys: Sequence[Key], items: Sequence[Decoded], photos: Sequence[Any]) -> list[Encoded]:  # noqa: ARG002

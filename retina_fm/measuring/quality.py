@@ -42,7 +42,7 @@ class Quality(NamedTuple):
     def whole(self) -> float:
         """``fundus`` times the geometric mean of the other parts."""
         parts = (self.focus, self.illumination, self.field, self.vessels)
-        return self.fundus * float(np.prod(parts)) ** (1 / len(parts))
+        return float(self.fundus * np.prod(parts) ** (1 / len(parts)))
 
 
 def quality(reading: Reading) -> Quality:
@@ -70,12 +70,13 @@ def steepness(reading: Reading) -> float:
 
     Noise falls and rises alike across an edge and cancels; a sharp photo of high contrast has 0.05 and more.
     """
-    across = np.stack(np.gradient(ndimage.gaussian_filter(reading.maps["vessel"], 1.0)))
-    steep = np.hypot(*across)
+    down, right = np.gradient(ndimage.gaussian_filter(reading.maps["vessel"], 1.0))
+    steep = np.hypot(down, right)
     edges = (steep > _AN_EDGE) & (reading.depth_inside > 0.03 * reading.radius)
     if int(edges.sum()) < _FEWEST_EDGES:
         return 0.0
-    falls = -(np.stack(np.gradient(reading.light)) * across).sum(0)[edges] / steep[edges]
+    light_down, light_right = np.gradient(reading.light)
+    falls = -(light_down * down + light_right * right)[edges] / steep[edges]
     return max(0.0, float(falls.mean()))
 
 

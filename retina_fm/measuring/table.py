@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -174,7 +174,7 @@ class _Measuring:
     """Rows of a table of measurements."""
 
     verb, holds = "measure", "measurements"
-    optional: Mapping[str, str] = {}  # noqa: RUF012
+    optional: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class _Measuring:
             "definitions": str(VERSION),
             "unreliable": "given" if allow_unreliable else "null",
         }
-        self.identity = {**stated, "kind": self.holds}
+        self.identity: Mapping[str, str] = {**stated, "kind": self.holds}
         self.schema = schema(
             {
                 "model": encoder.name,

@@ -16,6 +16,8 @@ LEAST_VESSELS = 0.01
 """Density below which no tree is seen and no shape of one is measured: clear photos have 0.08 to 0.13."""
 _SHORTEST = 0.02  # radii of the field: shorter pieces are no segments
 _SHORTEST_BENDING = 0.1  # and shorter ones say nothing of tortuosity
+_MOST_BENT = 1.5
+"""With them the correlation with labels is 0.04 on RITE and 0.91 on LES-AV, without 0.85 and 0.84."""
 _BOXES = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -45,10 +47,15 @@ def segments(reading: Reading) -> tuple[list[Segment], NDArray[np.int32]]:
 def tortuosity(found: list[Segment], radius: float) -> float | None:
     """Mean of length over chord less 1, weighted by length, over segments of a tenth of the radius and more.
 
-    Hart et al. 1999, International Journal of Medical Informatics 53:239 (distance measure). None where no
-    segment is long enough.
+    Segments half as long again as their chord are left out: rings that a map closes round a reflex or between
+    vessels that touch. Hart et al. 1999, International Journal of Medical Informatics 53:239 (distance
+    measure). None where no segment is long enough.
     """
-    long = [one for one in found if one.length >= _SHORTEST_BENDING * radius and one.chord > 0]
+    long = [
+        one
+        for one in found
+        if one.length >= _SHORTEST_BENDING * radius and one.length < _MOST_BENT * one.chord
+    ]
     total = sum(one.length for one in long)
     if not total:
         return None

@@ -11,8 +11,11 @@ import retina_fm
 from conftest import disc_picture, saved_generator
 from retina_fm import adapters
 from retina_fm.errors import ConfigError
-from retina_fm.models import load_generator
+from retina_fm.models import load_generator, read_config
+from retina_fm.models.folder import write_config
+from retina_fm.models.reliability import Reliability
 from retina_fm.network import Architecture, Generator
+from retina_fm.network.architecture import ANATOMY
 from retina_fm.network.masks import field_of_view
 from retina_fm.network.unrolling import generate_frames
 from retina_fm.pictures import Transform
@@ -123,3 +126,52 @@ def test_models_that_cannot_show_it_say_so() -> None:
         retina_fm.adapt("segmentation", 0, model=TINY, target="drusn").predict(photo)
     with pytest.raises(ConfigError, match="by name or folder"):
         retina_fm.adapt("segmentation", 0, model=retina_fm.load(TINY)).predict(photo)
+
+
+def test_arteries_veins_and_disc_come_without_fit(tmp_path: Path) -> None:
+    model = str(saved_generator(tmp_path / "anatomy", vessels=True, anatomy=ANATOMY))
+    photos = [disc_picture(1, 96), disc_picture(2, 128)]
+    found = {
+        target: retina_fm.adapt("segmentation", 0, model=model, target=target).predict_proba(photos)
+        for target in ("arteries", "veins", "disc")
+    }
+    for maps in found.values():
+        assert [one.shape for one in maps] == [(96, 96), (128, 128)]
+        assert all(one.min() >= 0 and one.max() <= 1 and one[0, 0] == 0 for one in maps)
+    # arteries and veins share the vessels between them
+    encoder = retina_fm.load(model)
+    view, geometry = encoder.transform.view(photos[0])
+    one = torch.from_numpy(encoder.transform.normalise(view))
+    with torch.inference_mode():
+        layers = encoder.dense_maps(encoder.maps(torch.stack([one, one.flip(-1)])))["vessel"]
+    vessels = geometry.picture_of(((layers[0] + layers[1].flip(-1)) / 2).numpy(), "bilinear")
+    inside = geometry.mask_in_picture()
+    both = found["arteries"][0] + found["veins"][0]
+    np.testing.assert_allclose(both[inside], vessels[inside], atol=0.02)
+    labels = retina_fm.adapt("segmentation", 0, model=model, target="veins").predict(photos)
+    assert set(np.unique(labels[0])) <= {0, 1}
+    with pytest.raises(ConfigError, match="does not map disc"):
+        retina_fm.adapt("segmentation", 0, model=TINY, target="disc").predict(photos)
+
+
+def test_maps_that_fail_their_stated_figures_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo = [disc_picture(1, 96)]
+    folder = saved_generator(tmp_path / "stated", vessels=True, anatomy=ANATOMY)
+    retina_fm.adapt("segmentation", 0, model=str(folder), target="drusen").predict(photo)
+    assert "nobody measured how far it can be believed" in caplog.text
+    stated = {
+        "drusen": Reliability(on="drawings", healthy_share=0.2, precision=0.1, recall=0.5),
+        "scar": Reliability(on="drawings", threshold=0.0, healthy_share=0.0, precision=0.9, recall=0.5),
+        "vein": Reliability(on="drawings", balanced_accuracy=0.55),
+    }
+    write_config(folder, read_config(folder).model_copy(update={"reliability": stated}))
+    encoder = retina_fm.load(str(folder))
+    for target, figures in (("drusen", "20.00 %"), ("veins", "0.55"), ("haemorrhage", "no reliability")):
+        with pytest.raises(ConfigError, match=figures):
+            retina_fm.adapt("segmentation", 0, model=encoder, target=target).predict(photo)
+        allowed = retina_fm.adapt("segmentation", 0, model=encoder, target=target, allow_unreliable=True)
+        assert allowed.predict(photo)[0].shape == (96, 96)
+    scars = retina_fm.adapt("segmentation", 0, model=encoder, target="scar").predict(photo)[0]
+    assert scars.all(), "the threshold is the one that the model states"
