@@ -15,7 +15,7 @@ EXAMPLES = (
     "retina-fm predict vessels photos/ --out vessels/",
     "retina-fm predict grading/ --labels labels.csv --images photos/ --out predicted.csv",
 )
-_READINGS = ("vessels", *LESION_TYPES)
+_READINGS = ("vessels", "arteries", "veins", "disc", *LESION_TYPES)
 
 
 def add(subparsers: Any) -> None:

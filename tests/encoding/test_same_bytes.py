@@ -15,7 +15,7 @@ import pytest
 
 import retina_fm
 from conftest import disc_picture
-from retina_fm.encoding import to_table
+from retina_fm.encoding import resumable
 from retina_fm.encoding.work import decode
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Transform, files, reading
@@ -31,7 +31,7 @@ def saved(path: Path, picture: np.ndarray) -> Path:
     return path
 
 
-def encode_to(photos: Any, out: Path, **settings: Any) -> to_table.EncodeReport:
+def encode_to(photos: Any, out: Path, **settings: Any) -> resumable.TableReport:
     return retina_fm.encode_to(photos, out, TINY, dtype="float32", **settings)
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_is_swapped_after_it_was_looked_at_is_encoded_again(
 ) -> None:
     path, out = saved(tmp_path / "eye.png", ONE), tmp_path / "emb.parquet"
     content, status = path.read_bytes(), path.stat()
-    key_of = to_table.key_of
+    key_of = resumable.key_of
 
     def swapped(photo: Any, *arguments: Any) -> Any:
         key = key_of(photo, *arguments)
@@ -68,7 +68,7 @@ def test_a_file_that_is_swapped_after_it_was_looked_at_is_encoded_again(
         return key
 
     with monkeypatch.context() as patched:
-        patched.setattr(to_table, "key_of", swapped)
+        patched.setattr(resumable, "key_of", swapped)
         encode_to([path], out)
     row = pq.read_table(out).to_pylist()[0]
     assert (row["file_size"], row["file_mtime_ns"]) == (path.stat().st_size, 5)

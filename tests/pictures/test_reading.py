@@ -267,7 +267,7 @@ def test_dicom_palettes_are_applied(bits):
 def test_dicom_without_pydicom_names_the_extra(monkeypatch):
     data = b"\0" * 128 + b"DICM" + b"\0" * 64
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(MissingDependencyError, match=r"retina-fm\[dicom\]"):
+    with pytest.raises(MissingDependencyError, match=r"\[dicom\]"):
         read_picture(data)
 
 

@@ -342,7 +342,7 @@ def test_a_blank_frame_has_no_quality(prepared_eyes):
 
 def test_registration_without_simpleitk_names_the_extra(prepared_eyes, monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(MissingDependencyError, match=r"retina-fm\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"\[train\]"):
         register_frame(prepared_eyes[0].photo, np.zeros((256, 256), np.uint8))
 
 
