@@ -350,6 +350,23 @@ def _refuse_large(folder: Path, config: WeightsConfig, wanted: Mapping[str, Tens
         )
 
 
+def read_beside(path: Path, expected: str) -> bytes:
+    """A file that lies beside the weights, such as whitening, whose SHA-256 ``config.json`` states.
+
+    Raises:
+        WeightsError: it cannot be read, or is another one.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path} is named in {CONFIG} but cannot be read ({error.strerror}); fetch the folder again."
+        ) from None
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise WeightsError(f"{path} is not the file that {CONFIG} states; fetch the folder again.")
+    return data
+
+
 def _is_part(name: str) -> bool:
     """Whether a file of that name may be part of a weights folder that we wrote."""
     return name in (CONFIG, CARD, WHITENING, SIGNATURE, SOURCES) or bool(_SHARD.fullmatch(name))

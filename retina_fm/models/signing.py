@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retina_fm.errors import ConfigError, WeightsError
+from retina_fm.errors import ConfigError
 from retina_fm.models.folder import (
     CONFIG,
     SIGNATURE,
     SOURCES,
     WHITENING,
+    read_beside,
     read_config,
     whole_weights,
     write_config,
@@ -140,14 +141,7 @@ def read_signature_basis(folder: Path) -> SignatureBasis:
     if expected is None:
         return default_basis()
     path = folder / SIGNATURE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"{path} is named in {CONFIG} but cannot be read ({error.strerror}); fetch the folder again."
-        ) from None
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise WeightsError(f"{path} is not the file that {CONFIG} states; fetch the folder again.")
+    data = read_beside(path, expected)
     return SignatureBasis.from_bytes(data, str(path))
 
 

@@ -21,10 +21,10 @@ from safetensors.numpy import save as serialise
 from retina_fm._io.tensor_files import header_of
 from retina_fm.errors import ConfigError, WeightsError
 from retina_fm.models.folder import (
-    CONFIG,
     SIGNATURE,
     SOURCES,
     WeightsConfig,
+    read_beside,
     read_config,
     whole_weights,
     write_config,
@@ -159,14 +159,7 @@ def read_whitening(folder: Path) -> Whitening | None:
     if expected is None:
         return None
     path = folder / FILE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"{path} is named in {CONFIG} but cannot be read ({error.strerror}); fetch the folder again."
-        ) from None
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise WeightsError(f"{path} is not the file that {CONFIG} states; fetch the folder again.")
+    data = read_beside(path, expected)
     try:
         header_of(data)
         arrays = parse_safetensors(data)
