@@ -26,6 +26,7 @@ from retina_fm.training.pretraining.presets import CHANGEABLE, Preset, setting, 
 FOLDER = "checkpoints"
 STATE = "state.json"
 _PREFIX = "step-"
+_LAYERS_MATCHED = 4  # of a discriminator, over which the term is summed now
 _FILES = "files"
 """Field of the state with the CRC-32 of each file of tensors."""
 
@@ -193,6 +194,9 @@ def read_run_file(run: Path) -> dict[str, Any]:
         values: dict[str, Any] = read_json(run / "run.json", nan=True)
     except (OSError, ValueError) as error:
         raise OutputError(f"{run} holds no run ({error}). Give the --out of a pretraining run.") from None
+    weights = values.get("preset", {}).get("weights", {})
+    if weights and "patch_identity" not in weights:  # begun when features were matched by the mean of layers
+        weights["feature_matching"] = weights.get("feature_matching", 0.0) / _LAYERS_MATCHED
     return values
 
 
@@ -201,6 +205,13 @@ def run_preset(run: Path) -> Preset | None:
     if not (run / "run.json").is_file():
         return None
     return preset_now(read_run_file(run))
+
+
+def begun_preset(run: Path) -> Preset | None:
+    """The preset that a run began with, its settings in it, or None where there is no run yet."""
+    if not (run / "run.json").is_file():
+        return None
+    return Preset.model_validate(read_run_file(run)["preset"])
 
 
 def preset_now(about: Mapping[str, Any]) -> Preset:

@@ -13,7 +13,7 @@ from retina_fm.errors import ConfigError
 from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import Architecture
 from retina_fm.training.pretraining.batch_size import largest_batch
-from retina_fm.training.pretraining.checkpoints import run_preset
+from retina_fm.training.pretraining.checkpoints import begun_preset, run_preset
 from retina_fm.training.pretraining.data.feeding import SampleStream, open_stream
 from retina_fm.training.pretraining.guards import device_for, memory_advice
 from retina_fm.training.pretraining.loop import Validate, train
@@ -55,7 +55,8 @@ def pretrain(
             with a recipe, the folder in which its sets lie under their names; or a stream of one's own, whose
             batch n must depend on n alone.
         out: the run's folder.
-        preset: everything that fixes the run, or a preset's name; ``fundus2video`` without it.
+        preset: everything that fixes the run, or a preset's name; ``fundus2video`` without it. A continued run
+            goes on with the settings that it began with, where none or a name is given.
         settings: changes to it, as ``--set`` takes them: ``{"weights.lesions": 0.5}``.
         recipe: of a released model, by name or file: fixes data, preset, settings, seed and start.
         batch: samples a process and accumulation step; ``auto`` takes what fills the device, and a continued
@@ -90,7 +91,7 @@ def pretrain(
     known = find_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     changes = {**(settings or {}), **({} if batch in (None, "auto") else {"batch": batch})}
     if known is None:
-        named = preset if isinstance(preset, Preset) else preset_named(preset or DEFAULT_PRESET)
+        named = preset if isinstance(preset, Preset) else _named(preset, Path(out) if resume else None)
     else:
         named = known.resolved()
         _refuse_changes(known, named, changes, auto=batch == "auto", preset=preset, seed=seed, limits=limits)
@@ -127,6 +128,14 @@ def pretrain(
         recipe=None if known is None else known.name,
         tensorboard=tensorboard,
     )
+
+
+def _named(name: str | None, run: Path | None) -> Preset:
+    """A preset by name, as the run to be continued began with it: a later release may have changed it."""
+    begun = None if run is None else begun_preset(run)
+    if begun is not None and name in (None, begun.name):
+        return begun
+    return preset_named(name or DEFAULT_PRESET)
 
 
 def _refuse_changes(

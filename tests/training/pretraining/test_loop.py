@@ -19,7 +19,7 @@ from run_crude import crude_preset
 from safetensors.torch import load_file
 
 from retina_fm.errors import ConfigError, OutputError
-from retina_fm.training.pretraining import checkpoints
+from retina_fm.training.pretraining import checkpoints, presets
 from retina_fm.training.pretraining.data.streams import pass_order
 from retina_fm.training.pretraining.loop import _Run
 from retina_fm.training.pretraining.losses import terms as losses
@@ -178,6 +178,35 @@ def test_another_preset_is_refused_on_resume_and_named(tmp_path):
     changed = with_settings(crude_preset(), {"weights.lesions": 0.5})
     with pytest.raises(OutputError, match="weights"):
         go(tmp_path / "run", 4, preset=changed, resume=True)
+
+
+def test_a_run_goes_on_with_the_settings_it_began_with_when_its_preset_has_changed(tmp_path, monkeypatch):
+    def called(steps, settings=None):
+        pretrain(
+            CrudeStream(), tmp_path / "run", "crude", settings=settings, resume=True, data=[], machine=CPU,
+            limits=Limits(max_steps=steps), tensorboard=False,
+        )  # fmt: skip
+        return checkpoints.run_preset(tmp_path / "run")
+
+    begun = crude_preset().model_copy(update={"name": "crude"})
+    released = {"crude": begun}
+    monkeypatch.setattr(presets, "PRESETS", released)
+    called(2)
+    released["crude"] = with_settings(begun, {"weights.lesions": 0.5})
+    assert called(3) == begun
+    with pytest.raises(OutputError, match="weights"):
+        called(4, {"weights.lesions": 0.5})
+
+
+def test_weights_of_a_run_that_matched_features_by_the_mean_of_layers_are_read_as_they_were(tmp_path):
+    go(tmp_path / "run", 1)
+    file = tmp_path / "run" / "run.json"
+    about = json.loads(file.read_text())
+    about["preset"]["weights"] |= {"feature_matching": 1.0}
+    del about["preset"]["weights"]["patch_identity"]
+    del about["checksum"]
+    file.write_text(json.dumps(about))
+    assert checkpoints.begun_preset(tmp_path / "run").weights.feature_matching == 0.25
 
 
 def test_a_run_continues_with_other_rates_which_are_recorded(tmp_path):
