@@ -55,8 +55,8 @@ def pretrain(
             with a recipe, the folder in which its sets lie under their names; or a stream of one's own, whose
             batch n must depend on n alone.
         out: the run's folder.
-        preset: everything that fixes the run, or a preset's name; ``fundus2video`` without it. A continued run
-            goes on with the settings that it began with, where none or a name is given.
+        preset: everything that fixes the run, or a preset's name; ``fundus2video`` without it. A continued
+            run goes on with the settings that it began with, where none or a name is given.
         settings: changes to it, as ``--set`` takes them: ``{"weights.lesions": 0.5}``.
         recipe: of a released model, by name or file: fixes data, preset, settings, seed and start.
         batch: samples a process and accumulation step; ``auto`` takes what fills the device, and a continued
