@@ -20,6 +20,7 @@ from retina_fm.models.reliability import Reliability, fault_of, threshold_in
 from retina_fm.network import Generator
 from retina_fm.network.masks import field_of_view, without_rim
 from retina_fm.pictures import Transform
+from retina_fm.pictures.field_of_view import within_lit
 from retina_fm.vessels.kinds import artery_share
 from retina_fm.vessels.reading import read_vessels
 from retina_fm.vocabulary import LESION_TYPES
@@ -107,7 +108,7 @@ def _vessels(photo: Any, generator: Generator, transform: Transform, compute: Co
     seen = read_vessels(generator, tensor)
     if generator.architecture.vessels:  # a map is cheap enough to look twice
         seen = (seen + read_vessels(generator, tensor.flip(-1)).flip(-1)) / 2
-    score = seen[0].cpu().numpy()
+    score = within_lit(seen[0].cpu().numpy(), view, geometry.mask_in_view())
     found = geometry.picture_of(score, "bilinear").astype(np.float32)
     return np.where(geometry.mask_in_picture(), found, np.float32(0))
 
@@ -225,6 +226,7 @@ def _anatomy_map(photo: Any, target: str, encoder: Any) -> NDArray[np.float32]:
     if target != "disc":
         share = artery_share(seen["artery"], seen["vein"], seen["vessel"])
         score = seen["vessel"] * (share if kind == "artery" else 1 - share)
+    score = within_lit(score, view, geometry.mask_in_view())
     found = geometry.picture_of(score, "bilinear").astype(np.float32)
     return np.where(geometry.mask_in_picture(), found, np.float32(0))
 

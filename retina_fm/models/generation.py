@@ -17,6 +17,7 @@ from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network.levels import to_levels
 from retina_fm.network.unrolling import generate_frames
+from retina_fm.pictures.field_of_view import within_lit
 from retina_fm.pictures.marks import marked, png_notes
 from retina_fm.pictures.sheets import grid
 from retina_fm.vocabulary import FRAMES_A_VIDEO, phase_of
@@ -129,7 +130,7 @@ def generate(
     generator = load_generator(model, weights=weights).to(device or "cpu")
     view, geometry = config.transform.view(photo)
     tensor = torch.from_numpy(config.transform.normalise(view))[None].to(device or "cpu")
-    grey = to_levels(generate_frames(generator, tensor)[0])
+    grey = within_lit(to_levels(generate_frames(generator, tensor)[0]), view, geometry.mask_in_view())
     frames = np.stack(
         [np.rint(geometry.picture_of(frame, "bilinear")).clip(0, 255).astype(np.uint8) for frame in grey]
     )

@@ -19,6 +19,10 @@ _STRETCHED_BELOW = 0.96
 _GOOD_SCORE = 0.99
 """No other threshold needs to be tried."""
 _MIN_CONTRAST = 6.0
+_DARK = 0.15  # of the median light: less, from the rim on, is no retina
+_BLACK = 8  # of 255: what is darker does not count for that median
+_LEAST_LIT = 0.1
+_ALL_LIT = 0.98  # of the field, above which the circle fits and is the smoother rim
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,38 @@ def find_field_of_view(picture: np.ndarray) -> Circle | None:
             found = best.circle
             return Circle(found.centre_y * factor, found.centre_x * factor, found.radius * factor)
     return None
+
+
+def lit_field(view: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The field of view less what is black from its rim on.
+
+    Where a publisher squeezed a picture, the circle that was fitted reaches beyond the lit ellipse; where no
+    circle fits, the field is the whole frame. Its rim would be the longest line of all, alike in every such
+    picture, and a network paints vessels into the black.
+
+    Args:
+        view: ``uint8 (H, W, 3)``.
+        inside: its field of view, bool ``(H, W)``.
+
+    Returns:
+        bool ``(H, W)``; ``inside`` itself where next to nothing is lit.
+    """
+    from scipy import ndimage
+
+    light = view.max(axis=2)
+    seen = light[inside & (light > _BLACK)]
+    if not len(seen):
+        return inside
+    dark = light < max(_DARK * float(np.median(seen)), _BLACK / 2)
+    lit = ~np.asarray(ndimage.binary_propagation(~inside, mask=~inside | dark), np.bool_)
+    lit = np.asarray(ndimage.binary_opening(lit, iterations=2), np.bool_)
+    return lit if lit.sum() > _LEAST_LIT * inside.sum() else inside
+
+
+def within_lit(maps: np.ndarray, view: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Maps ``(..., H, W)`` of a view, 0 in the black that :func:`lit_field` takes off its field."""
+    lit = lit_field(view, inside)
+    return maps if lit.sum() > _ALL_LIT * inside.sum() else maps * lit
 
 
 def _lights(small: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from retina_fm.pictures.field_of_view import lit_field
 from retina_fm.vessels.line_filter import flatten, line_strength
 
 SIDE = 256
@@ -19,9 +20,6 @@ _BOTH = 0.5  # of the stronger kind's strength: arteries are bright and veins st
 _SUREST = 0.97  # vessels take a tenth of a field: within its surest thirtieth all is vessel, if any is
 _REDDISH = 0.08
 _FEW_PIXELS = 1000
-_DARK = 0.15  # of the median light: less, from the rim on, is no retina
-_BLACK = 8  # of 255: what is darker does not count for that median
-_LEAST_LIT = 0.1
 
 
 class VesselMap(NamedTuple):
@@ -55,7 +53,7 @@ def map_vessels(view: NDArray[np.uint8], field: NDArray[np.bool_] | None = None)
         inside = np.asarray(ndimage.binary_fill_holes(small.any(axis=2)), np.bool_)
     else:
         inside = np.array(Image.fromarray(field).resize((SIDE, SIDE), Image.Resampling.NEAREST))
-    inside = _lit(small, inside)
+    inside = lit_field(small, inside)
     if int(inside.sum()) < _FEW_PIXELS:
         return VesselMap(np.zeros((SIDE, SIDE), np.float32), inside, 0.0, False)
     radius = SIDE / 2 / (1 + _MARGIN)
@@ -79,23 +77,6 @@ def with_network(seen: VesselMap, probability: NDArray[np.floating]) -> VesselMa
     """Lines that a network's vessel map ``(SIDE, SIDE)`` in [0, 1] sees too: the geometric mean of both."""
     both = np.sqrt(seen.vessels * np.clip(probability, 0, 1).astype(np.float32))
     return seen._replace(vessels=np.asarray(both, np.float32))
-
-
-def _lit(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The field less what is black from its rim on.
-
-    Where a publisher squeezed a picture, the circle that was fitted reaches beyond the lit ellipse; where no
-    circle fits, the field is the whole frame. The lit part's rim would be the longest line of all: alike in
-    every such picture, whoever's eye it is.
-    """
-    light = view.max(axis=2)
-    seen = light[inside & (light > _BLACK)]
-    if not len(seen):
-        return inside
-    dark = light < max(_DARK * float(np.median(seen)), _BLACK / 2)
-    lit = ~np.asarray(ndimage.binary_propagation(~inside, mask=~inside | dark), np.bool_)
-    lit = np.asarray(ndimage.binary_opening(lit, iterations=2), np.bool_)
-    return lit if lit.sum() > _LEAST_LIT * inside.sum() else inside
 
 
 def _is_reddish(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> bool:

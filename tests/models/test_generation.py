@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from retina_fm.cli import generate as command
 from retina_fm.errors import ConfigError, MissingDependencyError
@@ -51,6 +52,14 @@ def test_frames_lie_in_the_photos_own_pixels_and_are_black_outside(weights, phot
     assert video.frames[:, outside].max() == 0
     assert video.frames[:, 75, 120].min() > 0
     assert len(np.unique(video.frames.reshape(12, -1), axis=0)) > 1
+
+
+def test_nothing_is_painted_into_the_black_beside_a_squeezed_photo(weights, photo):
+    squeezed = np.array(Image.fromarray(photo).resize((110, 150)))
+    frames = generate(squeezed, str(weights), mark=False).frames
+    black = ndimage.binary_erosion(squeezed.max(axis=2) == 0, iterations=8, border_value=1)
+    assert frames[:, black].max() == 0
+    assert frames[:, squeezed.min(axis=2) > 30].min() > 0
 
 
 def test_the_mark_is_in_a_corner_of_every_frame_and_nowhere_else(weights, photo):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from retina_fm.pictures import find_field_of_view, read_picture
+from retina_fm.pictures.field_of_view import lit_field
 from tests.pictures.drawn import disc, fundus, overlap
 
 H, W = 480, 640
@@ -155,3 +156,18 @@ def test_it_agrees_with_the_masks_of_real_photographs():
         assert found is not None, file.stem
         worst[file.stem] = overlap(disc(*mask.shape, (found.centre_y, found.centre_x), found.radius), mask)
     assert min(worst.values()) >= 0.98, worst
+
+
+def test_what_is_black_from_the_rim_on_is_no_field_where_a_photo_was_squeezed():
+    squeezed = np.array(Image.fromarray(fundus(480, 480)).resize((360, 480)))
+    ellipse = np.array(Image.fromarray(disc(480, 480, (240.0, 240.0), 216.0)).resize((360, 480)))
+    circle = disc(480, 360, (240.0, 180.0), 216.0)
+    assert overlap(lit_field(squeezed, circle), ellipse) > 0.98
+    assert overlap(circle, ellipse) < 0.85
+
+
+def test_a_dark_macula_stays_in_the_field_and_a_black_picture_keeps_it():
+    picture, inside = fundus(480, 480), disc(480, 480, (240.0, 240.0), 216.0)
+    picture[disc(480, 480, (240.0, 240.0), 40.0)] = 0
+    assert lit_field(picture, inside)[240, 240]
+    assert (lit_field(np.zeros_like(picture), inside) == inside).all()
