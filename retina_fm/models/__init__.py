@@ -7,7 +7,13 @@ from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.registry import ModelSummary, list_models, load, load_generator, resolve
 from retina_fm.models.sharing import push, save_encoder
 from retina_fm.models.signing import read_signature_basis, save_signature_basis
-from retina_fm.models.whitening import Whitening, fit_whitening, read_whitening, save_whitening
+from retina_fm.models.whitening import (
+    Whitening,
+    fit_whitening,
+    fit_within_persons,
+    read_whitening,
+    save_whitening,
+)
 
 __all__ = [
     "BackboneEncoder",
@@ -18,6 +24,7 @@ __all__ = [
     "WeightsConfig",
     "Whitening",
     "fit_whitening",
+    "fit_within_persons",
     "list_models",
     "load",
     "load_generator",

@@ -8,12 +8,19 @@ import pytest
 
 import retina_fm
 from retina_fm.errors import ConfigError, WeightsError
-from retina_fm.models import fit_whitening, read_whitening, resolve, save_whitening
+from retina_fm.models import fit_whitening, fit_within_persons, read_whitening, resolve, save_whitening
 
 
 def stretched(count: int, seed: int = 0) -> np.ndarray:
     scales = np.array([10.0, 3.0, 1.0, 0.5])
     return (np.random.default_rng(seed).standard_normal((count, 4)) * scales + 7).astype(np.float32)
+
+
+def own_first(points: np.ndarray) -> float:
+    """Share of pictures whose nearest is the other one of the same pair."""
+    points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    nearest = (points @ points.T - 9 * np.eye(len(points))).argmax(1)
+    return float((nearest // 2 == np.arange(len(points)) // 2).mean())
 
 
 def test_whitened_directions_vary_alike() -> None:
@@ -28,6 +35,22 @@ def test_few_pictures_of_many_dimensions_leave_unseen_directions_alone() -> None
     whitening = fit_whitening(seen)
     assert whitening.directions.shape == (5, 50) and (whitening.gains < 1).all()
     assert np.isfinite(whitening.apply(seen)).all()
+
+
+def test_what_differs_within_persons_is_taken_away_and_what_tells_them_apart_stays() -> None:
+    random = np.random.default_rng(0)
+    own = np.repeat(random.standard_normal((200, 40)), 2, axis=0)
+    loud = np.where(np.arange(40) < 4, 9.0, 0.3)
+    seen = (own + random.standard_normal((400, 40)) * loud + 7).astype(np.float32)
+    whitened = fit_within_persons(seen, [row // 2 for row in range(400)]).apply(seen)
+    assert own_first(whitened) > 0.9
+    assert own_first(seen - seen.mean(0)) < 0.5
+
+
+def test_whitening_within_persons_asks_for_two_pictures_of_one() -> None:
+    for rows, persons in ((stretched(3), "abc"), (stretched(3), "ab"), (np.ones((2, 4), np.float32), "aa")):
+        with pytest.raises(ConfigError):
+            fit_within_persons(rows, persons)
 
 
 def test_it_ships_beside_the_weights_and_leaves_their_hash_alone(tmp_path: Path) -> None:
