@@ -120,8 +120,8 @@ def as_dict(photo: Any) -> dict[str, Any]:
 
 def merged(first: Tags, second: Tags) -> Tags:
     """The first one's word, and the second's where the first says nothing."""
-    found = [one if one is not None else other for one, other in zip(first[:4], second[:4], strict=True)]
-    return Tags(*found, first.eye_source if first.eye is not None else second.eye_source)
+    said = {name: value for name, value in first._asdict().items() if value is not None}
+    return second._replace(**said)
 
 
 def _from_file(said: dicom.Said | vendor.Said, source: str) -> Tags:

@@ -366,8 +366,9 @@ def _parsed(layout: Any, data: bytes, begin: int) -> Any:
 
 
 def _moment(*parts: int) -> str | None:
+    year, month, day, hour, minute, second = parts
     try:
-        return datetime.datetime(*parts).isoformat()  # type: ignore[arg-type]  year to second
+        return datetime.datetime(year, month, day, hour, minute, second).isoformat()
     except ValueError:
         return None
 
