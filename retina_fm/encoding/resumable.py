@@ -27,7 +27,7 @@ from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.in_memory import batches, check_on_error, split_failures
 from retina_fm.encoding.rows import ROW_GROUP, Key, RowReader, key_decoded, key_of, keys_in, write_part
-from retina_fm.encoding.tagging import STATED, completed
+from retina_fm.encoding.tagging import BOUNDS, STATED, completed
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import OutputError, SkippedPictures
 from retina_fm.pictures import Transform, count, describe, expand, is_single
@@ -247,7 +247,7 @@ class _Store:
             raise OutputError(
                 f"{self.table} exists and is no Parquet table ({error}); remove it or name another file."
             ) from None
-        optional = {**self.maker.optional, **dict.fromkeys(COLUMNS, STATED)}
+        optional = {**self.maker.optional, **dict.fromkeys(COLUMNS, STATED), "": BOUNDS}
         free = set(optional)  # what states them is compared below
         ours, there = set(self.schema.names) - free, set(names) - free
         added = sorted(there - ours)
@@ -286,6 +286,8 @@ def _holds(column: str, stated: str, there: bool, asked: bool) -> str:
         if not there:
             return "patients' ids as they are"
         return "pseudonyms by another key" if asked else "pseudonyms, which were not asked for"
+    if stated == BOUNDS:
+        return "rows by other crop bounds" if there else "rows by our own search for the circle"
     if not asked:
         return f"{column}s, which were not asked for"
     return f"{column}s of another {stated}" if there else f"no {column}s"

@@ -13,6 +13,8 @@ from retina_fm.pictures.tags import COLUMNS, Tags, eye_of, file_tags
 
 STATED = "pseudonyms"
 """Name in a table's metadata of the fingerprint of the key, where there is one."""
+BOUNDS = "bounds"
+"""Name there of what tells crop bounds that were given from others."""
 _FRAME = re.compile(r"#frame=(\d+)$")
 
 

@@ -20,11 +20,12 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.formats import check_out, rewrite
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Encoded, Key, schema, table_of
-from retina_fm.encoding.tagging import STATED, hidden
+from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded, views_of
 from retina_fm.errors import OutputError
 from retina_fm.models import RetinalEncoder
 from retina_fm.pictures import count, is_single
+from retina_fm.pictures.bounds import digest_of, with_bounds
 from retina_fm.pictures.tags import COLUMNS, with_rows
 
 
@@ -48,6 +49,7 @@ def encode_to(
     signature: bool = False,
     columns: Mapping[str, Sequence[str]] | None = None,
     pseudonymise: str | Path | None = None,
+    bounds: str | Path | None = None,
 ) -> EncodeReport:
     """Embeddings of any number of photos into a table, in bounded memory.
 
@@ -77,6 +79,8 @@ def encode_to(
             what the photo's file says.
         pseudonymise: a key file; ``patient_id`` is then the HMAC-SHA256 of the id. ``docs/camera-files.md``
             says what that protects from, and what it does not.
+        bounds: crop bounds by id, as fundusprep's CSV has them, instead of our own search for the circle; an
+            id is that of a photo's dict, or its file's name without the ending.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -92,8 +96,10 @@ def encode_to(
     settings: dict[str, Any] = {
         "model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
         "on_error": on_error, "progress": progress, "compile": compile, "signature": signature,
-        "pseudonyms": pseudonyms_of(pseudonymise),
+        "pseudonyms": pseudonyms_of(pseudonymise), "bounds": digest_of(bounds),
     }  # fmt: skip
+    if bounds is not None:
+        photos = with_bounds(photos, bounds)
     if not plain or columns is not None:
         return _with_columns(photos, table, columns, overwrite, settings)
     return _encode_to(photos, table, overwrite=overwrite, **settings)[0]
@@ -146,6 +152,7 @@ def _encode_to(
     overwrite: bool,
     signature: bool,
     pseudonyms: Pseudonyms | None,
+    bounds: str | None,
 ) -> tuple[EncodeReport, list[int]]:
     """The report, and the positions of the photos that have a row."""
     total = 1 if is_single(photos) else count(photos)
@@ -157,7 +164,7 @@ def _encode_to(
     report, kept = fill_table(
         photos,
         table,
-        _Encoding(embedder, signature, pseudonyms),
+        _Encoding(embedder, signature, pseudonyms, bounds),
         workers=workers,
         on_error=on_error,
         progress=progress,
@@ -172,7 +179,9 @@ class _Encoding:
     verb, holds = "encode", "embeddings"
     optional: Mapping[str, str] = {"signature": "signature_basis"}
 
-    def __init__(self, embedder: Embedder, signature: bool, pseudonyms: Pseudonyms | None) -> None:
+    def __init__(
+        self, embedder: Embedder, signature: bool, pseudonyms: Pseudonyms | None, bounds: str | None
+    ) -> None:
         encoder = embedder.encoder
         basis = encoder.signature_basis if signature else None
         self.embedder = embedder
@@ -198,6 +207,8 @@ class _Encoding:
             identity["signature_basis"] = metadata["signature_basis"] = basis.hash
         if pseudonyms is not None:
             identity[STATED] = metadata[STATED] = pseudonyms.fingerprint
+        if bounds is not None:
+            identity[BOUNDS] = metadata[BOUNDS] = bounds
         self.identity: Mapping[str, str] = identity
         self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
 

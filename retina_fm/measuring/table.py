@@ -23,7 +23,7 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import check_on_error, over_batches
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Key
-from retina_fm.encoding.tagging import STATED, hidden
+from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.measuring.columns import VERSION, schema, table_of
@@ -32,6 +32,7 @@ from retina_fm.measuring.row import Values, measured
 from retina_fm.models import RetinalEncoder
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.pictures import count, describe
+from retina_fm.pictures.bounds import digest_of, with_bounds
 
 logger = logging.getLogger("retina_fm")
 
@@ -115,6 +116,7 @@ def measure_to(
     allow_unreliable: bool = False,
     overwrite: bool = False,
     pseudonymise: str | Path | None = None,
+    bounds: str | Path | None = None,
 ) -> MeasureReport:
     """:func:`measure` of any number of photos into a Parquet or CSV file, in bounded memory.
 
@@ -134,6 +136,7 @@ def measure_to(
         allow_unreliable: see :func:`measure`.
         overwrite: replace a table made with another model or other definitions instead of refusing.
         pseudonymise: see :func:`retina_fm.encode_to`.
+        bounds: see :func:`retina_fm.encode_to`.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -155,7 +158,10 @@ def measure_to(
             f"{place} is there and was not written by measure; name another file, or pass overwrite=True "
             "(--overwrite)."
         )
-    maker = _Measuring(model, device, dtype, batch_size, allow_unreliable, pseudonyms_of(pseudonymise))
+    pseudonyms, digest = pseudonyms_of(pseudonymise), digest_of(bounds)
+    if bounds is not None:
+        photos = with_bounds(photos, bounds)
+    maker = _Measuring(model, device, dtype, batch_size, allow_unreliable, pseudonyms, digest)
     report, _ = fill_table(
         photos,
         table,
@@ -191,6 +197,7 @@ class _Measuring:
         batch_size: int | None,
         allow_unreliable: bool,
         pseudonyms: Pseudonyms | None,
+        bounds: str | None = None,
     ) -> None:
         self.embedder = Embedder(model, device=device, dtype=dtype, batch_size=batch_size, compile=False)
         encoder = self.embedder.encoder
@@ -211,6 +218,8 @@ class _Measuring:
         }
         if pseudonyms is not None:
             stated[STATED] = pseudonyms.fingerprint
+        if bounds is not None:
+            stated[BOUNDS] = bounds
         self.identity: Mapping[str, str] = {**stated, "kind": self.holds}
         self.schema = schema(
             {

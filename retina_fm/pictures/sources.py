@@ -18,6 +18,7 @@ from retina_fm.pictures.arrays import is_tensor
 from retina_fm.pictures.folders import SUFFIXES as SUFFIXES
 from retina_fm.pictures.folders import Listing, list_folder, list_pattern
 from retina_fm.pictures.folders import natural_key as natural_key
+from retina_fm.pictures.photo_tables import is_photo_table, photos_named
 from retina_fm.pictures.reading import describe
 
 logger = logging.getLogger("retina_fm")
@@ -31,6 +32,8 @@ def is_single(photos: Any) -> bool:
     """
     tables.refuse_frame(photos)
     if tables.is_table(photos) or tables.is_column(photos):
+        return False
+    if is_photo_table(photos):
         return False
     if isinstance(photos, str | os.PathLike):
         return not _exists(photos, os.path.isdir) and (
@@ -62,6 +65,8 @@ def expand(photos: Any) -> Iterator[Any]:
     """
     if is_single(photos):
         yield photos
+    elif is_photo_table(photos):
+        yield from photos_named(photos)
     elif isinstance(photos, str | os.PathLike):
         listing = _listed(photos)
         if listing.passed:
@@ -86,6 +91,8 @@ def count(photos: Any) -> int | None:
     """
     if is_single(photos):
         return 1
+    if is_photo_table(photos):
+        return len(photos_named(photos))
     if isinstance(photos, str | os.PathLike):
         return len(_each(_listed(photos)))
     if isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
