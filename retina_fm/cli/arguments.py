@@ -16,8 +16,7 @@ class Named(NamedTuple):
     Attributes:
         photos: a folder or pattern as it was written, or a list of photos.
         columns: of the table of labels, a value a photo; ``name`` is the path as the table has it.
-        told: of the table, what it says of each photo itself (its id, eye, patient, day), whether these
-            columns were chosen or not.
+        told: of these columns, what is said of each photo itself (eye, patient, day), and its id.
     """
 
     photos: Any
@@ -151,7 +150,7 @@ def table_of(labels: str, images: str | None, column: str | list[str] | None = N
         known: [row[one] for row in table.rows]
         for one in table.columns
         for known in CARRIED
-        if one.casefold() == known
+        if one.casefold() == known and (one in kept or known == "id")
     }
     return Named([str(path) for path in paths], columns, told)
 

@@ -125,12 +125,8 @@ def _metadata(found: Named) -> list[dict[str, str | None]] | None:
     """Rows of a table of labels as an index takes them, each with the path of its photo."""
     if not found.columns:
         return None
-    from retina_fm.pictures.tags import COLUMNS
-
-    told = {name: values for name, values in found.told.items() if name in COLUMNS}
-    columns = {**told, **found.columns}
-    names = [name for name in columns if name != "name"]
-    cells = zip(*(columns[name] for name in names), strict=True) if names else [()] * len(found.photos)
+    names = [name for name in found.columns if name != "name"]
+    cells = zip(*(found.columns[name] for name in names), strict=True) if names else [()] * len(found.photos)
     return [
         {"path": path, **{name: cell or None for name, cell in zip(names, row, strict=True)}}
         for path, row in zip(found.photos, cells, strict=True)

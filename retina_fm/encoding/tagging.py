@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from retina_fm._io.pseudonyms import Pseudonyms
+from retina_fm.pictures.pages import photo_of
 from retina_fm.pictures.tags import COLUMNS, Tags, eye_of, file_tags
 
 STATED = "pseudonyms"
 """Name in a table's metadata of the fingerprint of the key, where there is one."""
 BOUNDS = "bounds"
 """Name there of what tells crop bounds that were given from others."""
-_FRAME = re.compile(r"#frame=(\d+)$")
 
 
 def hidden(tags: Tags, pseudonyms: Pseudonyms | None) -> Tags:
@@ -30,9 +29,7 @@ def stored_tags(path: str, folder: Path) -> Tags:
         path: of the row, relative to ``folder``, perhaps with a frame.
         folder: of the table.
     """
-    frame = _FRAME.search(path)
-    place = str(folder / (path[: frame.start()] if frame else path))
-    return file_tags({"path": place, "frame": int(frame[1])} if frame else place)
+    return file_tags(photo_of(str(folder / path)))
 
 
 def completed(
