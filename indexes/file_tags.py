@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from retina_fm._io.label_tables import known_name
 from retina_fm._io.persons import is_blank
 from retina_fm._io.pseudonyms import Pseudonyms
 from retina_fm.indexes.metadata import PATIENT, Metadata
@@ -20,12 +21,16 @@ class Rows(NamedTuple):
 
 
 def hidden_metadata(metadata: Metadata, pseudonyms: Pseudonyms | None) -> Metadata:
-    """Metadata with the patients behind pseudonyms, where there are pseudonyms."""
-    if pseudonyms is None or PATIENT not in metadata.kinds:
+    """Metadata with the patients behind pseudonyms, where there are some; of a column ``Patient ID``, too."""
+    ids = {at for at, name in enumerate(metadata.kinds) if known_name(name) == PATIENT}
+    if pseudonyms is None or not ids:
         return metadata
-    at = list(metadata.kinds).index(PATIENT)
-    rows = {name: (*row[:at], pseudonyms.of(row[at]), *row[at + 1 :]) for name, row in metadata.rows.items()}
-    return Metadata({**metadata.kinds, PATIENT: "TEXT"}, rows)
+    rows = {
+        name: tuple(pseudonyms.of(cell) if at in ids else cell for at, cell in enumerate(row))
+        for name, row in metadata.rows.items()
+    }
+    kinds = {name: "TEXT" if at in ids else kind for at, (name, kind) in enumerate(metadata.kinds.items())}
+    return Metadata(kinds, rows)
 
 
 def with_tags(

@@ -14,6 +14,7 @@ import torch
 
 import retina_fm
 from retina_fm._io.folders import refuse_link
+from retina_fm._io.label_tables import known_name
 from retina_fm._io.pseudonyms import Pseudonyms, pseudonyms_of
 from retina_fm._io.scratch import hidden_name
 from retina_fm.encoding.embedder import Embedder
@@ -121,6 +122,8 @@ def _with_columns(
         )
     refuse_link(inner)
     own = {name: values for name, values in (columns or {}).items() if name not in COLUMNS}
+    if (hides := settings["pseudonyms"]) is not None:  # a patient's column under another spelling
+        own |= {n: [hides.of(id_) or "" for id_ in own[n]] for n in own if known_name(n) == "patient_id"}
     photos = with_rows(photos, {name: values for name, values in (columns or {}).items() if name in COLUMNS})
     report, kept = _encode_to(photos, inner, overwrite=True, **settings)
     found = {name: [values[position] for position in kept] for name, values in own.items()}

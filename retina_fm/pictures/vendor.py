@@ -7,6 +7,7 @@ file points at for ever, and do not run with NumPy 2.3 and newer.
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import os
 import re
 import struct
@@ -343,14 +344,34 @@ class _Layouts(NamedTuple):
 
 
 def _layouts(name: str) -> _Layouts:
-    try:
-        from oct_converter.readers.binary_structs import e2e_binary, fda_binary, fds_binary
-    except ImportError:
+    """The layouts; only these modules of oct-converter are loaded, for its readers want OpenCV."""
+    found = importlib.util.find_spec("oct_converter")
+    places = found.submodule_search_locations if found is not None else None
+    if not places:
         raise MissingDependencyError(
             f"{name}: files of cameras need oct-converter; install it with: pip install oct-converter "
             "(or '.[vendor]' in a checkout)"
+        )
+    try:
+        return _loaded(str(Path(places[0]) / "readers" / "binary_structs"))
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(
+            f"{name}: oct-converter is there, but its layouts cannot be loaded ({error}); install it anew: "
+            "pip install --force-reinstall oct-converter"
         ) from None
-    return _Layouts(fda_binary, fds_binary, e2e_binary)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str) -> _Layouts:
+    modules = []
+    for kind in _Layouts._fields:
+        spec = importlib.util.spec_from_file_location(f"_layout_{kind}", f"{folder}/{kind}_binary.py")
+        if spec is None or spec.loader is None:
+            raise ImportError(f"no layout of .{kind}")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        modules.append(module)
+    return _Layouts(*modules)
 
 
 def _readable(layout: Any, data: bytes, begin: int) -> Any:

@@ -87,9 +87,10 @@ def test_photos_that_say_nothing_add_no_columns(folder: Path) -> None:
 
 def test_pseudonyms_stay_pseudonyms(folder: Path, key: Path, tmp_path: Path) -> None:
     hidden = Pseudonyms.read(key)
-    rows = [{"path": "d.jpg", "patient_id": "P007"}]
+    rows = [{"path": "d.jpg", "patient_id": "P007", "Patient-ID": 7}]
     found = index(folder, metadata=rows, pseudonymise=key)
     assert [row[1] for row in held(found)] == [hidden.of("42"), hidden.of("P-007"), hidden.of("P-007")]
+    assert held(found, "Patient-ID")[-1] == (hidden.of("7"),)
     for file in (folder / ".retina-fm-index").iterdir():
         assert b"0042" not in file.read_bytes() and b"P007" not in file.read_bytes()
     with pytest.raises(ConfigError, match="holds pseudonyms of patients; pass the key file"):

@@ -107,8 +107,21 @@ def test_damaged_files_are_pictures_errors(build: Any) -> None:
 
 
 def test_without_the_extra_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "oct_converter.readers.binary_structs", None)
+    monkeypatch.setitem(sys.modules, "oct_converter", None)
     path = saved(tmp_path / "a.fda", made.fda())
     with pytest.raises(MissingDependencyError, match=r"pip install oct-converter \(or '\.\[vendor\]'"):
         read_picture(path)
     assert tags_of(path) == Tags()
+
+
+def test_a_broken_installation_is_not_called_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "oct_converter").mkdir()
+    (tmp_path / "oct_converter" / "__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "oct_converter", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        MissingDependencyError, match=r"is there, but its layouts cannot be loaded .*reinstall"
+    ):
+        read_picture(made.fda())
