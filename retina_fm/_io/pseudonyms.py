@@ -13,6 +13,7 @@ from retina_fm.errors import ConfigError
 LEAST_BYTES = 16
 """Of a key; a shorter one can be guessed."""
 _LARGEST = 1 << 20
+_DIGITS = 32  # 128 bits: no two persons of any archive share them, and they fit under a picture
 
 
 class Pseudonyms:
@@ -53,11 +54,11 @@ class Pseudonyms:
         return cls(key)
 
     def of(self, patient_id: Any) -> str | None:
-        """The pseudonym of a person, 64 hex digits; None for nobody.
+        """The pseudonym of a person, the first 32 hex digits of the HMAC; None for nobody.
 
         Spellings that mean one person in any table (``P-007``, ``p007``) have one pseudonym.
         """
-        return None if is_nobody(patient_id) else self._hash(f"patient {spelling(str(patient_id))}")
+        return None if is_nobody(patient_id) else self._hash(f"patient {spelling(str(patient_id))}")[:_DIGITS]
 
     def _hash(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()

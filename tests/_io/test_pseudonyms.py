@@ -17,7 +17,7 @@ KEY = bytes(range(32))
 def test_a_pseudonym_is_a_keyed_hash_of_the_person() -> None:
     hidden = Pseudonyms(KEY)
     assert hidden.of("P-007") == hidden.of("p007") == hidden.of("P 7")
-    assert hidden.of("P-007") == hmac.new(KEY, b"patient p7", hashlib.sha256).hexdigest()
+    assert hidden.of("P-007") == hmac.new(KEY, b"patient p7", hashlib.sha256).hexdigest()[:32]
     assert hidden.of("1-01") != hidden.of("10-1"), "two persons stay two"
     assert hidden.of("P-007") != Pseudonyms(KEY[::-1]).of("P-007")
     assert hidden.of("unknown") is None and hidden.of(None) is None
