@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,10 @@ from retina_fm._io.persons import is_blank, is_nobody
 from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
+from retina_fm.pictures.bounds import id_of
 from retina_fm.pictures.sheets import overlay
 
+_UNSAFE = re.compile(r"[/\\\0:]|^\.+")  # of an id, where a file is to be called by it
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -85,7 +88,7 @@ def write_masks(
     Raises:
         OutputError: two photos of the same name, or a folder that cannot be written or holds something else.
     """
-    names = [Path(describe(photo)).stem for photo in photos]
+    names = [_UNSAFE.sub("_", id_of(photo)) for photo in photos]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise OutputError(f"Photos share a name ({', '.join(twice[:3])}); predict their folders one by one.")

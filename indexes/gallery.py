@@ -15,6 +15,7 @@ from retina_fm._io.pages import picture_url, render
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.indexes.metadata import agree
 from retina_fm.pictures import read_picture
+from retina_fm.pictures.pages import photo_of
 
 if TYPE_CHECKING:
     from retina_fm.indexes.hits import Hit, Hits
@@ -58,7 +59,7 @@ def _thumbnail(photo: Any) -> Image.Image:
     if photo is None:
         return _card("embedding")
     try:
-        image = Image.fromarray(read_picture(photo))
+        image = Image.fromarray(read_picture(photo_of(photo) if isinstance(photo, str) else photo))
     except (PictureError, OSError):
         return _card("no picture")
     image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from retina_fm._io.pseudonyms import pseudonyms_of
 from retina_fm.errors import ConfigError, IndexMismatchError, OutputError
 from retina_fm.indexes import metadata as describing
 from retina_fm.indexes import updating
@@ -279,6 +280,7 @@ class ImageIndex:
         workers: int | None = None,
         progress: bool | None = None,
         compile: bool | None = None,  # noqa: A002  the word that torch and its users know
+        pseudonymise: str | Path | None = None,
     ) -> ImageIndex:
         """Add pictures or embeddings; what is there under the same path is replaced where it differs.
 
@@ -293,6 +295,7 @@ class ImageIndex:
             workers: see :func:`retina_fm.encode`.
             progress: see :func:`retina_fm.encode`.
             compile: see :func:`retina_fm.encode`.
+            pseudonymise: see :func:`retina_fm.index`.
 
         Returns:
             This index, in its new state.
@@ -302,6 +305,7 @@ class ImageIndex:
             settings={
                 "batch_size": batch_size, "workers": workers, "progress": progress, "compile": compile
             },
+            pseudonyms=pseudonyms_of(pseudonymise),
         )  # fmt: skip
         return self
 

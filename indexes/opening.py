@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import torch
 
 from retina_fm._io.parquet_seals import check_parquet
+from retina_fm._io.pseudonyms import pseudonyms_of
+from retina_fm.encoding.tagging import STATED
 from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
 from retina_fm.indexes import database, old_format, updating
 from retina_fm.indexes.image_index import ImageIndex
@@ -20,6 +22,7 @@ from retina_fm.indexes.queries import are_embeddings
 from retina_fm.indexes.space import METRICS, Space
 from retina_fm.indexes.state import Manifest, ModelIdentity, empty_state, stored_path
 from retina_fm.models import RetinalEncoder, Whitening
+from retina_fm.pictures.tags import COLUMNS
 
 DEFAULT_STORE = ".retina-fm-index"
 """Folder of the index that lies in a folder of photos."""
@@ -53,6 +56,7 @@ def index(
     workers: int | None = None,
     progress: bool | None = None,
     compile: bool | None = None,  # noqa: A002  the word that torch and its users know
+    pseudonymise: str | Path | None = None,
 ) -> ImageIndex:
     """Build an index, or open it and bring it up to date.
 
@@ -85,6 +89,8 @@ def index(
         workers: see :func:`retina_fm.encode`.
         progress: see :func:`retina_fm.encode`.
         compile: see :func:`retina_fm.encode`.
+        pseudonymise: a key file: patients' ids, by metadata or by files, are kept as pseudonyms. See
+            :func:`retina_fm.encode_to`. Later changes need the same key.
 
     Returns:
         The index; ``.report`` says what was done.
@@ -108,6 +114,10 @@ def index(
     if vectors not in ("float32", "float16"):
         raise ConfigError(f"vectors is {vectors!r}; use 'float32' or 'float16'.")
     Space(metric)  # refuses an unknown one
+    pseudonyms = pseudonyms_of(pseudonymise)
+    stated = None if table is None else hidden_by(table)
+    if stated is not None and pseudonyms is not None and stated != pseudonyms.fingerprint:
+        raise ConfigError(f"{table} holds pseudonyms by another key. Pass the key that it was made with.")
     if whiten and metric != "cosine":
         raise ConfigError(f"Whitening goes with metric='cosine', not with {metric!r}.")
     folder = _place(photos, store, plain)
@@ -158,6 +168,7 @@ def index(
             model=identity,
             whiten=whitening is not None and whiten is not False,
             signature=None if basis is None else basis.hash,
+            pseudonyms=stated if pseudonyms is None else pseudonyms.fingerprint,
         )
         found = ImageIndex(
             empty_state(manifest, whitening, basis),
@@ -166,6 +177,7 @@ def index(
             settings=of_model,
         )
     given = photos
+    metadata_is_of_table = table is not None and metadata is None
     if table is not None:
         given, more = read_table(table, folder or Path(), plain=identity is None)
         metadata = more if metadata is None else metadata
@@ -175,7 +187,8 @@ def index(
     rest = {name: value for name, value in given_or_chosen.items() if value is not None}
     updating.update(
         found, given, paths=paths, metadata=metadata, on_error=on_error, wait=wait, drop_missing=True,
-        settings=rest,
+        settings=rest, pseudonyms=pseudonyms,
+        are_hidden=stated is not None and stated == found.manifest.pseudonyms and metadata_is_of_table,
     )  # fmt: skip
     return found
 
@@ -197,6 +210,12 @@ def made_by(table: Path) -> ModelIdentity | None:
     if not all(found.get(name) for name in names):
         return None
     return ModelIdentity(found["model"], *(found[name] for name in names))
+
+
+def hidden_by(table: Path) -> str | None:
+    """Fingerprint of the key that hides the patients of a table, as its file says; None where none does."""
+    found = (_parquet(table).schema_arrow.metadata or {}).get(STATED.encode())
+    return found.decode() if found else None
 
 
 def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, Any]:
@@ -222,7 +241,8 @@ def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, A
     if "file_size" in names and "file_mtime_ns" in names:
         sizes, times = table.column("file_size").to_pylist(), table.column("file_mtime_ns").to_pylist()
         files = [(size or 0, time or 0, None) for size, time in zip(sizes, times, strict=True)]
-    more = [name for name in names if name not in _OF_ENCODING]
+    silent = {name for name in COLUMNS if name in names and table.column(name).null_count == table.num_rows}
+    more = [name for name in names if name not in _OF_ENCODING and name not in silent]
     matrix = values.reshape(table.num_rows, -1) if table.num_rows else values.reshape(0, 0)
     return updating.Table(matrix, paths, files), table.select(more) if more else None
 

@@ -73,6 +73,7 @@ class Manifest:
         next_number: the name of the next embedding without one; numbers are never used twice.
         generation: counts commits that changed what can be found.
         recall: of approximate against exact search, measured when ``index.faiss`` was made.
+        pseudonyms: fingerprint of the key that ``patient_id`` is hidden by; None where ids are as they are.
     """
 
     metric: str = "cosine"
@@ -85,6 +86,7 @@ class Manifest:
     next_number: int = 0
     generation: int = 0
     recall: dict[str, Any] | None = None
+    pseudonyms: str | None = None
 
 
 def write_settings(

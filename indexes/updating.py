@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm._io.pseudonyms import Pseudonyms
 from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.encoding.rows import key_of
+from retina_fm.encoding.tagging import hidden
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
 from retina_fm.indexes import old_format
 from retina_fm.indexes.cache import build_cache, is_stale, load_cache, save_cache
 from retina_fm.indexes.database import Row
 from retina_fm.indexes.exact import Positions
+from retina_fm.indexes.file_tags import hidden_metadata, with_tags
 from retina_fm.indexes.metadata import Metadata, incoming
 from retina_fm.indexes.models import LazyEmbedder
 from retina_fm.indexes.queries import are_embeddings, as_matrix
@@ -32,6 +35,7 @@ from retina_fm.indexes.store import writing
 from retina_fm.indexes.writer import DEAD_SHARE, Writer, reporting
 from retina_fm.pictures import describe, expand
 from retina_fm.pictures.files import Stamp, read_file, stamped
+from retina_fm.pictures.tags import NOTHING, Tags, file_tags, given_tags, merged
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
@@ -109,17 +113,24 @@ def update(
     wait: float = 0.0,
     drop_missing: bool = False,
     settings: dict[str, Any] | None = None,
+    pseudonyms: Pseudonyms | None = None,
+    are_hidden: bool = False,
 ) -> None:
     """Add what is new, replace what changed, and, where it is asked for, drop what is gone.
+
+    Patients' ids go behind ``pseudonyms``, unless they ``are_hidden`` already.
 
     Raises:
         OutputError: another process writes, or the disk is full; what was committed stays.
         PictureError: a photo cannot be read (``on_error="raise"``); what was encoded is kept.
+        ConfigError: patients' ids of the index are hidden by another key, or are not.
     """
     report = UpdateReport()
+    if metadata is not None or not are_embeddings(photos):
+        check_pseudonyms(index.manifest.pseudonyms, pseudonyms, are_hidden)
     with writing(index.folder, wait, memory=index.state) as writer:
         prepared(index, writer)
-        work = _Update(index, writer, report, drop_missing, photos)
+        work = _Update(index, writer, report, drop_missing, photos, None if are_hidden else pseudonyms)
         if are_embeddings(photos):
             names = None if paths is None else [str(path) for path in paths]
             work.table(Table(photos, names), metadata)
@@ -202,7 +213,13 @@ class _Update:
     """One update: what it was given, what was there, and the writer that takes what comes of both."""
 
     def __init__(
-        self, index: ImageIndex, writer: Writer, report: UpdateReport, drop_missing: bool, source: Any
+        self,
+        index: ImageIndex,
+        writer: Writer,
+        report: UpdateReport,
+        drop_missing: bool,
+        source: Any,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self.index = index
         self.writer = writer
@@ -211,6 +228,9 @@ class _Update:
         self.source = source
         self.folder = index.folder or Path()
         self.metadata = Metadata({}, {})
+        self.pseudonyms = pseudonyms
+        self.said: dict[str, Tags] = {}
+        self.given: dict[str, Tags] = {}
         self._done: set[str] = set()
 
     @cached_property
@@ -296,8 +316,9 @@ class _Update:
                 raise ConfigError(
                     "This index holds plain embeddings; add embeddings of the same kind, not photos."
                 )
+            own = given_tags(photo)
             if isinstance(photo, dict) and not photo.get("bytes") and photo.get("frame") is None:
-                photo = photo.get("path")
+                photo = photo["path"] if isinstance(photo.get("path"), str | Path) else photo
             key = None
             if not isinstance(photo, str | Path):
                 key = key_of(photo, self.folder, number)
@@ -305,11 +326,14 @@ class _Update:
             if name in given:
                 continue
             given[name] = None
+            if own != NOTHING:
+                self.given[name] = hidden(own, self.pseudonyms)
             row = self._looked_at(photo, name) if key is None else (-1, name, key.size, 0, None)
             if row[1:4] == self.known.get(name, ())[1:4]:
                 self.report.unchanged += 1
             elif row[4] and row[4] in by_hash:
                 moved.append(row)
+                self._said(name, file_tags(photo))
             else:
                 missing.append((photo, row))
         if metadata is not None:
@@ -352,6 +376,8 @@ class _Update:
             basis = self.writer.basis
             for items, batch in encoded(photos, embedder, on_error, self.report.skipped, settings, basis):
                 waiting += [_of_what_was_decoded(missing[item.position][1], item.stamp) for item in items]
+                for item in items:
+                    self._said(str(missing[item.position][1][1]), item.tags)
                 vectors.append(batch)
                 if time.monotonic() - since > pause:
                     started = time.monotonic()
@@ -450,16 +476,44 @@ class _Update:
                 *(stored_path(place / path, self.folder, seen) for place in places if place is not None),
             ]
 
-        self.metadata = incoming(metadata, given, {*given, *self.known}, spellings)
+        found = incoming(metadata, given, {*given, *self.known}, spellings)
+        self.metadata = hidden_metadata(found, self.pseudonyms)
 
     def _describe(self, names: Container[str] | None = None) -> None:
-        """Write the metadata of pictures that are there, of all or of some."""
-        rows = {
-            self.known[name][0]: row
-            for name, row in self.metadata.rows.items()
+        """Write the metadata of pictures that are there, of all or of some, and what their files say."""
+        told = {*self.metadata.rows, *self.said, *self.given}
+        places = {
+            name: self.known[name][0]
+            for name in (told if told else ())
             if name in self.known and (names is None or name in names)
-        } if self.metadata.rows else {}  # fmt: skip
-        self.writer.describe(self.metadata.kinds, rows)
+        }  # fmt: skip
+        said = {name: merged(self.given.get(name, NOTHING), self.said.get(name, NOTHING)) for name in places}
+        for part in with_tags(self.metadata, said, places, self.writer):
+            self.writer.describe(part.kinds, part.rows)
+
+    def _said(self, name: str, tags: Tags) -> None:
+        """Note what a picture's file says."""
+        if (found := hidden(tags, self.pseudonyms)) != NOTHING:
+            self.said[name] = found
+
+
+def check_pseudonyms(held: str | None, pseudonyms: Pseudonyms | None, are_hidden: bool = False) -> None:
+    """Refuse to mix ids with pseudonyms, or those of two keys.
+
+    Args:
+        held: fingerprint of the key that the index's ids are hidden by, if they are.
+        pseudonyms: by the key that was given.
+        are_hidden: whether what is added is known to be hidden by the index's key.
+
+    Raises:
+        ConfigError: they do not agree.
+    """
+    if are_hidden or held == (None if pseudonyms is None else pseudonyms.fingerprint):
+        return
+    if held is None:
+        raise ConfigError("The index holds patients' ids as they are. Build another store with the key.")
+    which = "the key file, pseudonymise=FILE (--pseudonymise)" if pseudonyms is None else "another key file"
+    raise ConfigError(f"The index holds pseudonyms of patients; pass {which}, so that ids stay hidden.")
 
 
 def _of_what_was_decoded(row: Row, stamp: Stamp | None) -> Row:

@@ -206,6 +206,10 @@ class Writer:
             for place, row in rows.items()
         )
 
+    def described(self, place: int) -> dict[str, Any]:
+        """The metadata of a picture as it is held, by column."""
+        return dict(zip(self.kinds, self._row(place)[6:], strict=True))
+
     @property
     def kinds(self) -> dict[str, str]:
         """Names and types of the metadata's columns."""

@@ -19,7 +19,7 @@ from retina_fm._io.persons import in_words, is_blank, persons, spellings
 from retina_fm.errors import ConfigError, RetinaError
 
 DELIMITERS = ",;\t"
-_KNOWN = ("path", "label", "mask", "patient_id", "eye", "split", "modality", "use")
+_KNOWN = ("path", "label", "mask", "patient_id", "eye", "acquired", "split", "modality", "use")
 _SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",

@@ -51,6 +51,11 @@ def spellings(ids: Sequence[Any]) -> dict[str, list[str]]:
     return {person: ways for person, ways in found.items() if len(ways) > 1}
 
 
+def spelling(patient_id: str) -> str:
+    """The one way in which an id is written whose spellings differ in what never tells two persons apart."""
+    return _key(patient_id).replace(_DIGITS_APART, "-")
+
+
 def in_words(ways: Sequence[str]) -> str:
     """A person's id for a message: all its spellings, so that one can look for them."""
     return ways[0] if len(ways) == 1 else " = ".join(repr(way) for way in ways)

@@ -16,10 +16,12 @@ class Named(NamedTuple):
     Attributes:
         photos: a folder or pattern as it was written, or a list of photos.
         columns: of the table of labels, a value a photo; ``name`` is the path as the table has it.
+        told: of these columns, what is said of each photo itself (eye, patient, day), and its id.
     """
 
     photos: Any
     columns: dict[str, list[str]]
+    told: dict[str, list[str]]
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +59,22 @@ def add_label_arguments(parser: argparse.ArgumentParser, *old: str, columns: boo
     )
 
 
+def add_exchange_arguments(parser: argparse.ArgumentParser, *, bounds: bool = True) -> None:
+    """``--pseudonymise KEYFILE``, and ``--bounds FILE`` where the view is cut anew."""
+    parser.add_argument(
+        "--pseudonymise", metavar="KEYFILE", help="put patients' ids behind a hash with the key of this file"
+    )
+    if bounds:
+        add_bounds_argument(parser)
+
+
+def add_bounds_argument(parser: argparse.ArgumentParser) -> None:
+    """``--bounds FILE``."""
+    parser.add_argument(
+        "--bounds", metavar="FILE", help="crop bounds by id (fundusprep's CSV) instead of our own search"
+    )
+
+
 def collect(arguments: list[str]) -> Any:
     """What was named on the command line as one collection: several folders, globs and files are joined."""
     from retina_fm.pictures import expand
@@ -83,12 +101,20 @@ def named(arguments: argparse.Namespace) -> Named:
             raise ConfigError("Name photos, or a table of them with --labels FILE.")
         if arguments.column:
             raise ConfigError(f"--column {arguments.column[0]} is of a table: add --labels FILE.")
-        return Named(collect(photos), {})
+        return Named(collect(photos), {}, {})
     if arguments.photos and not images and len(arguments.photos) == 1 and Path(arguments.photos[0]).is_dir():
         images = arguments.photos[0]
     elif arguments.photos:
         raise ConfigError("Name photos, or a table of them with --labels FILE and --images DIR; not both.")
     return table_of(arguments.labels, images, arguments.column)
+
+
+def named_with_rows(arguments: argparse.Namespace) -> Named:
+    """:func:`named`, where each photo knows what the table says of it."""
+    from retina_fm.pictures.tags import with_rows
+
+    found = named(arguments)
+    return found._replace(photos=with_rows(found.photos, found.told))
 
 
 def table_of(labels: str, images: str | None, column: str | list[str] | None = None) -> Named:
@@ -99,6 +125,7 @@ def table_of(labels: str, images: str | None, column: str | list[str] | None = N
         NoPicturesError: a photo is not there.
     """
     from retina_fm._io.label_tables import bases_of, known_name, placed, read_label_table
+    from retina_fm.pictures.photo_tables import CARRIED
 
     check_file(labels, "--labels")
     table = read_label_table(labels)
@@ -119,7 +146,13 @@ def table_of(labels: str, images: str | None, column: str | list[str] | None = N
     kept = [one for one in table.columns if one != "path" and (not wanted or one in wanted)]
     columns = {"name": [row["path"] for row in table.rows]}
     columns.update({one: [row[one] for row in table.rows] for one in kept})
-    return Named([str(path) for path in paths], columns)
+    told = {
+        known: [row[one] for row in table.rows]
+        for one in table.columns
+        for known in CARRIED
+        if one.casefold() == known and (one in kept or known == "id")
+    }
+    return Named([str(path) for path in paths], columns, told)
 
 
 def check_photos_of(labels: str, lines: list[int], first: Path, bases: list[Path]) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.arguments import add_label_arguments, add_model_arguments, named
+from retina_fm.cli.arguments import (
+    add_exchange_arguments,
+    add_label_arguments,
+    add_model_arguments,
+    named_with_rows,
+)
 from retina_fm.cli.checks import check_model
 
 EXAMPLES = (
@@ -21,9 +26,10 @@ def add(subparsers: Any) -> None:
         help="photos to a table of embeddings: Parquet, CSV or NumPy",
         description="Encode a folder, a glob or single photos. A killed run continues where it was.",
     )
-    parser.add_argument("photos", nargs="*", help="folders, quoted globs, or files")
+    parser.add_argument("photos", nargs="*", help="folders, quoted globs, files, or a table with id and path")
     parser.add_argument("--out", required=True, help="emb.parquet, emb.csv or emb.npz")
     add_label_arguments(parser)
+    add_exchange_arguments(parser)
     add_model_arguments(parser)
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")
     parser.add_argument("--workers", type=int, help="decoding processes (chosen for the device)")
@@ -44,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from retina_fm.encoding.formats import check_out
 
     check_out(arguments.out)
-    found = named(arguments)
+    found = named_with_rows(arguments)
     check_model(arguments.model)
 
     from retina_fm.encoding import encode_to
@@ -61,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         signature=arguments.signature,
         columns=found.columns or None,
+        pseudonymise=arguments.pseudonymise,
+        bounds=arguments.bounds,
     )
     fresh = report.rows - report.reused
     rate = fresh / report.seconds if report.seconds else 0.0

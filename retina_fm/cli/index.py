@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.arguments import Named, add_label_arguments, add_model_arguments, collect, table_of
+from retina_fm.cli.arguments import (
+    Named,
+    add_exchange_arguments,
+    add_label_arguments,
+    add_model_arguments,
+    collect,
+    table_of,
+)
 from retina_fm.cli.checks import check_file, check_folder, check_index, check_model, check_photos
 
 EXAMPLES = (
@@ -29,6 +36,7 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
     add_label_arguments(parser)
+    add_exchange_arguments(parser, bounds=False)
     parser.add_argument(
         "--metadata", help="CSV or Parquet with a column path, relative to it or to the photos"
     )
@@ -92,6 +100,7 @@ def _named(arguments: argparse.Namespace) -> Named | None:
         PictureError: a photo that is not there.
     """
     from retina_fm.errors import ConfigError
+    from retina_fm.pictures.photo_tables import is_photo_table
 
     check_photos(arguments.photos)
     check_model(arguments.model)
@@ -107,9 +116,9 @@ def _named(arguments: argparse.Namespace) -> Named | None:
         return table_of(arguments.labels, arguments.images, arguments.column)
     if not arguments.photos and arguments.images:
         arguments.photos = [arguments.images]
-    if not arguments.store and len(arguments.photos) != 1:
+    if not arguments.store and (len(arguments.photos) != 1 or is_photo_table(arguments.photos[0])):
         raise ConfigError("Name one folder of photos, or the index with --store.")
-    return Named(collect(arguments.photos), {}) if arguments.photos else None
+    return Named(collect(arguments.photos), {}, {}) if arguments.photos else None
 
 
 def _metadata(found: Named) -> list[dict[str, str | None]] | None:
@@ -143,6 +152,7 @@ def _build(arguments: argparse.Namespace, photos: Named, store: Any) -> None:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
+        pseudonymise=arguments.pseudonymise,
     )
     report = found.report
     if arguments.duplicates:

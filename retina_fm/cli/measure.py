@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.arguments import collect
-from retina_fm.cli.checks import check_model, check_photos
+from retina_fm.cli.arguments import add_exchange_arguments, add_label_arguments, named_with_rows
+from retina_fm.cli.checks import check_model
 
 EXAMPLES = (
     "retina-fm measure photos/ --out numbers.csv",
@@ -22,7 +22,9 @@ def add(subparsers: Any) -> None:
         description="Measure a folder, a glob or single photos. A killed run continues where it was. "
         "docs/measuring.md defines the columns.",
     )
-    parser.add_argument("photos", nargs="+", help="folders, quoted globs, or files")
+    parser.add_argument("photos", nargs="*", help="folders, quoted globs, files, or a table with id and path")
+    add_label_arguments(parser)
+    add_exchange_arguments(parser)
     parser.add_argument("--out", required=True, help="table to write: FILE.csv or FILE.parquet")
     parser.add_argument("--model", default="fundus2video-half", help="one that maps vessels and anatomy")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
@@ -42,13 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and report."""
     from retina_fm.cli.main import print_json
 
-    check_photos(arguments.photos)
+    found = named_with_rows(arguments)
     check_model(arguments.model)
 
     from retina_fm.measuring import measure_to
 
     report = measure_to(
-        collect(arguments.photos),
+        found.photos,
         arguments.out,
         arguments.model,
         batch_size=arguments.batch_size,
@@ -58,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         on_error=arguments.on_error,
         allow_unreliable=arguments.allow_unreliable,
         overwrite=arguments.overwrite,
+        pseudonymise=arguments.pseudonymise,
+        bounds=arguments.bounds,
     )
     if arguments.json:
         print_json(report.__dict__)

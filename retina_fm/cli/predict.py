@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from retina_fm.cli.arguments import add_label_arguments, named
+from retina_fm.cli.arguments import add_bounds_argument, add_label_arguments, named
 from retina_fm.cli.checks import check_adapter, check_model
 from retina_fm.vocabulary import LESION_TYPES
 
@@ -29,8 +29,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "adapter", help="folder, hf-hub:OWNER/NAME, 'vessels', 'arteries', 'veins', 'disc' or a lesion type"
     )
-    parser.add_argument("photos", nargs="*", help="folders, quoted globs, or files")
+    parser.add_argument("photos", nargs="*", help="folders, quoted globs, files, or a table with id and path")
     add_label_arguments(parser)
+    add_bounds_argument(parser)
     parser.add_argument("--out", required=True, help="folder; for classification also FILE.csv")
     parser.add_argument("--probabilities", action="store_true", help="probability maps as PNG too")
     parser.add_argument("--resume", action="store_true", help="leave out photos whose mask is there")
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     from retina_fm.adapters import adapt, load
     from retina_fm.adapters.prediction_files import write_masks, write_table
     from retina_fm.pictures import expand
+    from retina_fm.pictures.bounds import with_bounds
+    from retina_fm.pictures.tags import with_rows
 
     if arguments.adapter in _READINGS and not Path(arguments.adapter).exists():
         model = arguments.model or "fundus2video"
@@ -65,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         estimator = load(arguments.adapter, model=arguments.model, device=arguments.device)
     photos = list(expand(named_photos.photos))
+    if arguments.bounds:
+        photos = with_bounds(with_rows(photos, named_photos.told), arguments.bounds)
     out = Path(arguments.out)
     if hasattr(estimator, "head_"):
         print(f"{write_table(estimator, photos, out, named_photos.columns)}: {len(photos)} photos")

@@ -138,5 +138,6 @@ def _next(queue: deque[_Waiting], pools: _Pools) -> Decoded:
 def _travels(photo: Any) -> bool:
     """Whether a photo reaches a worker by name or as its compressed bytes."""
     if isinstance(photo, dict):
-        return all(isinstance(value, str | bytes | int | type(None)) for value in photo.values())
+        plain = (str, bytes, int, float, tuple, type(None))
+        return all(isinstance(value, plain) for value in photo.values())
     return isinstance(photo, str | Path | bytes)

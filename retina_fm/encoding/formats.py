@@ -110,6 +110,7 @@ def _csv(table: Path, out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
 
 def _npz(table: Path, out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -121,7 +122,8 @@ def _npz(table: Path, out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     for name in rows.column_names:
         if name != "embedding":
             values = rows.column(name).to_pylist()
-            arrays[name] = np.array(values, dtype=str) if isinstance(values[0], str) else np.array(values)
+            text = pa.types.is_string(rows.schema.field(name).type)
+            arrays[name] = np.array([v or "" for v in values], dtype=str) if text else np.array(values)
     arrays.update({name: np.array(list(values), dtype=str) for name, values in columns.items()})
     about = rows.schema.metadata or {}
     basis = [b"signature_basis"] if "signature" in arrays else []

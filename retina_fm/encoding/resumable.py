@@ -21,14 +21,17 @@ from retina_fm._io.folders import contents, refuse_link, remove_owned
 from retina_fm._io.locks import locked
 from retina_fm._io.parquet_seals import seal_parquet
 from retina_fm._io.progress import progress_bar
+from retina_fm._io.pseudonyms import Pseudonyms
 from retina_fm._io.scratch import hidden_name, sweep
 from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.in_memory import batches, check_on_error, split_failures
 from retina_fm.encoding.rows import ROW_GROUP, Key, RowReader, key_decoded, key_of, keys_in, write_part
+from retina_fm.encoding.tagging import BOUNDS, STATED, completed
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import OutputError, SkippedPictures
 from retina_fm.pictures import Transform, count, describe, expand, is_single
+from retina_fm.pictures.tags import COLUMNS, NOTHING, Tags, given_tags
 
 _PART = re.compile(r"\d{12}\.parquet")
 _WRITE_EVERY = 1.0
@@ -92,6 +95,7 @@ class Maker(Protocol):
         identity: what determines a row beside its photo. What the schema's metadata states of it is compared
             with what a table states.
         optional: names of columns that a table may have or not, by the name of what states them.
+        pseudonyms: of patients, or None where their ids stay as they are.
     """
 
     verb: str
@@ -103,6 +107,7 @@ class Maker(Protocol):
     schema: pa.Schema
     identity: Mapping[str, str]
     optional: Mapping[str, str]
+    pseudonyms: Pseudonyms | None
 
     def rows(self, keys: Sequence[Key], items: Sequence[Decoded], photos: Sequence[Any]) -> Sequence[Row]:
         """One row a decoded photo."""
@@ -182,6 +187,7 @@ class _Store:
         self.where: dict[Key, tuple[Path, int]] = {}
         self.order: list[Key] = []
         self.changed: dict[Key, Key] = {}
+        self.given: dict[Key, Tags] = {}
         self.reused = 0
         self.skipped: list[tuple[str, str]] = []
         self.positions: dict[str, int] = {}
@@ -241,7 +247,8 @@ class _Store:
             raise OutputError(
                 f"{self.table} exists and is no Parquet table ({error}); remove it or name another file."
             ) from None
-        free = set(self.maker.optional)  # what states them is compared below
+        optional = {**self.maker.optional, **dict.fromkeys(COLUMNS, STATED), "": BOUNDS}
+        free = set(optional)  # what states them is compared below
         ours, there = set(self.schema.names) - free, set(names) - free
         added = sorted(there - ours)
         if added and not overwrite:
@@ -252,12 +259,11 @@ class _Store:
         if there != ours:
             return False
         wanted = self.schema.metadata
-        for column, stated in self.maker.optional.items():
+        for column, stated in optional.items():
             if found.get(stated.encode()) != wanted.get(stated.encode()):
                 if overwrite:
                     return False
-                have = f"{column}s of another {stated}" if stated.encode() in found else f"no {column}s"
-                have = have if stated.encode() in wanted else f"{column}s, which were not asked for"
+                have = _holds(column, stated, stated.encode() in found, stated.encode() in wanted)
                 raise OutputError(
                     f"{self.table} holds {have}; remove it, name another file, or pass overwrite=True "
                     "(--overwrite)."
@@ -274,6 +280,19 @@ class _Store:
         return True
 
 
+def _holds(column: str, stated: str, there: bool, asked: bool) -> str:
+    """What a table holds instead of what was asked for."""
+    if stated == STATED:
+        if not there:
+            return "patients' ids as they are"
+        return "pseudonyms by another key" if asked else "pseudonyms, which were not asked for"
+    if stated == BOUNDS:
+        return "rows by other crop bounds" if there else "rows by our own search for the circle"
+    if not asked:
+        return f"{column}s, which were not asked for"
+    return f"{column}s of another {stated}" if there else f"no {column}s"
+
+
 def _make_missing(photos: Any, maker: Maker, store: _Store, workers: int, on_error: str, bar: Any) -> None:
     keys: dict[int, tuple[Key, Any]] = {}
     names: dict[int, str] = {}
@@ -283,6 +302,8 @@ def _make_missing(photos: Any, maker: Maker, store: _Store, workers: int, on_err
         for position, photo in enumerate([photos] if is_single(photos) else expand(photos)):
             key = key_of(photo, store.table.parent, position)
             store.order.append(key)
+            if (said := given_tags(photo)) != NOTHING:
+                store.given[key] = said
             if key in store.where:
                 store.reused += 1
                 bar.update(1)
@@ -298,6 +319,8 @@ def _make_missing(photos: Any, maker: Maker, store: _Store, workers: int, on_err
         actual = key_decoded(key, photo, store.table.parent, item.stamp)
         if actual != key:
             store.changed[key] = actual
+            if key in store.given:
+                store.given[actual] = store.given[key]
         return actual, photo
 
     ahead = 2 * maker.batch_size + 2 * workers
@@ -326,6 +349,14 @@ def _make_missing(photos: Any, maker: Maker, store: _Store, workers: int, on_err
         store.positions[name] = item.position
 
 
+def _row(store: _Store, reader: RowReader, key: Key) -> pa.Table:
+    row = reader.row(*store.where[key])
+    given = store.given.get(key)
+    if given is None and row.schema.names == store.schema.names:
+        return row
+    return completed(row, store.schema, given, store.table.parent, store.maker.pseudonyms)
+
+
 def _write_table(store: _Store) -> None:
     """All rows in the photos' order, in row groups of fixed size, so that interruptions leave no trace."""
     reader = RowReader()
@@ -337,7 +368,7 @@ def _write_table(store: _Store) -> None:
         with written_beside(store.table) as scratch:
             with pq.ParquetWriter(scratch, store.schema, compression="none") as writer:
                 while group := list(itertools.islice(keys, ROW_GROUP)):
-                    rows = [reader.row(*store.where[key]) for key in group]
+                    rows = [_row(store, reader, key) for key in group]
                     tables = pa.concat_tables([row.replace_schema_metadata(None) for row in rows])
                     writer.write_table(
                         tables.combine_chunks().cast(store.schema.remove_metadata()), row_group_size=ROW_GROUP

@@ -18,6 +18,7 @@ from retina_fm._io.parquet_seals import EMPTY, KEY, check_parquet, seal_parquet
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, describe, read_picture
 from retina_fm.pictures.files import Stamp, spelt_as_on_disk
+from retina_fm.pictures.tags import COLUMNS, NOTHING, Tags
 
 ROW_GROUP = 1024
 
@@ -44,6 +45,7 @@ class Encoded:
     embedding: np.ndarray
     geometry: Geometry
     signature: np.ndarray | None = None
+    tags: Tags = NOTHING
 
 
 def key_of(photo: Any, folder: Path, position: int) -> Key:
@@ -88,6 +90,7 @@ def schema(dimension: int, metadata: Mapping[str, str], signature: int = 0) -> p
             ("fov_circle", pa.bool_()),
             ("file_size", pa.int64()),
             ("file_mtime_ns", pa.int64()),
+            *((name, pa.string()) for name in COLUMNS),
             *more,
         ],
         metadata={**metadata, KEY: EMPTY},
@@ -110,6 +113,7 @@ def table_of(rows: list[Encoded], columns: pa.Schema) -> pa.Table:
         [geometry.circle for geometry in geometries],
         [row.key.size for row in rows],
         [row.key.mtime_ns for row in rows],
+        *([getattr(row.tags, name) for row in rows] for name in COLUMNS),
     ]
     if "signature" in columns.names:
         signatures = np.stack([row.signature for row in rows if row.signature is not None])

@@ -14,15 +14,20 @@ import torch
 
 import retina_fm
 from retina_fm._io.folders import refuse_link
+from retina_fm._io.label_tables import known_name
+from retina_fm._io.pseudonyms import Pseudonyms, pseudonyms_of
 from retina_fm._io.scratch import hidden_name
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.formats import check_out, rewrite
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Encoded, Key, schema, table_of
+from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded, views_of
 from retina_fm.errors import OutputError
 from retina_fm.models import RetinalEncoder
 from retina_fm.pictures import count, is_single
+from retina_fm.pictures.bounds import digest_of, with_bounds
+from retina_fm.pictures.tags import COLUMNS, with_rows
 
 
 class EncodeReport(TableReport):
@@ -44,12 +49,15 @@ def encode_to(
     overwrite: bool = False,
     signature: bool = False,
     columns: Mapping[str, Sequence[str]] | None = None,
+    pseudonymise: str | Path | None = None,
+    bounds: str | Path | None = None,
 ) -> EncodeReport:
     """Embeddings of any number of photos into a table, in bounded memory.
 
     Finished batches are kept in a hidden folder beside ``out`` until the table is complete; after a kill the
     same call continues there and ends in the same bytes. A table that is there already is brought up to
-    date: rows whose file has the same path, size and time are reused.
+    date: rows whose file has the same path, size and time are reused. ``eye``, ``patient_id`` and
+    ``acquired`` are what the dict of a photo says, else what its file does (DICOM, a camera's own format).
 
     Args:
         photos: see :func:`retina_fm.encode`.
@@ -68,7 +76,12 @@ def encode_to(
         signature: add the column ``signature``, the pattern of vessels (see ``Encoder.signature``). It
             recognises a person: whoever has the table can tell whose eyes are in it.
         columns: to carry along, a value a photo, by name; then ``out`` is written anew from the hidden file
-            too, and ``name`` may be among them.
+            too, and ``name`` may be among them. Those of ``eye``, ``patient_id`` and ``acquired`` go before
+            what the photo's file says.
+        pseudonymise: a key file; ``patient_id`` is then the HMAC-SHA256 of the id. ``docs/camera-files.md``
+            says what that protects from, and what it does not.
+        bounds: crop bounds by id, as fundusprep's CSV has them, instead of our own search for the circle; an
+            id is that of a photo's dict, or its file's name without the ending.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -84,7 +97,10 @@ def encode_to(
     settings: dict[str, Any] = {
         "model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
         "on_error": on_error, "progress": progress, "compile": compile, "signature": signature,
+        "pseudonyms": pseudonyms_of(pseudonymise), "bounds": digest_of(bounds),
     }  # fmt: skip
+    if bounds is not None:
+        photos = with_bounds(photos, bounds)
     if not plain or columns is not None:
         return _with_columns(photos, table, columns, overwrite, settings)
     return _encode_to(photos, table, overwrite=overwrite, **settings)[0]
@@ -105,8 +121,12 @@ def _with_columns(
             "another file, or pass overwrite=True (--overwrite)."
         )
     refuse_link(inner)
+    own = {name: values for name, values in (columns or {}).items() if name not in COLUMNS}
+    if (hides := settings["pseudonyms"]) is not None:  # a patient's column under another spelling
+        own |= {n: [hides.of(id_) or "" for id_ in own[n]] for n in own if known_name(n) == "patient_id"}
+    photos = with_rows(photos, {name: values for name, values in (columns or {}).items() if name in COLUMNS})
     report, kept = _encode_to(photos, inner, overwrite=True, **settings)
-    found = {name: [values[position] for position in kept] for name, values in (columns or {}).items()}
+    found = {name: [values[position] for position in kept] for name, values in own.items()}
     if "name" not in found:
         paths = pq.read_table(inner, columns=["path"]).column("path").to_pylist()
         found = {"name": [PurePath(path).name for path in paths], **found}
@@ -134,6 +154,8 @@ def _encode_to(
     compile: bool | None,  # noqa: A002
     overwrite: bool,
     signature: bool,
+    pseudonyms: Pseudonyms | None,
+    bounds: str | None,
 ) -> tuple[EncodeReport, list[int]]:
     """The report, and the positions of the photos that have a row."""
     total = 1 if is_single(photos) else count(photos)
@@ -145,7 +167,7 @@ def _encode_to(
     report, kept = fill_table(
         photos,
         table,
-        _Encoding(embedder, signature),
+        _Encoding(embedder, signature, pseudonyms, bounds),
         workers=workers,
         on_error=on_error,
         progress=progress,
@@ -160,11 +182,14 @@ class _Encoding:
     verb, holds = "encode", "embeddings"
     optional: Mapping[str, str] = {"signature": "signature_basis"}
 
-    def __init__(self, embedder: Embedder, signature: bool) -> None:
+    def __init__(
+        self, embedder: Embedder, signature: bool, pseudonyms: Pseudonyms | None, bounds: str | None
+    ) -> None:
         encoder = embedder.encoder
         basis = encoder.signature_basis if signature else None
         self.embedder = embedder
         self.signs = signature
+        self.pseudonyms = pseudonyms
         self.transform = encoder.transform
         self.batch_size = embedder.batch_size
         self.on_gpu = embedder.device.type == "cuda"
@@ -183,6 +208,10 @@ class _Encoding:
         }
         if basis is not None:
             identity["signature_basis"] = metadata["signature_basis"] = basis.hash
+        if pseudonyms is not None:
+            identity[STATED] = metadata[STATED] = pseudonyms.fingerprint
+        if bounds is not None:
+            identity[BOUNDS] = metadata[BOUNDS] = bounds
         self.identity: Mapping[str, str] = identity
         self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
 
@@ -194,7 +223,7 @@ class _Encoding:
         else:
             vectors = self.embedder(views_of(good))
         return [
-            Encoded(key, vector, item.geometry, one)
+            Encoded(key, vector, item.geometry, one, hidden(item.tags, self.pseudonyms))
             for key, item, vector, one in zip(keys, good, vectors, signatures, strict=False)
             if item.geometry is not None
         ]

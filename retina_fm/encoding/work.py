@@ -10,6 +10,7 @@ from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, Transform, describe
 from retina_fm.pictures.files import Stamp
 from retina_fm.pictures.reading import opened
+from retina_fm.pictures.tags import NOTHING, Tags, tags_of
 
 
 class Decoded(NamedTuple):
@@ -21,6 +22,7 @@ class Decoded(NamedTuple):
         geometry: of the view in the picture, or None.
         error: what went wrong, or None.
         stamp: size, time and hash of the bytes that were decoded, of a photo that is a file.
+        tags: what these bytes, and the photo's row, say beside the pixels.
     """
 
     position: int
@@ -28,6 +30,7 @@ class Decoded(NamedTuple):
     geometry: Geometry | None
     error: PictureError | None
     stamp: Stamp | None = None
+    tags: Tags = NOTHING
 
 
 def views_of(items: list[Decoded]) -> np.ndarray:
@@ -42,4 +45,4 @@ def decode(position: int, photo: Any, transform: Transform) -> Decoded:
         view, geometry = transform.view(content, name=describe(photo))
     except PictureError as error:
         return Decoded(position, None, None, error.with_traceback(None))
-    return Decoded(position, view, geometry, None, stamp)
+    return Decoded(position, view, geometry, None, stamp, tags_of(photo, content))

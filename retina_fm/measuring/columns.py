@@ -75,6 +75,8 @@ def schema(metadata: Mapping[str, str]) -> pa.Schema:
             ("eye_confidence", pa.float64()),
             ("eye_source", pa.string()),
             ("eye_in_picture", pa.string()),
+            ("patient_id", pa.string()),
+            ("acquired", pa.string()),
             ("spacing_um", pa.float64()),
             *((name, pa.float64()) for name in COLUMNS),
             ("reasons", pa.string()),

@@ -8,16 +8,15 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from retina_fm.measuring.reading import Reading
-from retina_fm.pictures.dicom import Facts
+from retina_fm.pictures.tags import Tags, eye_of
 from retina_fm.vocabulary import Eye
 
-_RIGHT, _LEFT = frozenset({"right", "od", "r", "re"}), frozenset({"left", "os", "oi", "og", "l", "le"})
 _FAR_APART = 0.5  # radii of the field: fovea and disc of a 45 degree photo are 0.6 to 0.8 apart
 _DISC_ALONE = 0.3  # of sureness: a disc off the middle is nasal in photos centred on the macula alone
 
 
 class Said(NamedTuple):
-    """An eye that was named, and by what: ``dicom``, ``column`` or ``file name``."""
+    """An eye that was named, and by what: ``column``, ``dicom``, ``camera file`` or ``file name``."""
 
     eye: Eye
     source: str
@@ -30,17 +29,15 @@ class SeenEye(NamedTuple):
     confidence: float
 
 
-def said_of(photo: Any, facts: Facts | None) -> Said | None:
-    """The eye that a photo's DICOM tags, the ``eye`` of its row of a table, or its file name states.
+def said_of(photo: Any, tags: Tags) -> Said | None:
+    """The eye that a photo's row of a table, its file or the name of its file states.
 
     Args:
-        photo: in any form; a dict may have an ``eye`` beside ``path`` or ``bytes``.
-        facts: of its DICOM tags.
+        photo: in any form.
+        tags: of the photo.
     """
-    if facts is not None and facts.eye is not None:
-        return Said(facts.eye, "dicom")
-    if isinstance(photo, dict) and (column := _meant(str(photo.get("eye") or ""))) is not None:
-        return Said(column, "column")
+    if tags.eye is not None and (eye := eye_of(tags.eye)) is not None:
+        return Said(eye, tags.eye_source or "column")
     path = photo.get("path") if isinstance(photo, dict) else photo
     if isinstance(path, str | os.PathLike) and (named := in_name(PurePath(path).stem)) is not None:
         return Said(named, "file name")
@@ -51,9 +48,9 @@ def in_name(stem: str) -> Eye | None:
     """The eye that a file's name states as a word (``left``, ``OD``) or as an L or R after a number."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).lower())
     # single letters stand for many things; at the end, after a number, they are eyes
-    found = {_meant(word) for word in words if len(word) > 1 and word not in ("re", "le")}
+    found = {eye_of(word) for word in words if len(word) > 1 and word not in ("re", "le")}
     if last := re.search(r"\d[ _-]?([LlRr])$", stem):
-        found.add(_meant(last[1].lower()))
+        found.add(eye_of(last[1]))
     found.discard(None)
     return found.pop() if len(found) == 1 else None
 
@@ -74,10 +71,3 @@ def seen_in(reading: Reading) -> SeenEye | None:
         apart = (disc.centre[1] - reading.view.shape[1] / 2) / reading.radius
         sureness = _DISC_ALONE * min(1.0, abs(apart) / _FAR_APART) * disc.sureness
     return SeenEye("right" if apart > 0 else "left", 0.5 + 0.5 * sureness)
-
-
-def _meant(word: str) -> Eye | None:
-    plain = word.strip().lower()
-    if plain in _RIGHT:
-        return "right"
-    return "left" if plain in _LEFT else None

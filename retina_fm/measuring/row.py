@@ -14,7 +14,7 @@ from retina_fm.measuring.quality import Quality, quality
 from retina_fm.measuring.reading import Reading
 from retina_fm.models.reliability import Reliability, fault_of
 from retina_fm.pictures import Geometry
-from retina_fm.pictures.dicom import facts_of
+from retina_fm.pictures.tags import Tags
 from retina_fm.vocabulary import LESION_TYPES
 
 LEAST_QUALITY = 0.25
@@ -28,14 +28,20 @@ Faults = Callable[[str], str | None]
 
 
 def measured(
-    reading: Reading, geometry: Geometry, photo: Any, stated: Stated, allow_unreliable: bool = False
+    reading: Reading,
+    geometry: Geometry,
+    photo: Any,
+    tags: Tags,
+    stated: Stated,
+    allow_unreliable: bool = False,
 ) -> Values:
     """A row of the table of measurements, without its key.
 
     Args:
         reading: the photo's view and maps.
         geometry: of the view in the picture.
-        photo: as it was handed in: its DICOM tags, columns and name tell the eye.
+        photo: as it was handed in: its name may tell the eye.
+        tags: what is said of it: eye, patient, day, spacing.
         stated: how far the maps can be believed.
         allow_unreliable: whether that matters not.
     """
@@ -43,13 +49,13 @@ def measured(
     def fault(name: str) -> str | None:
         return None if allow_unreliable else fault_of(stated, name)
 
-    facts = facts_of(photo)
-    spacing = None if facts is None else facts.spacing_um
+    spacing = tags.spacing_um
     values: Values = {"width": geometry.width, "height": geometry.height, "spacing_um": spacing}
+    values |= {"patient_id": tags.patient_id, "acquired": tags.acquired}
     reasons: dict[str, str] = {}
     judged = quality(reading)
     values |= _quality(judged)
-    values |= _eye(reading, said_of(photo, facts), reasons)
+    values |= _eye(reading, said_of(photo, tags), reasons)
     poor = _too_poor(judged)
     if poor is not None:
         reasons["disc, fovea, vessels, lesions"] = poor

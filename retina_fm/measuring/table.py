@@ -14,6 +14,7 @@ import torch
 
 import retina_fm
 from retina_fm._io.progress import progress_bar
+from retina_fm._io.pseudonyms import Pseudonyms, pseudonyms_of
 from retina_fm._io.scratch import hidden_name
 from retina_fm._io.seals import write_table_output
 from retina_fm._io.tables import csv_bytes
@@ -22,6 +23,7 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import check_on_error, over_batches
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Key
+from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.measuring.columns import VERSION, schema, table_of
@@ -30,6 +32,7 @@ from retina_fm.measuring.row import Values, measured
 from retina_fm.models import RetinalEncoder
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.pictures import count, describe
+from retina_fm.pictures.bounds import digest_of, with_bounds
 
 logger = logging.getLogger("retina_fm")
 
@@ -49,6 +52,7 @@ def measure(
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | None = None,
     allow_unreliable: bool = False,
+    pseudonymise: str | Path | None = None,
 ) -> pa.Table:
     """Numbers read off photos: quality, eye, disc and fovea, vessels, lesions; one row a photo.
 
@@ -57,7 +61,8 @@ def measure(
     how far it can be believed. Research use; not a medical device.
 
     Args:
-        photos: one or many, as :func:`retina_fm.encode` takes them. A dict may name its ``eye``.
+        photos: one or many, as :func:`retina_fm.encode` takes them. A dict may have ``eye``, ``patient_id``,
+            ``acquired`` and ``spacing_um``, which go before what the file says.
         model: one that maps vessels, arteries, veins, disc and fovea, by name or loaded.
         batch_size: see :func:`retina_fm.encode`.
         workers: see :func:`retina_fm.encode`.
@@ -66,6 +71,7 @@ def measure(
         on_error: see :func:`retina_fm.encode`.
         progress: see :func:`retina_fm.encode`.
         allow_unreliable: give numbers too that rest on maps whose stated reliability is not enough.
+        pseudonymise: see :func:`retina_fm.encode_to`.
 
     Returns:
         A table; ``retina_fm.measuring.COLUMNS`` has the units. ``.to_pandas()`` makes a data frame.
@@ -76,7 +82,7 @@ def measure(
     """
     check_on_error(on_error)
     total = count(photos)
-    maker = _Measuring(model, device, dtype, batch_size, allow_unreliable)
+    maker = _Measuring(model, device, dtype, batch_size, allow_unreliable, pseudonyms_of(pseudonymise))
     logger.info("measuring with %s in %s", maker.name, maker.precision)
     parts = over_batches(
         photos,
@@ -109,6 +115,8 @@ def measure_to(
     progress: bool | None = None,
     allow_unreliable: bool = False,
     overwrite: bool = False,
+    pseudonymise: str | Path | None = None,
+    bounds: str | Path | None = None,
 ) -> MeasureReport:
     """:func:`measure` of any number of photos into a Parquet or CSV file, in bounded memory.
 
@@ -127,6 +135,8 @@ def measure_to(
         progress: see :func:`retina_fm.encode`.
         allow_unreliable: see :func:`measure`.
         overwrite: replace a table made with another model or other definitions instead of refusing.
+        pseudonymise: see :func:`retina_fm.encode_to`.
+        bounds: see :func:`retina_fm.encode_to`.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -148,7 +158,10 @@ def measure_to(
             f"{place} is there and was not written by measure; name another file, or pass overwrite=True "
             "(--overwrite)."
         )
-    maker = _Measuring(model, device, dtype, batch_size, allow_unreliable)
+    pseudonyms, digest = pseudonyms_of(pseudonymise), digest_of(bounds)
+    if bounds is not None:
+        photos = with_bounds(photos, bounds)
+    maker = _Measuring(model, device, dtype, batch_size, allow_unreliable, pseudonyms, digest)
     report, _ = fill_table(
         photos,
         table,
@@ -183,6 +196,8 @@ class _Measuring:
         dtype: str | torch.dtype,
         batch_size: int | None,
         allow_unreliable: bool,
+        pseudonyms: Pseudonyms | None,
+        bounds: str | None = None,
     ) -> None:
         self.embedder = Embedder(model, device=device, dtype=dtype, batch_size=batch_size, compile=False)
         encoder = self.embedder.encoder
@@ -193,6 +208,7 @@ class _Measuring:
         self.on_gpu = self.embedder.device.type == "cuda"
         self.precision = str(self.embedder.precision)
         self.allow_unreliable = allow_unreliable
+        self.pseudonyms = pseudonyms
         self.reliability = getattr(encoder, "reliability", {})
         stated = {
             "weights_sha256": encoder.weights_sha256,
@@ -200,6 +216,10 @@ class _Measuring:
             "definitions": str(VERSION),
             "unreliable": "given" if allow_unreliable else "null",
         }
+        if pseudonyms is not None:
+            stated[STATED] = pseudonyms.fingerprint
+        if bounds is not None:
+            stated[BOUNDS] = bounds
         self.identity: Mapping[str, str] = {**stated, "kind": self.holds}
         self.schema = schema(
             {
@@ -221,7 +241,10 @@ class _Measuring:
             maps = {name: np.where(inside, layer[number], np.float32(0)) for name, layer in layers.items()}
             radius = item.geometry.radius / item.geometry.scale
             reading = Reading(views[number], inside, radius, maps)
-            rows.append(measured(reading, item.geometry, photo, self.reliability, self.allow_unreliable))
+            tags = hidden(item.tags, self.pseudonyms)
+            rows.append(
+                measured(reading, item.geometry, photo, tags, self.reliability, self.allow_unreliable)
+            )
         return rows
 
     def rows(self, keys: Sequence[Key], items: Sequence[Decoded], photos: Sequence[Any]) -> list[_Measured]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +86,7 @@ def dataset_to_picture(dataset: Any, name: str, frame: int | None = None) -> np.
         raise PictureError(f"{name}: memory ran out while it was decoded. Use fewer workers.") from None
     except Exception as error:  # decoders raise many kinds, NotImplementedError among them
         raise PictureError(
-            f"{name}: the pixels cannot be decoded ({_short(error)}). {_advice(error)}"
+            f"{name}: the pixels cannot be decoded ({_short(error)}). {_advice(error, dataset)}"
         ) from None
     if pixels.dtype.kind != "u":
         raise PictureError(f"{name}: signed or fractional pixels ({pixels.dtype}) are no photograph.")
@@ -133,10 +135,14 @@ def _check_deflated(data: bytes, name: str) -> None:
         return  # pydicom says what is wrong with it
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, dataset: Any) -> str:
     text = str(error).lower()
     if any(word in text for word in ("dependenc", "no plugin", "no decoder", "not supported")):
         return "A missing codec is added by 'pip install pylibjpeg[all]'."
+    if str(dataset.get("Manufacturer") or "").startswith("Carl Zeiss Meditec"):
+        return (
+            "Zeiss scrambles the pixels of some of its own objects. Export it as plain DICOM or as a picture."
+        )
     return "It is damaged, or of a kind that is not supported. Export it again."
 
 
@@ -156,51 +162,93 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
-class Facts(NamedTuple):
-    """What a DICOM object says of its eye.
+class Said(NamedTuple):
+    """What a DICOM object says of its photograph, each None where it does not.
 
     Attributes:
-        eye: ``left`` or ``right``, or None.
-        spacing_um: micrometres of the retina a pixel, or None where it is not stated or differs by direction.
+        eye: ``left`` or ``right``.
+        patient_id: as it is written.
+        acquired: ISO 8601, a day or a day with its time.
+        spacing_um: micrometres of the retina a pixel; None, too, where it differs by direction.
     """
 
     eye: Eye | None
+    patient_id: str | None
+    acquired: str | None
     spacing_um: float | None
 
 
-def facts_of(photo: Any) -> Facts | None:
-    """The facts of a DICOM data set or file, its pixels left alone; None of any other photo.
+def is_dicom(source: Any) -> bool:
+    """Whether bytes, or the file at a path, carry DICOM's mark."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return looks_like_dicom(bytes(source[:HEAD]))
+    if not isinstance(source, str | os.PathLike):
+        return False
+    with Path(source).open("rb") as file:
+        return looks_like_dicom(file.read(HEAD))
 
-    What cannot be read says nothing here: it is decoded elsewhere, and what is wrong is said there.
+
+def said_by(source: Any) -> Said:
+    """What a data set, the bytes of a DICOM file or a path to one says; the pixels are left alone.
+
+    pydicom raises many kinds of errors on damaged files.
     """
-    if is_dataset(photo):
-        return Facts(_eye(photo), _spacing(photo))
-    path = photo.get("path") if isinstance(photo, dict) else photo
-    if not isinstance(path, str | os.PathLike):
-        return None
-    try:
-        with Path(path).open("rb") as file:
-            if not looks_like_dicom(file.read(HEAD)):
-                return None
-        dataset = _pydicom(os.fspath(path)).dcmread(path, stop_before_pixels=True)
-        return Facts(_eye(dataset), _spacing(dataset))
-    except Exception:  # pydicom raises many kinds on damaged files
-        return None
+    dataset = source
+    if not is_dataset(source):
+        file = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
+        dataset = _pydicom("tags").dcmread(file, stop_before_pixels=True)
+    patient = str(dataset.get("PatientID") or "").strip()
+    return Said(_eye(dataset), patient or None, _acquired(dataset), _spacing(dataset))
 
 
 def _eye(dataset: Any) -> Eye | None:
-    """The eye by Image Laterality (0020,0062) or Laterality (0020,0060): R, L; both eyes are none."""
-    for name in ("ImageLaterality", "Laterality"):
-        said = str(dataset.get(name) or "").strip().upper()
-        if said in ("R", "L"):
-            return "right" if said == "R" else "left"
+    """Image Laterality (0020,0062), Laterality (0020,0060) or Frame Laterality: R, L; both eyes are none."""
+    said = [dataset.get(name) for name in ("ImageLaterality", "Laterality")]
+    said.append(_of_all_frames(dataset, "FrameAnatomySequence", "FrameLaterality"))
+    for one in said:
+        plain = str(one or "").strip().upper()
+        if plain in ("R", "L"):
+            return "right" if plain == "R" else "left"
     return None
+
+
+def _acquired(dataset: Any) -> str | None:
+    """Acquisition DateTime (0008,002A), else day and time of the acquisition, the content or the study."""
+    if whole := _day_and_time(str(dataset.get("AcquisitionDateTime") or "")):
+        return whole
+    for kind in ("Acquisition", "Content", "Study"):
+        day = str(dataset.get(f"{kind}Date") or "").replace(".", "")
+        if found := _day_and_time(day + str(dataset.get(f"{kind}Time") or "").replace(":", "")):
+            return found
+    return None
+
+
+def _day_and_time(text: str) -> str | None:
+    """ISO 8601 of ``YYYYMMDD[HHMM[SS]]``; what follows (fractions, a zone) is left out."""
+    found = re.match(r"(\d{8})(\d{4}(?:\d{2})?)?", text.strip())
+    if found is None:
+        return None
+    day, time = found.groups()
+    try:
+        if time is None:
+            return datetime.datetime.strptime(day, "%Y%m%d").date().isoformat()
+        form = "%Y%m%d%H%M%S"
+        return datetime.datetime.strptime(day + time.ljust(6, "0"), form).isoformat()
+    except ValueError:
+        return None
 
 
 def _spacing(dataset: Any) -> float | None:
     """Pixel Spacing (0028,0030), millimetres between rows and columns, in micrometres."""
-    said = dataset.get("PixelSpacing")
+    said = dataset.get("PixelSpacing") or _of_all_frames(dataset, "PixelMeasuresSequence", "PixelSpacing")
     if said is None or len(said) != 2:
         return None
     rows, columns = (1000 * float(value) for value in said)
     return rows if rows > 0 and abs(rows - columns) <= 1e-3 * rows else None
+
+
+def _of_all_frames(dataset: Any, sequence: str, name: str) -> Any:
+    """What the functional groups of a multi-frame object share."""
+    groups = dataset.get("SharedFunctionalGroupsSequence") or []
+    inner = groups[0].get(sequence) if groups else None
+    return inner[0].get(name) if inner else None

@@ -14,12 +14,12 @@ from pathlib import Path
 from PIL import Image
 
 from retina_fm.errors import NoPicturesError, PictureError
-from retina_fm.pictures import dicom
+from retina_fm.pictures import dicom, vendor
 
 # fmt: off
 SUFFIXES = frozenset({
     ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".pbm", ".pgm", ".png",
-    ".pnm", ".ppm", ".tif", ".tiff", ".webp", *dicom.SUFFIXES,
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp", *dicom.SUFFIXES, *vendor.SUFFIXES,
 })
 # fmt: on
 """Names that a folder's pictures end in, in any case."""
@@ -174,6 +174,8 @@ def _is_picture(path: str, name: str, ending: str) -> bool:
         return _WITH_PLUGIN[ending] in Image.OPEN
     if ending in SUFFIXES:
         return True
+    if ending == ".img":  # of disks and of much else, too
+        return vendor.is_cube(name, os.path.getsize(path))  # noqa: PTH202
     if name == _DIRECTORY or not _MAYBE_DICOM.fullmatch(ending):
         return False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from retina_fm.errors import PictureError
 from retina_fm.pictures.limits import MOST_PAGES
 
 _KIND, _OLD_KIND = 254, 255  # TIFF's tags NewSubfileType and SubfileType
+_FRAME = re.compile(r"#frame=(\d+)$")
 _ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
 
 
@@ -67,6 +69,12 @@ def several(name: str, count: int, kind: str = "pictures") -> str:
         f"{name}: it holds {count} frames ({kind}), and nothing says which is meant. Pass one as "
         "{'path': FILE, 'frame': 0}, counted from 0."
     )
+
+
+def photo_of(name: str) -> Any:
+    """A photo by the name that tables give it: a path, after ``#frame=`` the frame of a file with several."""
+    frame = _FRAME.search(name)
+    return {"path": name[: frame.start()], "frame": int(frame[1])} if frame else name
 
 
 def _page_meant(image: Any, name: str) -> int:

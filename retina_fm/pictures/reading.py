@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
 from retina_fm.errors import PictureError
-from retina_fm.pictures import dicom
+from retina_fm.pictures import dicom, vendor
 from retina_fm.pictures.arrays import array_to_picture, checked, is_tensor, tensor_to_array
 from retina_fm.pictures.depth import Depth, correct_colour, look
 from retina_fm.pictures.files import Stamp, read_file, read_stream, stamped
@@ -40,8 +40,8 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
 
     Args:
         photo: path, bytes, binary file, PIL image, array ``(H, W)`` or ``(H, W, 1|3|4)``, tensor
-            ``(3, H, W)``, dict with ``bytes``, ``path`` or ``dataset``, or DICOM (file or data set). A dict
-            may say which ``frame`` of several is meant, counted from 0.
+            ``(3, H, W)``, DICOM (file or data set), a camera's own file, or a dict with ``bytes``, ``path``,
+            ``dataset`` or ``photo``, which may say which ``frame`` of several is meant, counted from 0.
         name: what messages call it; found from the photo without it.
 
     Returns:
@@ -49,7 +49,7 @@ def read_picture(photo: Any, *, name: str | None = None) -> np.ndarray:
 
     Raises:
         PictureError: it cannot be read; the message names it, the cause, and what to do.
-        MissingDependencyError: it is DICOM and pydicom is not installed.
+        MissingDependencyError: it is DICOM, or a camera's own file, and what reads it is not installed.
     """
     name = name or describe(photo)
     frame = None
@@ -100,6 +100,8 @@ def opened(photo: Any) -> tuple[Any, Stamp | None]:
 def describe(photo: Any) -> str:
     """A short name of a photo for messages."""
     if isinstance(photo, dict):
+        if photo.get("photo") is not None and not isinstance(photo["photo"], dict):
+            return describe(photo["photo"])
         known = (photo.get("path"), photo.get("bytes"))
         frame = photo.get("frame")
         photo = next((one for one in known if isinstance(one, str | bytes | os.PathLike)), photo)
@@ -125,6 +127,8 @@ def _from_dict(photo: dict[str, Any], name: str) -> Any:
         return photo["path"]
     if dicom.is_dataset(photo.get("dataset")):
         return photo["dataset"]
+    if photo.get("photo") is not None and not isinstance(photo["photo"], dict):
+        return photo["photo"]
     raise PictureError(f"{name}: a dict needs 'bytes' or 'path'; this one has {sorted(map(str, photo))}.")
 
 
@@ -146,7 +150,15 @@ def read_image(path: str | os.PathLike[str], name: str) -> Image.Image:
 def _from_bytes(data: bytes, name: str, frame: int | None) -> np.ndarray:
     if dicom.looks_like_dicom(data[: dicom.HEAD]):
         return dicom.read_dicom(data, name, frame)
+    if vendor.is_vendor(data, name):
+        return vendor.read_vendor(data, name, frame, _packed)
     image, depth = _from_file(data, name, frame, SMALLEST)
+    return _converted(image, depth, name)
+
+
+def _packed(data: bytes, name: str) -> np.ndarray:
+    """A picture that lies in another file."""
+    image, depth = _from_file(data, name, None, SMALLEST)
     return _converted(image, depth, name)
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from retina_fm.errors import PictureError
-from retina_fm.pictures import dicom, tables
+from retina_fm.pictures import dicom, tables, vendor
 from retina_fm.pictures.arrays import is_tensor
 from retina_fm.pictures.folders import SUFFIXES as SUFFIXES
 from retina_fm.pictures.folders import Listing, list_folder, list_pattern
 from retina_fm.pictures.folders import natural_key as natural_key
+from retina_fm.pictures.photo_tables import is_photo_table, photos_named
 from retina_fm.pictures.reading import describe
 
 logger = logging.getLogger("retina_fm")
@@ -31,6 +32,8 @@ def is_single(photos: Any) -> bool:
     """
     tables.refuse_frame(photos)
     if tables.is_table(photos) or tables.is_column(photos):
+        return False
+    if is_photo_table(photos):
         return False
     if isinstance(photos, str | os.PathLike):
         return not _exists(photos, os.path.isdir) and (
@@ -62,12 +65,14 @@ def expand(photos: Any) -> Iterator[Any]:
     """
     if is_single(photos):
         yield photos
+    elif is_photo_table(photos):
+        yield from photos_named(photos)
     elif isinstance(photos, str | os.PathLike):
         listing = _listed(photos)
         if listing.passed:
             level = logging.INFO if listing.is_usual else logging.WARNING
             logger.log(level, "%s: %s", ascii(os.fspath(photos))[1:-1], listing.passed_over())
-        yield from listing.pictures
+        yield from _each(listing)
     elif tables.is_table(photos):
         yield from tables.photos_of(photos)
     elif isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
@@ -86,12 +91,24 @@ def count(photos: Any) -> int | None:
     """
     if is_single(photos):
         return 1
+    if is_photo_table(photos):
+        return len(photos_named(photos))
     if isinstance(photos, str | os.PathLike):
-        return len(_listed(photos).pictures)
+        return len(_each(_listed(photos)))
     if isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
         return photos.size
     known = isinstance(photos, Sequence | np.ndarray) or is_tensor(photos) or tables.is_column(photos)
     return len(photos) if (known or tables.is_table(photos)) and hasattr(photos, "__len__") else None
+
+
+def _each(listing: Listing) -> list[Any]:
+    """The pictures of a listing, a file with several by its frames."""
+    found: list[Any] = []
+    for path in listing.pictures:
+        frames = vendor.frames_of(path)
+        name = os.fspath(path)
+        found += [path] if frames == 1 else [{"path": name, "frame": number} for number in range(frames)]
+    return found
 
 
 def _exists(photos: str | os.PathLike[str], test: Callable[[str], bool]) -> bool:

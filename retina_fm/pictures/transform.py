@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from retina_fm._io.files import canonical_json
-from retina_fm.errors import ConfigError
-from retina_fm.pictures.field_of_view import find_field_of_view
+from retina_fm.errors import ConfigError, PictureError
+from retina_fm.pictures.field_of_view import Circle, find_field_of_view
 from retina_fm.pictures.geometry import Geometry, crop_and_resize
-from retina_fm.pictures.reading import read_picture
+from retina_fm.pictures.reading import describe, read_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,16 +116,19 @@ class Transform:
             PictureError: the photo cannot be read.
         """
         picture = read_picture(photo, name=name)
-        geometry = self.locate(picture)
+        geometry = self.locate(picture, _given_circle(photo, picture, name))
         view = np.array(crop_and_resize(Image.fromarray(picture), geometry, self.resample))
         if self.mask_outside:
             view[~geometry.mask_in_view()] = 0
         return view, geometry
 
-    def locate(self, picture: np.ndarray) -> Geometry:
-        """Where the view of a picture ``uint8 (H, W, 3)`` lies."""
+    def locate(self, picture: np.ndarray, circle: Circle | None = None) -> Geometry:
+        """Where the view of a picture ``uint8 (H, W, 3)`` lies, by the circle that is known of it, if any."""
         height, width = picture.shape[:2]
-        circle = find_field_of_view(picture) if self.crop == "field_of_view" else None
+        if self.crop != "field_of_view":
+            circle = None
+        elif circle is None:
+            circle = find_field_of_view(picture)
         if circle is None:
             centre_y, centre_x, radius = height / 2, width / 2, max(height, width) / 2
         else:
@@ -172,3 +175,17 @@ class Transform:
                     raise ConfigError(f"transform.{name} is {given[name]!r}; three numbers are needed.")
                 given[name] = tuple(given[name])
         return cls(**given)
+
+
+def _given_circle(photo: Any, picture: np.ndarray, name: str | None) -> Circle | None:
+    """The circle that a photo's dict says (``bounds``: height, width, centre y, centre x, radius)."""
+    said = photo.get("bounds") if isinstance(photo, Mapping) else None
+    if said is None:
+        return None
+    height, width, centre_y, centre_x, radius = said
+    if height and (height, width) != picture.shape[:2]:
+        raise PictureError(
+            f"{name or describe(photo)}: its bounds are of a picture of {width} x {height} pixels, it has "
+            f"{picture.shape[1]} x {picture.shape[0]}. Write them again."
+        )
+    return Circle(float(centre_y), float(centre_x), float(radius))

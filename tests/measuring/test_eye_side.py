@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
 from measuring.made import SIDE, reading
 
 from retina_fm.measuring.eye_side import in_name, said_of, seen_in
 from retina_fm.measuring.reading import Reading
-from retina_fm.pictures.dicom import facts_of
+from retina_fm.pictures.tags import NOTHING, Tags, given_tags
 
 
 @pytest.mark.parametrize(
@@ -35,27 +33,13 @@ def test_names_state_an_eye_or_do_not(stem: str, eye: str | None) -> None:
     assert in_name(stem) == eye
 
 
-def test_a_tag_goes_before_a_column_and_that_before_a_name(tmp_path: Path) -> None:
-    dataset = pydicom.Dataset()
-    dataset.PhotometricInterpretation = "RGB"
-    dataset.ImageLaterality = "L"
-    dataset.PixelSpacing = [0.008, 0.008]
-    facts = facts_of(dataset)
-    assert facts is not None and facts.spacing_um == pytest.approx(8)
-    assert said_of(dataset, facts) == ("left", "dicom")
-    row: dict[str, Any] = {"path": str(tmp_path / "a_right.png"), "eye": "OS"}
-    assert facts_of(row) is None
-    assert said_of(row, None) == ("left", "column")
-    assert said_of(row["path"], None) == ("right", "file name")
-    assert said_of(np.zeros((4, 4, 3)), None) is None
-
-
-def test_pixels_of_unequal_sides_state_no_spacing() -> None:
-    dataset = pydicom.Dataset()
-    dataset.PhotometricInterpretation = "RGB"
-    dataset.PixelSpacing = [0.008, 0.01]
-    dataset.Laterality = "B"
-    assert facts_of(dataset) == (None, None)
+def test_a_column_goes_before_a_file_and_that_before_a_name(tmp_path: Path) -> None:
+    named = str(tmp_path / "a_right.png")
+    assert said_of(named, Tags("left", eye_source="dicom")) == ("left", "dicom")
+    assert said_of(named, given_tags({"path": named, "eye": "OS"})) == ("left", "column")
+    assert said_of(named, Tags("neither", eye_source="column")) == ("right", "file name")
+    assert said_of({"path": named}, NOTHING) == ("right", "file name")
+    assert said_of(np.zeros((4, 4, 3)), NOTHING) is None
 
 
 def test_the_disc_is_nasal_of_the_fovea() -> None:

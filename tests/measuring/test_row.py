@@ -13,6 +13,7 @@ from retina_fm.measuring.reading import Reading
 from retina_fm.measuring.row import measured
 from retina_fm.models.reliability import Reliability
 from retina_fm.pictures import Geometry
+from retina_fm.pictures.tags import NOTHING
 
 # a picture twice as large as its view
 GEOMETRY = Geometry(2 * SIDE, 2 * SIDE, SIDE, SIDE, 2 * RADIUS, SIDE, margin=SIDE / (2 * RADIUS) - 1)
@@ -35,8 +36,8 @@ def test_equivalents_are_those_of_the_formulas() -> None:
 
 
 def test_a_drawn_eye_has_its_numbers() -> None:
-    values = measured(reading(), GEOMETRY, PHOTO, SURE)
-    assert set(values) <= {*COLUMNS, "width", "height", "spacing_um", "reasons"} | {
+    values = measured(reading(), GEOMETRY, PHOTO, NOTHING, SURE)
+    assert set(values) <= {*COLUMNS, "width", "height", "spacing_um", "patient_id", "acquired", "reasons"} | {
         "eye", "eye_confidence", "eye_source", "eye_in_picture",
     }  # fmt: skip
     assert (values["disc_y"], values["disc_x"]) == pytest.approx((256, 120), abs=1)
@@ -59,7 +60,7 @@ def test_calibres_of_drawn_vessels() -> None:
     arteries, veins = (largest(found, arteries=kind) for kind in (True, False))
     assert len(arteries) == len(veins) == 6
     assert np.mean(arteries) == pytest.approx(4, rel=0.08) and np.mean(veins) == pytest.approx(5, rel=0.08)
-    values = measured(reading(), GEOMETRY, PHOTO, SURE)
+    values = measured(reading(), GEOMETRY, PHOTO, NOTHING, SURE)
     assert values["crae"] == pytest.approx(2 * equivalent([4.0] * 6, ARTERIOLES), rel=0.08)
     assert values["avr"] == pytest.approx(values["crae"] / values["crve"])
 
@@ -70,19 +71,22 @@ def test_what_maps_cannot_support_is_null_with_the_figures() -> None:
         "vein": Reliability(on="labels", balanced_accuracy=0.51),
         "tortuosity": Reliability(on="labels", agreement=0.1),
     }
-    values = measured(reading(), GEOMETRY, PHOTO, coin)
+    values = measured(reading(), GEOMETRY, PHOTO, NOTHING, coin)
     assert (
         values.get("crae") is None and "balanced accuracy 0.51, 0.8 is needed (labels)" in values["reasons"]
     )
     assert values["tortuosity"] is None and "tortuosity: its correlation" in values["reasons"]
-    assert measured(reading(), GEOMETRY, PHOTO, coin, allow_unreliable=True)["crae"] is not None
-    assert "no reliability of the artery map is stated" in measured(reading(), GEOMETRY, PHOTO, {})["reasons"]
+    assert measured(reading(), GEOMETRY, PHOTO, NOTHING, coin, allow_unreliable=True)["crae"] is not None
+    assert (
+        "no reliability of the artery map is stated"
+        in measured(reading(), GEOMETRY, PHOTO, NOTHING, {})["reasons"]
+    )
 
 
 def test_without_a_disc_what_needs_one_is_null() -> None:
     drawn = reading()
     maps = {**drawn.maps, "disc": np.zeros_like(drawn.maps["disc"])}
-    values = measured(Reading(drawn.view, drawn.inside, drawn.radius, maps), GEOMETRY, PHOTO, SURE)
+    values = measured(Reading(drawn.view, drawn.inside, drawn.radius, maps), GEOMETRY, PHOTO, NOTHING, SURE)
     assert values["vessel_density"] > 0.05 and values.get("crae") is None and values.get("disc_y") is None
     assert "disc: no disc is seen" in values["reasons"]
 
@@ -102,6 +106,6 @@ def test_quality_falls_with_blur_darkness_and_a_cut_field() -> None:
 
 def test_a_photo_of_nothing_is_not_measured() -> None:
     grey = Reading(np.full_like(reading().view, 120), reading().inside, RADIUS, reading().maps)
-    values = measured(grey, GEOMETRY, PHOTO, SURE)
+    values = measured(grey, GEOMETRY, PHOTO, NOTHING, SURE)
     assert values["quality"] == 0 and "vessel_density" not in values
     assert "no colour photograph of a retina is seen" in values["reasons"]

@@ -28,7 +28,7 @@ _PACKAGES = (
     "safetensors",
     "PIL",
 )
-_OPTIONAL = {"pydicom": "dicom", "accelerate": "train"}
+_OPTIONAL = {"pydicom": "dicom", "oct_converter": "vendor", "accelerate": "train"}
 
 
 @dataclass(frozen=True)

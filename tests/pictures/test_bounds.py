@@ -1,0 +1,94 @@
+"""Crop bounds in fundusprep's format, in and out, and what is cut by them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retina_fm.errors import ConfigError, PictureError
+from retina_fm.pictures import Transform
+from retina_fm.pictures.bounds import Bounds, bounds_of, id_of, read_bounds, with_bounds, write_bounds
+from tests.pictures.drawn import fundus
+
+
+def table(path: Path, *rows: tuple[str, str, str]) -> Path:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("id", "success", "bounds"), *rows])
+    return path
+
+
+def test_what_fundusprep_writes_is_read(tmp_path: Path) -> None:
+    lines = "'lines': {'top': [[0.0, 12.0], [99.0, 12.5]]}"
+    found = read_bounds(
+        table(
+            tmp_path / "b.csv",
+            ("a", "True", f"{{'hw': (80, 100), 'center': (49.5, 39.5), 'radius': 35.0, {lines}}}"),
+            ("b", "True", "{'center': (np.float64(3.25), 4.0), 'radius': np.float64(2.5), 'lines': {}}"),
+            ("c", "False", "{}"),
+        )
+    )
+    assert found["a"] == Bounds(80, 100, 40.0, 50.0, 35.0, {"top": [[0.0, 12.0], [99.0, 12.5]]})
+    assert found["b"] == Bounds(0, 0, 4.5, 3.75, 2.5, {}) and found["c"] is None
+    write_bounds(tmp_path / "again.csv", found)
+    assert read_bounds(tmp_path / "again.csv") == found
+    written = (tmp_path / "again.csv").read_text()
+    assert written.startswith("id,success,bounds\na,True,\"{'hw': (80, 100), ")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["", "[1]", "__import__('os').getcwd()", "{'center': (1, 2), 'radius': -3}", "(" * 5000, "{'radius': 3}"],
+)
+def test_what_are_no_bounds_is_refused_with_its_line(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        read_bounds(table(tmp_path / "b.csv", ("a", "True", cell)))
+
+
+def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_bounds(tmp_path / "lost.csv")
+    (tmp_path / "b.csv").write_text("path,label\na,1\n")
+    with pytest.raises(ConfigError, match="has no column 'id'"):
+        read_bounds(tmp_path / "b.csv")
+    good = "{'center': (1, 2), 'radius': 3}"
+    with pytest.raises(ConfigError, match="'a' is there twice"):
+        read_bounds(table(tmp_path / "b.csv", ("a", "True", good), ("a", "True", good)))
+
+
+def test_the_circle_found_is_the_one_drawn_and_comes_back(tmp_path: Path) -> None:
+    found = bounds_of(fundus(200, 240, (95, 130), 80))
+    assert found is not None and found[:2] == (200, 240)
+    assert found[2:5] == pytest.approx((95, 130, 80), abs=1)
+    noise = np.random.default_rng(0).integers(100, 140, (64, 64, 3)).astype(np.uint8)
+    assert bounds_of(noise) is None, "cropped to the retina"
+
+
+def test_a_view_is_cut_by_the_bounds_that_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "eye.png"
+    Image.fromarray(fundus(200, 240)).save(path)
+    given = Bounds(200, 240, 90.0, 110.0, 60.0)
+    for photo, name in ((str(path), "eye"), ({"path": str(path), "id": "p1"}, "p1")):
+        assert id_of(photo) == name
+        (one,) = with_bounds(photo, {name: given})
+        geometry = Transform(size=64).view(one)[1]
+        assert (geometry.centre_y, geometry.centre_x, geometry.radius) == (90.0, 110.0, 60.0)
+    with pytest.raises(PictureError, match="its bounds are of a picture of 240 x 100"):
+        Transform().view(with_bounds(path, {"eye": given._replace(height=100)})[0])
+    assert with_bounds(path, {"other": given}) == [path]
+
+
+def test_a_mask_drawn_on_a_crop_comes_back_to_the_photo() -> None:
+    # its warp: crop x = (photo x - centre x) * size / (2 radius) + size / 2, pixel centres whole numbers
+    bounds = Bounds(200, 240, 100.5, 120.5, 64.0)
+    back = bounds.crop(256).to_picture(np.array([[128.5, 128.5], [128.5 + 20, 128.5]]))
+    assert back == pytest.approx(np.array([[100.5, 120.5], [110.5, 120.5]]))
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:140, 60:90] = 255
+    inside = bounds.crop(256).picture_of(mask)
+    assert inside.shape == (200, 240) and inside.sum() / 255 == pytest.approx(40 * 30 / 4, rel=0.05)
+    with pytest.raises(ConfigError, match="do not say how large"):
+        Bounds(0, 0, 1, 1, 1).crop()
