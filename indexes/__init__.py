@@ -24,6 +24,7 @@ _HOMES = {
     "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
     "save_gallery": "retina_fm.indexes.gallery",
+    "save_map": "retina_fm.indexes.map",
     "Sql": "retina_fm.indexes.where",
     "verify": "retina_fm.indexes.store",
 }
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from retina_fm.indexes.hits import Hit as Hit
     from retina_fm.indexes.hits import Hits as Hits
     from retina_fm.indexes.image_index import ImageIndex as ImageIndex
+    from retina_fm.indexes.map import save_map as save_map
     from retina_fm.indexes.opening import index as index
     from retina_fm.indexes.recall import RecallReport as RecallReport
     from retina_fm.indexes.recall import recall_at_k as recall_at_k

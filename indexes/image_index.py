@@ -420,6 +420,12 @@ class ImageIndex:
         """Pairs of pictures that are the same, or nearly; see :mod:`retina_fm.indexes.duplicates`."""
         return find_duplicates(self, threshold)
 
+    def save_map(self, path: str | Path, **settings: Any) -> Path:
+        """Every picture in two dimensions as an HTML page; see :func:`retina_fm.indexes.map.save_map`."""
+        from retina_fm.indexes.map import save_map
+
+        return save_map(self, path, **settings)
+
     def verify(self) -> list[str]:
         """Read every byte; what is wrong, in words, empty where nothing is."""
         return [] if self.folder is None else verify(self.folder)

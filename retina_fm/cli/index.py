@@ -53,6 +53,9 @@ def add(subparsers: Any) -> None:
     care.add_argument("--rebuild", action="store_true", help="save what can be read, make index.faiss anew")
     care.add_argument("--compact", action="store_true", help="delete what was removed for good")
     care.add_argument("--duplicates", action="store_true", help="list pictures that occur twice, or nearly")
+    care.add_argument("--map", metavar="FILE", help="page (.html) of all pictures in two dimensions")
+    parser.add_argument("--colour", "--color", metavar="COLUMN", help="metadata that --map is coloured by")
+    parser.add_argument("--map-method", choices=("tsne", "umap"), default="tsne", help="of --map (tsne)")
     parser.add_argument("--threshold", type=float, default=0.999, help="cosine of --duplicates (0.999)")
     parser.add_argument("--gallery", help="page or sheet (.html, .png) of the duplicates found")
     parser.add_argument("--json", action="store_true", help="report as JSON")
@@ -65,10 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     caring = arguments.verify or arguments.rebuild or arguments.compact
     found = _named(arguments)
-    if caring or (arguments.duplicates and found is None):
+    looking = arguments.duplicates or arguments.map
+    if caring or (looking and found is None):
         check_index(arguments.store or arguments.photos[0])
     elif found is None:
-        raise ConfigError("Name photos to index, or say --verify, --rebuild, --compact or --duplicates.")
+        raise ConfigError(
+            "Name photos to index, or say --verify, --rebuild, --compact, --duplicates or --map."
+        )
     from retina_fm.indexes.opening import default_store
 
     place = arguments.images if arguments.labels else (arguments.photos or [None])[0]
@@ -81,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _compact(arguments, store)
     if found is not None:
         _build(arguments, found, store)
+    if arguments.map:
+        return _map(arguments, store)
     return _duplicates(arguments, store) if arguments.duplicates else 0
 
 
@@ -145,7 +153,7 @@ def _build(arguments: argparse.Namespace, photos: Named, store: Any) -> None:
         workers=arguments.workers,
     )
     report = found.report
-    if arguments.duplicates:
+    if arguments.duplicates or arguments.map:
         return
     if arguments.json:
         print_json({"store": str(store), **report.__dict__, "recall": found.manifest.recall})
@@ -203,6 +211,20 @@ def _compact(arguments: argparse.Namespace, store: Any) -> int:
         print_json({"store": str(store), "total": len(found)})
     else:
         print(f"{store}: {len(found)} pictures, what was removed is gone for good")
+    return 0
+
+
+def _map(arguments: argparse.Namespace, store: Any) -> int:
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import ImageIndex
+    from retina_fm.indexes.map import save_map
+
+    found = ImageIndex.open(store)
+    page = save_map(found, arguments.map, colour=arguments.colour, method=arguments.map_method)
+    if arguments.json:
+        print_json({"store": str(store), "map": str(page), "total": len(found)})
+    else:
+        print(f"{page}: a map of {len(found)} pictures")
     return 0
 
 
