@@ -79,6 +79,11 @@ def _words(metadata: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {value}" for key, value in metadata.items() if value not in (None, "")]
 
 
+def _reason(hit: Hit) -> list[str]:
+    """Why a hit was found, where there is more to say than that it is similar."""
+    return [] if hit.why == "similar" else [hit.why]
+
+
 def fragment(shown: Sequence[Hits], same: str = "patient_id") -> str:
     """Queries and hits as HTML to put into a notebook, a row each."""
     return render("notebook.html", rows=_rows(shown, same))
@@ -96,7 +101,7 @@ def _rows(shown: Sequence[Hits], same: str) -> list[list[tuple[str, str, str, li
         row = [_figure(entry.photo, "query", "query", [entry.name, *_words(entry.metadata)])]
         for hit in entry:
             kind = "same" if _agree(entry.metadata, hit, same) else ""
-            lines = [Path(hit.path).name, *_words(hit.metadata)]
+            lines = [Path(hit.path).name, *_reason(hit), *_words(hit.metadata)]
             row.append(_figure(hit.path, f"{hit.rank}. score {hit.score:.4f}", kind, lines))
         rows.append(row)
     return rows
@@ -141,7 +146,8 @@ def _captions(entry: Hits) -> list[list[str]]:
     """Lines under each picture of a row."""
     texts = [["query", Path(entry.name).name, *_words(entry.metadata)]]
     texts += [
-        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_words(hit.metadata)] for hit in entry
+        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_reason(hit), *_words(hit.metadata)]
+        for hit in entry
     ]
     return [[line for text in lines for line in textwrap.wrap(text, 32) or [""]] for lines in texts]
 
