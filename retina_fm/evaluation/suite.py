@@ -146,6 +146,7 @@ class SuiteFile(Configuration):
         sets: data sets by name.
         tasks: what is asked of them, by name.
         leaks: ``refuse`` or ``allow`` repeats across official parts.
+        same_eyes: look for other photographs of an eye in sets that name no patients.
     """
 
     name: str | None = None
@@ -153,6 +154,7 @@ class SuiteFile(Configuration):
     sets: dict[str, SetSource] = Field(default_factory=dict)
     tasks: dict[str, Question] = Field(default_factory=dict)
     leaks: Literal["refuse", "allow"] = "refuse"
+    same_eyes: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Suite:
         sets: descriptions by name.
         wanted: descriptions of tasks by name.
         leaks: ``refuse`` or ``allow`` repeats across official parts.
+        same_eyes: look for other photographs of an eye in sets that name no patients.
     """
 
     name: str
@@ -182,6 +185,7 @@ class Suite:
     sets: Mapping[str, SetSource]
     wanted: Mapping[str, Question]
     leaks: str = "refuse"
+    same_eyes: bool = True
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
     def manifest(self, name: str) -> Manifest:
@@ -286,12 +290,14 @@ def read_suite(path: str | Path, root: str | Path | None = None) -> Suite:
         sets=file.sets,
         wanted=file.tasks,
         leaks=file.leaks,
+        same_eyes=file.same_eyes,
     )
 
 
 def manifest_suite(
-    table: str | Path, protocols: tuple[str, ...], *, images: str = "", leaks: str = "refuse", **task: Any
-) -> Suite:
+    table: str | Path, protocols: tuple[str, ...], *, images: str = "", leaks: str = "refuse",
+    same_eyes: bool = True, **task: Any,
+) -> Suite:  # fmt: skip
     """The suite of one manifest and one question, from the command line.
 
     Args:
@@ -299,6 +305,7 @@ def manifest_suite(
         protocols: asked for.
         images: folder beside the table that paths are relative to.
         leaks: see :class:`Suite`.
+        same_eyes: see :class:`Suite`.
         task: ``label``, ``positive``, ``negative``, ``split``, ``unlabelled`` as in a suite.
     """
     name = Path(table).resolve().parent.name
@@ -310,6 +317,7 @@ def manifest_suite(
         sets={name: SetSource(table=Path(table).name, images=images)},
         wanted={name: Question(set=name, protocols=protocols, **said)},
         leaks=leaks,
+        same_eyes=same_eyes,
     )
 
 

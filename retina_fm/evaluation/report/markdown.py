@@ -93,6 +93,25 @@ def _tasks(results: Mapping[str, Any]) -> list[str]:
             f"| {name} | {said['pictures']} | {said['patients']} | {said['split']} | {classes} | {left} | "
             f"{len(said.get('repeats', []))} |"
         )
+    return [*lines, "", *_eyes(results)]
+
+
+def _eyes(results: Mapping[str, Any]) -> list[str]:
+    """Other photographs of one eye, of the sets in which they were looked for."""
+    found = {name: said["same_eyes"] for name, said in results["tasks"].items() if said.get("same_eyes")}
+    if not found:
+        return []
+    lines = [
+        "Other photographs of one eye, told by their signatures in sets that name no patients; in drawn "
+        "parts they count as one patient:",
+        "",
+    ]
+    for name, said in found.items():
+        crossing = "".join(f"; {' and '.join(pair)} are in two parts" for pair in said["across_parts"])
+        lines.append(
+            f"- {name}: {len(said['pairs'])} pairs, {said['expected_false']:.1f} by chance; "
+            f"{said['without_signature']} pictures show no vessels{crossing}"
+        )
     return [*lines, ""]
 
 
