@@ -104,7 +104,7 @@ class Run:
             cell = found
             self.store.put(key, cell)
         self.cells[where] = cell
-        shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
+        shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "questions", "notes")}
         self.results.append({**_entry(*where), "figures": cell.figures, **shown})
         if job.drawn is not None:
             self.draws.setdefault("/".join(where[:3]), job.drawn(cell))

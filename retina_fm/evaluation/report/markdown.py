@@ -35,6 +35,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         for table in tables(results):
             if table.protocol == protocol:
                 lines += [*markdown_table(table), ""]
+        if protocol == "retrieval":
+            lines += _questions(results)
         lines += _comparisons(results, protocol)
     lines += _skipped(results)
     return "\n".join(lines).rstrip() + "\n"
@@ -113,6 +115,32 @@ def _eyes(results: Mapping[str, Any]) -> list[str]:
             f"{said['without_signature']} pictures show no vessels{crossing}"
         )
     return [*lines, ""]
+
+
+def _questions(results: Mapping[str, Any]) -> list[str]:
+    """Recall@1 of each question of retrieval, chance and gallery beside it; ranks where there are few."""
+    entries = [e for e in results["results"] if e["protocol"] == "retrieval" and e.get("questions")]
+    lines: list[str] = []
+    for task in dict.fromkeys(entry["task"] for entry in entries):
+        mine = [entry for entry in entries if entry["task"] == task]
+        heads = ["question", "queries", "gallery", "chance", *(f"{e['model']}, {e['setting']}" for e in mine)]
+        lines += [f"**{task}: Recall@1 of each question**", "", "| " + " | ".join(heads) + " |"]
+        lines.append("|---|" + "---:|" * (len(heads) - 1))
+        ranks = []
+        for question, one in mine[0]["questions"].items():
+            asked = [entry["questions"].get(question, {}) for entry in mine]
+            figures = [said.get("recall@1") for said in asked]
+            best = max((f["mean"] for f in figures if f), default=None)
+            cells = [_cell(f, bold=f is not None and f["mean"] == best and len(mine) > 1) for f in figures]
+            chance = f"{one['recall@1']['chance']:.4f}"
+            sizes = [str(one["queries"]), f"{one['gallery']:,.0f}", chance]
+            lines.append("| " + " | ".join([question, *sizes, *cells]) + " |")
+            for entry, said in zip(mine, asked, strict=True):
+                if said.get("ranks"):
+                    told = ", ".join(map(str, said["ranks"].values()))
+                    ranks.append(f"- {question}, {entry['model']}, {entry['setting']}: ranks {told}")
+        lines += ["", *ranks, *([""] if ranks else [])]
+    return lines
 
 
 def _comparisons(results: Mapping[str, Any], protocol: str) -> list[str]:
