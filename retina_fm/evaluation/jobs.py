@@ -16,6 +16,7 @@ from retina_fm.evaluation.classifying import SIGNED, run_cell, settings_of
 from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.manifest import Manifest, Row
 from retina_fm.evaluation.names import file_name
+from retina_fm.evaluation.protocols.frame_overlays import frame_overlays
 from retina_fm.evaluation.protocols.retrieval_questions import Scorer, products_of, turned_cosines_of
 from retina_fm.evaluation.protocols.vessels import vessel_figures, vessel_runs
 from retina_fm.evaluation.protocols.video import score_videos, video_figures
@@ -107,7 +108,11 @@ def _feature_job(
 
     def make() -> Cell | str:
         given = embedded.of(task, setting)
-        return run_cell(protocol, setting, given, task, patients, settings, embedded.contender.widths)
+        cell = run_cell(protocol, setting, given, task, patients, settings, embedded.contender.widths)
+        first = embedded.contender is run.contenders[0] and setting == "cosine"
+        if protocol == "retrieval" and first and isinstance(cell, Cell):
+            cell.extra["overlays"] = frame_overlays(task.rows, run.out, task.name)
+        return cell
 
     return Job(
         protocol, task, setting, embedded.contender.name,
