@@ -195,8 +195,8 @@ def _umap(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         from umap import UMAP
     except ImportError:
         raise MissingDependencyError(
-            "method='umap' needs the package umap-learn: pip install 'retina-fm[umap]', or '.[umap]' in a "
-            "checkout. method='tsne' needs nothing."
+            "method='umap' needs umap-learn, which is not installed. Install it with: pip install umap-learn "
+            "(or '.[umap]' in a checkout). method='tsne' needs nothing more."
         ) from None
     neighbours = min(15, len(points) - 1)
     return np.asarray(UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(points))

@@ -81,7 +81,7 @@ def test_the_page_holds_so_many_pictures_and_says_so(tmp_path: Path) -> None:
 
 def test_umap_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
-    with pytest.raises(MissingDependencyError, match=r"retina-fm\[umap\]"):
+    with pytest.raises(MissingDependencyError, match="pip install umap-learn"):
         layout(np.random.default_rng(1).normal(size=(9, 8)).astype(np.float32), "umap")
 
 
