@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from retina_fm.errors import ConfigError, IndexMismatchError
 from retina_fm.indexes.exact import rescore
 from retina_fm.indexes.metadata import comparable, describe
+from retina_fm.indexes.space import Space
 from retina_fm.signatures import FALSE_ACCEPTS, find_same_eyes, rate_in_words
 
 if TYPE_CHECKING:
@@ -168,11 +169,13 @@ def _described(index: ImageIndex, rows: list[tuple[_Pair, float, bool, float | N
 
 
 def _scores(index: ImageIndex, pairs: list[_Pair]) -> dict[_Pair, float]:
-    """Cosines of the embeddings of pairs, a block of them at a time; not cosines in an index by dot."""
+    """Cosines of the embeddings of pairs, whitened where the index whitens, a block of pairs at a time."""
     live, found = index.state.live_positions, {}
     for start in range(0, len(pairs), _QUERIES):
         some = pairs[start : start + _QUERIES]
-        ones, others = (index.searcher.points_of(live[list(column)]) for column in zip(*some, strict=True))
+        ones, others = (
+            Space().points(index.searcher.points_of(live[list(column)])) for column in zip(*some, strict=True)
+        )
         for pair, one, other in zip(some, ones, others, strict=True):
             found[pair] = float(rescore(one, other[None])[0])
     return found
