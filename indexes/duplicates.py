@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def same_eye_pairs(
 _Pair = tuple[int, int]
 
 
-def _described(index: ImageIndex, rows: list[tuple[_Pair, float, bool, float | None]]) -> list[Duplicate]:
+def _described(index: ImageIndex, rows: Sequence[tuple[_Pair, float, bool, float | None]]) -> list[Duplicate]:
     live = index.state.live_positions
     known = describe(index.state, {int(live[number]) for pair, *_ in rows for number in pair})
     found = []

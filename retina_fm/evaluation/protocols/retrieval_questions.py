@@ -31,6 +31,7 @@ Scorer = Callable[[Positions], NDArray[np.floating[Any]]]
 FRAMES = ("ffa", "fa", "fluorescein angiography", "angiogram", "frame")
 PHOTOS = ("", "cf", "cfp", "colour", "color", "photo", "fundus")
 """What a column ``modality`` calls them; a set without it holds photographs."""
+_ANOTHER = "same eye, another picture"
 _BLOCK = 64
 _FEW = 40
 """Queries of a question whose ranks are told one by one."""
@@ -61,8 +62,12 @@ def questions_of(rows: Sequence[Row]) -> list[Question]:
     """
     known = _Known(rows)
     found = []
+    questions = _all(known)
     for prefix, mine in _by_set(rows):
-        for question in _all(known):
+        visits = (known.visit[mine] >= 0).any()
+        for question in questions:
+            if visits and question.name == _ANOTHER:
+                continue  # that of visits says more
             asked = question.asked[np.isin(question.asked, mine)]
             asked = asked[question.right(asked).any(axis=1)] if len(asked) else asked
             if len(asked):
@@ -110,8 +115,7 @@ def _all(known: _Known) -> list[Question]:
     for name, column in (("visit", known.visit), ("camera", known.camera)):
         if (column >= 0).any():
             found.append(_same_eye(f"same eye, another {name}", known, photos, column))
-    if not (known.visit >= 0).any():
-        found.append(_same_eye("same eye, another picture", known, photos, None))
+    found.append(_same_eye(_ANOTHER, known, photos, None))
     found.append(_other_eye(known, photos))
     if known.frame.any():
         phases = [phase for phase in PHASES if (known.phase[known.frame] == phase).any()]
@@ -135,13 +139,15 @@ def _same_eye(name: str, known: _Known, photos: Positions, column: Positions | N
     count = len(known.eye)
 
     def right(rows: Positions) -> Mask:
-        same = _same(known.eye, rows) & known.photo & ~_itself(rows, count)
+        same: Mask = np.asarray(_same(known.eye, rows) & known.photo & ~_itself(rows, count))
         if column is None:
             return same
-        return same & (column[rows, None] >= 0) & (column[None] >= 0) & ~_same(column, rows)
+        apart = (column[rows, None] >= 0) & (column[None] >= 0) & ~_same(column, rows)
+        return np.asarray(same & apart)
 
     def among(rows: Positions) -> Mask:
-        return (known.photo & ~_same(known.eye, rows) & ~_itself(rows, count)) | right(rows)
+        others = known.photo & ~_same(known.eye, rows) & ~_itself(rows, count)
+        return np.asarray(others | right(rows))
 
     return Question(name, photos, right, among)
 
@@ -151,7 +157,7 @@ def _other_eye(known: _Known, photos: Positions) -> Question:
 
     def right(rows: Positions) -> Mask:
         fellow = _same(known.patient, rows) & (known.eye[None] >= 0) & (known.eye[rows, None] >= 0)
-        return fellow & ~_same(known.eye, rows) & known.photo
+        return np.asarray(fellow & ~_same(known.eye, rows) & known.photo)
 
     def among(rows: Positions) -> Mask:
         # a picture of the patient whose eye nobody named may be of either

@@ -89,6 +89,10 @@ def test_a_union_is_asked_set_by_set_among_all_pictures() -> None:
     assert both.rows[2].patient == "two/a" and both.sha256 not in ("x", "y")
     rows = list(both.rows)
     assert [q.name for q in questions_of(rows)] == ["one: same eye, another picture"]
+    visited = [row(n, "v", "left", visit=n, set="three") for n in "12"]
+    assert [q.name for q in questions_of([*rows, *visited])] == [
+        "one: same eye, another picture", "three: same eye, another visit"
+    ]  # fmt: skip
     assert told(rows, "one: same eye, another picture", "one/a") == (["one/b"], ["one/b", "two/a", "two/b"])
 
 
