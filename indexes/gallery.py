@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,7 +19,7 @@ from retina_fm.pictures import read_picture
 if TYPE_CHECKING:
     from retina_fm.indexes.hits import Hit, Hits
 
-_THUMB = 200
+_THUMB, _LARGE = 200, 320
 _LINE = 14
 _GAP = 12
 _INK, _FAINT, _SAME = (32, 36, 44), (96, 104, 120), (22, 133, 84)
@@ -53,7 +53,49 @@ def save_gallery(
     return target
 
 
-def _thumbnail(photo: Any) -> Image.Image:
+class ShownPair(NamedTuple):
+    """Two pictures of a page of pairs.
+
+    Attributes:
+        why: they are a pair, in words.
+        first: one photo.
+        first_lines: what is known of it.
+        second: the other.
+        second_lines: what is known of that.
+    """
+
+    why: str
+    first: Any
+    first_lines: list[str]
+    second: Any
+    second_lines: list[str]
+
+
+def save_pair_page(pairs: Sequence[ShownPair], path: str | Path, title: str) -> Path:
+    """Write a page with a row a pair, larger than a gallery's.
+
+    Raises:
+        ConfigError: a suffix other than ``.html``.
+        OutputError: the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{target}: a page of pairs is an .html file.")
+    rows = [
+        [
+            (picture_url(_thumbnail(pair.first, _LARGE)), pair.why, "", pair.first_lines),
+            (picture_url(_thumbnail(pair.second, _LARGE)), "\N{NO-BREAK SPACE}", "", pair.second_lines),
+        ]
+        for pair in pairs
+    ]
+    try:
+        write_bytes(target, render("pairs.html", title=title, rows=rows, note=_NOTE).encode())
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror or error}).") from error
+    return target
+
+
+def _thumbnail(photo: Any, side: int = _THUMB) -> Image.Image:
     """At most 200 pixels a side; a grey card where the picture cannot be read any more."""
     if photo is None:
         return _card("embedding")
@@ -61,7 +103,7 @@ def _thumbnail(photo: Any) -> Image.Image:
         image = Image.fromarray(read_picture(photo))
     except (PictureError, OSError):
         return _card("no picture")
-    image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
 
 

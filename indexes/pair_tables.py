@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from retina_fm._io.files import write_bytes
 from retina_fm._io.tables import csv_bytes
 from retina_fm.errors import OutputError
 from retina_fm.indexes.duplicates import Duplicate
-from retina_fm.indexes.gallery import save_gallery
+from retina_fm.indexes.gallery import ShownPair, save_gallery, save_pair_page
 from retina_fm.indexes.hits import Hit, Hits
 
 SHOWN = 300
@@ -48,14 +48,25 @@ def write_pairs(pairs: Sequence[Duplicate], path: str | Path) -> Path:
 
 def save_pair_gallery(pairs: Sequence[Duplicate], path: str | Path, title: str) -> Path:
     """A page or a sheet with a row a pair; the first 300 pairs, and it says so where there are more."""
+    if len(pairs) > SHOWN:
+        title = f"{title} (the first {SHOWN} of {len(pairs):,} pairs)"
+    if Path(path).suffix.lower() != ".png":
+        shown_pairs = [
+            ShownPair(p.why, p.first, _lines(p.first, p.first_metadata), p.second,
+                      _lines(p.second, p.second_metadata))
+            for p in pairs[:SHOWN]
+        ]  # fmt: skip
+        return save_pair_page(shown_pairs, path, title)
     shown = [
         Hits([Hit(p.second, p.score, 1, p.second_metadata, p.why, p.false_accept)], p.first, p.first,
              p.first_metadata)
         for p in pairs[:SHOWN]
     ]  # fmt: skip
-    if len(pairs) > SHOWN:
-        title = f"{title} (the first {SHOWN} of {len(pairs):,} pairs)"
     return save_gallery(shown, path, title=title)
+
+
+def _lines(path: str, about: Mapping[str, Any]) -> list[str]:
+    return [Path(path).name, *(f"{name}: {value}" for name, value in about.items() if _text(value))]
 
 
 def _text(value: Any) -> str:

@@ -34,7 +34,7 @@ def add(subparsers: Any) -> None:
         help="a comparison, at which two pictures are taken for one eye (1e-5)",
     )  # fmt: skip
     group.add_argument("--upright", action="store_true", help="do not try pictures turned and zoomed")
-    group.add_argument("--gallery", help="page or sheet (.html, .png) of the pairs")
+    group.add_argument("--gallery", help="page (.html) of the pairs")
     group.add_argument("--cache", help="folder that keeps fingerprints and signatures (nothing is kept)")
     group.add_argument("--workers", type=int, help="processes that read pictures (one a core)")
     group.add_argument("--json", action="store_true", help="pairs as JSON")

@@ -14,7 +14,7 @@ from retina_fm.errors import ConfigError, OutputError
 from retina_fm.evaluation.leaks import find_repeats, read_prints
 from retina_fm.evaluation.manifest import Manifest, Row
 from retina_fm.evaluation.same_eyes import read_signatures, same_eyes
-from retina_fm.indexes import Hit, Hits, save_gallery
+from retina_fm.indexes.gallery import ShownPair, save_pair_page
 from retina_fm.signatures import FALSE_ACCEPTS, rate_in_words
 
 SHOWN = 300
@@ -50,10 +50,10 @@ class AuditedPair:
 
     @property
     def crosses(self) -> tuple[str, ...]:
-        """In what the two differ that must not: ``set``, ``split``, ``patient_id``, ``eye``, ``label``."""
+        """In what the two differ: ``set``, or in one set ``split`` and ``patient_id``; ``eye``, ``label``."""
         found = ["set"] if self.first_set != self.second_set else []
         one, other = self.first, self.second
-        if one.split and other.split and one.split != other.split:
+        if not found and one.split and other.split and one.split != other.split:
             found.append("split")
         people = persons([_named(one), _named(other)])
         if found[:1] != ["set"] and None not in people and people[0] != people[1]:
@@ -195,18 +195,22 @@ def write_pairs(found: Audit, path: str | Path) -> Path:
 
 
 def save_audit_gallery(found: Audit, path: str | Path) -> Path:
-    """A page or a sheet with a row a pair, those of a known patient left out; 300 at most, and it says so."""
+    """A page (``.html``) with a row a pair, without those of a known patient; 300 at most, and it says so."""
     pairs = [pair for pair in found.pairs if not pair.known]
-    shown = []
-    for pair in pairs[:SHOWN]:
-        one, other = (
-            {"set": name, "split": row.split, "label": row.label, "crosses": ", ".join(pair.crosses)}
-            for name, row in ((pair.first_set, pair.first), (pair.second_set, pair.second))
+    shown = [
+        ShownPair(
+            pair.why, str(pair.first.path), _lines(pair, pair.first_set, pair.first),
+            str(pair.second.path), _lines(pair, pair.second_set, pair.second),
         )
-        hit = Hit(str(pair.second.path), pair.likeness or 0.0, 1, other, pair.why, pair.false_accept)
-        shown.append(Hits([hit], str(pair.first.path), pair.first.name, one))
+        for pair in pairs[:SHOWN]
+    ]  # fmt: skip
     more = f" (the first {SHOWN} of {len(pairs):,} pairs)" if len(pairs) > SHOWN else ""
-    return save_gallery(shown, path, title=f"Pictures of one eye{more}")
+    return save_pair_page(shown, path, f"Pictures of one eye{more}")
+
+
+def _lines(pair: AuditedPair, name: str, row: Row) -> list[str]:
+    said = {"set": name, "split": row.split, "label": row.label, "crosses": ", ".join(pair.crosses)}
+    return [row.name, *(f"{key}: {value}" for key, value in said.items() if value)]
 
 
 def in_words(found: Audit) -> list[str]:

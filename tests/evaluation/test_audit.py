@@ -86,10 +86,10 @@ def test_the_command_audits_tables_and_folders(
 ) -> None:
     asked = ["manifest", "--audit", str(sets / "one" / "labels.csv"), f"others={sets / 'two'}"]
     asked += ["--false-accepts", "1e-4", "--workers", "1", "--cache", str(tmp_path / "cache")]
-    assert main([*asked, "--out", str(tmp_path / "p.csv"), "--gallery", str(tmp_path / "p.png")]) == 0
+    assert main([*asked, "--out", str(tmp_path / "p.csv"), "--gallery", str(tmp_path / "p.html")]) == 0
     said = capsys.readouterr().out
     assert "same photograph  one/c.png  others/copy.png  (another set)" in said
-    assert (tmp_path / "p.csv").is_file() and (tmp_path / "p.png").stat().st_size > 9000
+    assert (tmp_path / "p.csv").is_file() and (tmp_path / "p.html").stat().st_size > 9000
     assert main([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pictures"] == {"one": 3, "others": 2}
     assert main(["manifest"]) == 1 and "--audit" in capsys.readouterr().err
