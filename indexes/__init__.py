@@ -16,6 +16,7 @@ _HOMES = {
     "ImageIndex": "retina_fm.indexes.image_index",
     "Interval": "retina_fm.metrics.intervals",
     "RecallReport": "retina_fm.indexes.recall",
+    "SameEyePairs": "retina_fm.indexes.duplicates",
     "Space": "retina_fm.indexes.space",
     "index": "retina_fm.indexes.opening",
     "nearest_rows": "retina_fm.indexes.exact",
@@ -23,7 +24,9 @@ _HOMES = {
     "recall_at_k": "retina_fm.indexes.recall",
     "rebuild": "retina_fm.indexes.repair",
     "recall_by_pair": "retina_fm.indexes.recall",
+    "same_eye_pairs": "retina_fm.indexes.duplicates",
     "save_gallery": "retina_fm.indexes.gallery",
+    "save_map": "retina_fm.indexes.map",
     "Sql": "retina_fm.indexes.where",
     "verify": "retina_fm.indexes.store",
 }
@@ -32,11 +35,14 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from retina_fm.indexes.duplicates import Duplicate as Duplicate
+    from retina_fm.indexes.duplicates import SameEyePairs as SameEyePairs
+    from retina_fm.indexes.duplicates import same_eye_pairs as same_eye_pairs
     from retina_fm.indexes.exact import nearest_rows as nearest_rows
     from retina_fm.indexes.gallery import save_gallery as save_gallery
     from retina_fm.indexes.hits import Hit as Hit
     from retina_fm.indexes.hits import Hits as Hits
     from retina_fm.indexes.image_index import ImageIndex as ImageIndex
+    from retina_fm.indexes.map import save_map as save_map
     from retina_fm.indexes.opening import index as index
     from retina_fm.indexes.recall import RecallReport as RecallReport
     from retina_fm.indexes.recall import recall_at_k as recall_at_k

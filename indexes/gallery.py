@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -20,7 +20,7 @@ from retina_fm.pictures.pages import photo_of
 if TYPE_CHECKING:
     from retina_fm.indexes.hits import Hit, Hits
 
-_THUMB = 200
+_THUMB, _LARGE = 200, 320
 _LINE = 14
 _GAP = 12
 _INK, _FAINT, _SAME = (32, 36, 44), (96, 104, 120), (22, 133, 84)
@@ -54,7 +54,49 @@ def save_gallery(
     return target
 
 
-def _thumbnail(photo: Any) -> Image.Image:
+class ShownPair(NamedTuple):
+    """Two pictures of a page of pairs.
+
+    Attributes:
+        why: they are a pair, in words.
+        first: one photo.
+        first_lines: what is known of it.
+        second: the other.
+        second_lines: what is known of that.
+    """
+
+    why: str
+    first: Any
+    first_lines: list[str]
+    second: Any
+    second_lines: list[str]
+
+
+def save_pair_page(pairs: Sequence[ShownPair], path: str | Path, title: str) -> Path:
+    """Write a page with a row a pair, larger than a gallery's.
+
+    Raises:
+        ConfigError: a suffix other than ``.html``.
+        OutputError: the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{target}: a page of pairs is an .html file.")
+    rows = [
+        [
+            (picture_url(_thumbnail(pair.first, _LARGE)), pair.why, "", pair.first_lines),
+            (picture_url(_thumbnail(pair.second, _LARGE)), "\N{NO-BREAK SPACE}", "", pair.second_lines),
+        ]
+        for pair in pairs
+    ]
+    try:
+        write_bytes(target, render("pairs.html", title=title, rows=rows, note=_NOTE).encode())
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror or error}).") from error
+    return target
+
+
+def _thumbnail(photo: Any, side: int = _THUMB) -> Image.Image:
     """At most 200 pixels a side; a grey card where the picture cannot be read any more."""
     if photo is None:
         return _card("embedding")
@@ -62,7 +104,7 @@ def _thumbnail(photo: Any) -> Image.Image:
         image = Image.fromarray(read_picture(photo_of(photo) if isinstance(photo, str) else photo))
     except (PictureError, OSError):
         return _card("no picture")
-    image.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
 
 
@@ -78,6 +120,11 @@ def _agree(query: Mapping[str, Any], hit: Hit, same: str) -> bool:
 
 def _words(metadata: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {value}" for key, value in metadata.items() if value not in (None, "")]
+
+
+def _reason(hit: Hit) -> list[str]:
+    """Why a hit was found, where there is more to say than that it is similar."""
+    return [] if hit.why == "similar" else [hit.why]
 
 
 def fragment(shown: Sequence[Hits], same: str = "patient_id") -> str:
@@ -97,7 +144,7 @@ def _rows(shown: Sequence[Hits], same: str) -> list[list[tuple[str, str, str, li
         row = [_figure(entry.photo, "query", "query", [entry.name, *_words(entry.metadata)])]
         for hit in entry:
             kind = "same" if _agree(entry.metadata, hit, same) else ""
-            lines = [Path(hit.path).name, *_words(hit.metadata)]
+            lines = [Path(hit.path).name, *_reason(hit), *_words(hit.metadata)]
             row.append(_figure(hit.path, f"{hit.rank}. score {hit.score:.4f}", kind, lines))
         rows.append(row)
     return rows
@@ -142,7 +189,8 @@ def _captions(entry: Hits) -> list[list[str]]:
     """Lines under each picture of a row."""
     texts = [["query", Path(entry.name).name, *_words(entry.metadata)]]
     texts += [
-        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_words(hit.metadata)] for hit in entry
+        [f"{hit.rank}. score {hit.score:.4f}", Path(hit.path).name, *_reason(hit), *_words(hit.metadata)]
+        for hit in entry
     ]
     return [[line for text in lines for line in textwrap.wrap(text, 32) or [""]] for lines in texts]
 

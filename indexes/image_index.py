@@ -20,7 +20,7 @@ from retina_fm.indexes import metadata as describing
 from retina_fm.indexes import updating
 from retina_fm.indexes.approximate import EXACT_UP_TO
 from retina_fm.indexes.cache import Cache, build_cache, load_cache
-from retina_fm.indexes.duplicates import Duplicate, find_duplicates
+from retina_fm.indexes.duplicates import NEAR, Duplicate, SameEyePairs, find_duplicates, same_eye_pairs
 from retina_fm.indexes.hits import Hit, Hits
 from retina_fm.indexes.models import LazyEmbedder, check_model
 from retina_fm.indexes.queries import Queries, prepare
@@ -33,6 +33,7 @@ from retina_fm.indexes.store import open_state, verify, writing
 from retina_fm.indexes.where import Sql, Where, places_where
 from retina_fm.metrics.recall import KS
 from retina_fm.models import RetinalEncoder, Whitening
+from retina_fm.signatures import FALSE_ACCEPTS
 
 _MASKS = 8
 
@@ -420,9 +421,21 @@ class ImageIndex:
         points = self.searcher_of(checked_space(space, self.state)).points_of(places)
         return recall_of_pairs(points, ids, kinds, k, repeats=repeats, seed=seed)
 
-    def duplicates(self, threshold: float = 0.999) -> list[Duplicate]:
+    def duplicates(self, threshold: float = NEAR) -> list[Duplicate]:
         """Pairs of pictures that are the same, or nearly; see :mod:`retina_fm.indexes.duplicates`."""
         return find_duplicates(self, threshold)
+
+    def same_eyes(
+        self, false_accepts: float = FALSE_ACCEPTS, *, turned: bool = True, mirrored: bool = False
+    ) -> SameEyePairs:
+        """Pairs of pictures of one eye; see :func:`retina_fm.indexes.duplicates.same_eye_pairs`."""
+        return same_eye_pairs(self, false_accepts, turned=turned, mirrored=mirrored)
+
+    def save_map(self, path: str | Path, **settings: Any) -> Path:
+        """Every picture in two dimensions as an HTML page; see :func:`retina_fm.indexes.map.save_map`."""
+        from retina_fm.indexes.map import save_map
+
+        return save_map(self, path, **settings)
 
     def verify(self) -> list[str]:
         """Read every byte; what is wrong, in words, empty where nothing is."""

@@ -14,7 +14,7 @@ from retina_fm.indexes.exact import Neighbours, Positions
 from retina_fm.indexes.queries import Queries
 from retina_fm.indexes.space import Space
 from retina_fm.indexes.state import EMBEDDING, SIGNATURE, State
-from retina_fm.signatures import SignatureBasis
+from retina_fm.signatures import SignatureBasis, rate_in_words
 
 RETRIEVAL = "retrieval"
 SPACES = (EMBEDDING, SIGNATURE, RETRIEVAL)
@@ -210,16 +210,6 @@ def reasons(
             found.append(("similar (no vessels to compare)", None))
             continue
         rate = basis.false_accept(cosine, turned=turned or mirrored)
-        found.append(
-            (
-                f"same eye (false accepts: 1 in {_rounded(1 / rate):,})" if rate <= SAME_EYE else "similar",
-                rate,
-            )
-        )
+        same = f"same eye (false accepts: {rate_in_words(rate)})"
+        found.append((same if rate <= SAME_EYE else "similar", rate))
     return found
-
-
-def _rounded(value: float) -> int:
-    """To one digit."""
-    scale = 10 ** int(np.floor(np.log10(value) + 1e-6))
-    return int(value / scale + 1e-6) * int(scale)

@@ -66,6 +66,10 @@ def _add_manifest_arguments(group: Any) -> None:
         "--unlabelled", choices=("raise", "skip"), default="raise", help="rows without a label"
     )
     group.add_argument("--leaks", choices=("refuse", "allow"), default="refuse", help="repeats across parts")
+    group.add_argument(
+        "--no-same-eyes", dest="same_eyes", action="store_false",
+        help="do not look for other photographs of an eye where the table names no patients",
+    )  # fmt: skip
 
 
 def _add_settings(group: Any) -> None:
@@ -150,6 +154,7 @@ def _suite(arguments: argparse.Namespace) -> Any:
             wanted,
             images=_images(arguments),
             leaks=arguments.leaks,
+            same_eyes=arguments.same_eyes,
             label=arguments.label,
             positive=arguments.positive.split("|") if arguments.positive else None,
             negative=arguments.negative.split("|") if arguments.negative else None,

@@ -60,8 +60,19 @@ def add(subparsers: Any) -> None:
     care.add_argument("--verify", action="store_true", help="read every byte and say what is wrong")
     care.add_argument("--rebuild", action="store_true", help="save what can be read, make index.faiss anew")
     care.add_argument("--compact", action="store_true", help="delete what was removed for good")
-    care.add_argument("--duplicates", action="store_true", help="list pictures that occur twice, or nearly")
+    care.add_argument(
+        "--duplicates", action="store_true", help="list pictures that occur twice, nearly, or show one eye"
+    )
+    care.add_argument("--map", metavar="FILE", help="page (.html) of all pictures in two dimensions")
+    parser.add_argument("--colour", "--color", metavar="COLUMN", help="metadata that --map is coloured by")
+    parser.add_argument("--map-method", choices=("tsne", "umap"), default="tsne", help="of --map (tsne)")
     parser.add_argument("--threshold", type=float, default=0.999, help="cosine of --duplicates (0.999)")
+    parser.add_argument(
+        "--false-accepts", type=float, default=1e-5, metavar="RATE",
+        help="a comparison, at which --duplicates takes two pictures for one eye (1e-5)",
+    )  # fmt: skip
+    parser.add_argument("--upright", action="store_true", help="--duplicates without turns and zooms")
+    parser.add_argument("--out", metavar="FILE", help="table (.csv) of the pairs that --duplicates found")
     parser.add_argument("--gallery", help="page or sheet (.html, .png) of the duplicates found")
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
@@ -73,10 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     caring = arguments.verify or arguments.rebuild or arguments.compact
     found = _named(arguments)
-    if caring or (arguments.duplicates and found is None):
+    looking = arguments.duplicates or arguments.map
+    if caring or (looking and found is None):
         check_index(arguments.store or arguments.photos[0])
     elif found is None:
-        raise ConfigError("Name photos to index, or say --verify, --rebuild, --compact or --duplicates.")
+        raise ConfigError(
+            "Name photos to index, or say --verify, --rebuild, --compact, --duplicates or --map."
+        )
     from retina_fm.indexes.opening import default_store
 
     place = arguments.images if arguments.labels else (arguments.photos or [None])[0]
@@ -89,6 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _compact(arguments, store)
     if found is not None:
         _build(arguments, found, store)
+    if arguments.map:
+        return _map(arguments, store)
     return _duplicates(arguments, store) if arguments.duplicates else 0
 
 
@@ -155,7 +171,7 @@ def _build(arguments: argparse.Namespace, photos: Named, store: Any) -> None:
         pseudonymise=arguments.pseudonymise,
     )
     report = found.report
-    if arguments.duplicates:
+    if arguments.duplicates or arguments.map:
         return
     if arguments.json:
         print_json({"store": str(store), **report.__dict__, "recall": found.manifest.recall})
@@ -216,26 +232,55 @@ def _compact(arguments: argparse.Namespace, store: Any) -> int:
     return 0
 
 
-def _duplicates(arguments: argparse.Namespace, store: Any) -> int:
+def _map(arguments: argparse.Namespace, store: Any) -> int:
     from retina_fm.cli.main import print_json
     from retina_fm.indexes import ImageIndex
-    from retina_fm.indexes.gallery import save_gallery
-    from retina_fm.indexes.hits import Hit, Hits
+    from retina_fm.indexes.map import save_map
 
-    pairs = ImageIndex.open(store).duplicates(arguments.threshold)
-    if arguments.gallery:
-        shown = [
-            Hits([Hit(p.second, p.score, 1, p.second_metadata)], p.first, p.first, p.first_metadata)
-            for p in pairs
-        ]
-        save_gallery(shown, arguments.gallery, title=f"Duplicates in {store}")
+    found = ImageIndex.open(store)
+    page = save_map(found, arguments.map, colour=arguments.colour, method=arguments.map_method)
     if arguments.json:
-        print_json([pair.__dict__ for pair in pairs])
+        print_json({"store": str(store), "map": str(page), "total": len(found)})
+    else:
+        print(f"{page}: a map of {len(found)} pictures")
+    return 0
+
+
+def _duplicates(arguments: argparse.Namespace, store: Any) -> int:
+    from collections import Counter
+
+    from retina_fm.cli.main import print_json
+    from retina_fm.indexes import ImageIndex
+    from retina_fm.indexes.pair_tables import pair_row, save_pair_gallery, write_pairs
+
+    found = ImageIndex.open(store)
+    pairs, eyes = found.duplicates(arguments.threshold), None
+    if found.manifest.signature is not None:
+        eyes = found.same_eyes(arguments.false_accepts, turned=not arguments.upright)
+        known = {(pair.first, pair.second) for pair in pairs}
+        pairs += [pair for pair in eyes.pairs if (pair.first, pair.second) not in known]
+    if arguments.out:
+        write_pairs(pairs, arguments.out)
+    if arguments.gallery:
+        save_pair_gallery(pairs, arguments.gallery, f"Duplicates in {store}")
+    if arguments.json:
+        print_json([pair_row(pair) for pair in pairs])
         return 0
     for pair in pairs:
-        kind = "same file" if pair.same_file else f"cosine {pair.score:.5f}"
         crossing = [name for name in ("split", "patient_id", "label") if pair.differs_in(name)]
         note = f"  (another {', another '.join(crossing)})" if crossing else ""
-        print(f"{kind}  {pair.first}  {pair.second}{note}")
-    print(f"{len(pairs)} pairs")
+        print(f"{pair.why}  {pair.first}  {pair.second}{note}")
+    kinds = Counter(pair.kind for pair in pairs)
+    print(
+        f"{len(pairs)} pairs"
+        + (f" ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" if pairs else "")
+    )
+    if eyes is None:
+        print("the index holds no signatures: other photographs of an eye were not looked for")
+        return 0
+    unseen = len(eyes.without_signature)
+    print(
+        f"{eyes.comparisons:,} comparisons at {eyes.false_accepts:.0e}: {eyes.expected_false:.1f} pairs of "
+        f"different eyes are to be expected; {unseen} pictures show no vessels to compare"
+    )
     return 0

@@ -13,12 +13,15 @@ from retina_fm.evaluation.outcomes import Outcome, classification_figures, compa
 from retina_fm.evaluation.protocols.few_shot import draw, few_shot
 from retina_fm.evaluation.protocols.probe import probe
 from retina_fm.evaluation.protocols.retrieval import by_modality, retrieval_figures, retrieve
+from retina_fm.evaluation.protocols.retrieval_questions import Scorer, cosines_of, figures_of, questions_of
 from retina_fm.evaluation.protocols.supervised import supervised
 from retina_fm.evaluation.protocols.zero_shot import zero_shot
 from retina_fm.evaluation.suite import Settings
 from retina_fm.evaluation.tasks import Task
 from retina_fm.metrics.scores import Floats
 
+SIGNED = ("signature", "signature, turned", "joined")
+"""Settings of retrieval that need signatures."""
 _SHOWN = 6  # queries whose nearest pictures a report shows
 
 
@@ -29,7 +32,7 @@ def settings_of(protocol: str, settings: Settings) -> list[str]:
         "zero-shot": list(settings.readings),
         "few-shot": [f"{k} shots" for k in settings.shots],
         "supervised": [settings.head],
-        "retrieval": ["cosine", "whitened"],
+        "retrieval": ["cosine", "whitened", *SIGNED],
         "systemic": [
             *settings.readings,
             *(f"{k} shots" for k in settings.shots),
@@ -42,7 +45,7 @@ def settings_of(protocol: str, settings: Settings) -> list[str]:
 def run_cell(
     protocol: str,
     setting: str,
-    features: Floats,
+    features: Floats | Scorer,
     task: Task,
     patients: NDArray[np.str_],
     settings: Settings,
@@ -53,7 +56,7 @@ def run_cell(
     Args:
         protocol: a classifying one, or ``retrieval``.
         setting: of :func:`settings_of`.
-        features: ``(N, D)`` of the task's rows.
+        features: ``(N, D)`` of the task's rows; for retrieval also what says how alike rows are.
         task: what is judged.
         patients: of its rows, repeats joined.
         settings: of the suite.
@@ -64,6 +67,7 @@ def run_cell(
     """
     if protocol == "retrieval":
         return _retrieval(features, task, settings)
+    assert not callable(features)
     outcomes, extra = _outcomes(protocol, setting, features, task, patients, settings, widths)
     if not outcomes:
         return f"fewer than two classes have enough patients for {setting}"
@@ -99,7 +103,7 @@ def _outcomes(
     return supervised(features, task, patients, seeds=settings.seeds, head=setting, widths=widths), {}
 
 
-def _retrieval(features: Floats, task: Task, settings: Settings) -> Cell:
+def _retrieval(features: Floats | Scorer, task: Task, settings: Settings) -> Cell:
     # repeats are not joined here: a copy of another patient's picture is no hit
     found = retrieve(features, task.patients, ks=settings.ks)
     figures = retrieval_figures(found, task.patients, ks=settings.ks, samples=settings.bootstrap)
@@ -113,6 +117,10 @@ def _retrieval(features: Floats, task: Task, settings: Settings) -> Cell:
         ][:_SHOWN],
         "hits": {f"recall@{k}": found.hits[:, i].astype(int).tolist() for i, k in enumerate(settings.ks)},
     }
-    if len(np.unique(modality)) > 1:
+    scorer = features if callable(features) else cosines_of(features)
+    extra["questions"] = figures_of(
+        questions_of(task.rows), scorer, task.rows, ks=settings.ks, samples=settings.bootstrap
+    )
+    if len(np.unique(modality)) > 1 and not callable(features):
         extra["by_modality"] = by_modality(features, task.patients, modality, ks=settings.ks)
     return Cell(figures, [], extra)

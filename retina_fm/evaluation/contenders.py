@@ -10,17 +10,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retina_fm._io.files import canonical_json, write_bytes
+from retina_fm._io.files import canonical_json, sha256_of, write_bytes
 from retina_fm._io.parquet_seals import check_parquet
 from retina_fm._io.seals import npy_bytes, read_npy
 from retina_fm.errors import ConfigError
 from retina_fm.evaluation.baselines.features import BASELINES
 from retina_fm.evaluation.manifest import Manifest
 from retina_fm.evaluation.names import file_name
+from retina_fm.evaluation.same_eyes import read_signatures
 from retina_fm.evaluation.suite import Settings
 from retina_fm.evaluation.vessel_methods import VesselMethod, adapter, frangi, sam2, scratch
 from retina_fm.evaluation.video_sources import OTHERS, VideoSource, from_folder, from_model
 from retina_fm.metrics.scores import Floats
+from retina_fm.signatures import SignatureBasis
 
 
 class Contender(Protocol):
@@ -31,12 +33,14 @@ class Contender(Protocol):
     Attributes:
         name: in every result.
         gives_features: whether :meth:`features` can be asked.
+        reads_signatures: whether :meth:`signatures` can be asked.
         widths: of the encoders whose features are side by side; one number for one encoder.
         whitening: that ships with the weights, for retrieval alone: with a method ``apply``, or None.
     """
 
     name: str
     gives_features: bool = False
+    reads_signatures: bool = False
     widths: tuple[int, ...] | None = None
 
     @property
@@ -55,6 +59,14 @@ class Contender(Protocol):
             ConfigError: it gives none.
         """
         raise ConfigError(f"{self.name} gives no features of {manifest.name} to keep in {cache}.")
+
+    def signatures(self, manifest: Manifest, cache: Path) -> tuple[Any, SignatureBasis]:
+        """Signatures ``(N, K)`` of a set's pictures in order, kept in ``cache``, and their basis.
+
+        Raises:
+            ConfigError: it reads none.
+        """
+        raise ConfigError(f"{self.name} reads no signatures of {manifest.name} to keep in {cache}.")
 
     def vessels(self, settings: Settings) -> VesselMethod | None:  # noqa: ARG002
         """How it segments vessels; None where it does not."""
@@ -127,6 +139,29 @@ class Encoder(Contender):
         encode_to([row.path for row in manifest.rows], table, self.encoder)
         rows = pq.read_table(table, columns=["embedding"])
         return np.array(rows["embedding"].to_pylist(), np.float64)
+
+    @property
+    def reads_signatures(self) -> bool:  # type: ignore[override]
+        """Whether it is of the Fundus2Video kind."""
+        return hasattr(self.encoder, "signature_basis")
+
+    def signatures(self, manifest: Manifest, cache: Path) -> tuple[Any, SignatureBasis]:
+        """By the basis of its weights; of lines alone, they are the same for all models and read once."""
+        encoder = self.encoder
+        basis: SignatureBasis = encoder.signature_basis
+        if not basis.needs_network:
+            paths = [row.path for row in manifest.rows]
+            place = cache / "fingerprints" / f"{file_name(manifest.name)}.signatures.npz"
+            return read_signatures(paths, [sha256_of(path) for path in paths], place), basis
+        stats = [(row.name, row.path.stat().st_size, row.path.stat().st_mtime_ns) for row in manifest.rows]
+        identity = [self.identity(), basis.hash, stats]
+        key = hashlib.sha256(canonical_json(identity)).hexdigest()[:12]
+        kept = cache / "fingerprints" / f"{file_name(manifest.name)}-{key}.signatures.npy"
+        with suppress(OSError, ValueError):  # not there, or damaged: read again
+            return np.asarray(read_npy(kept), np.float32), basis
+        rows = encoder.signature([row.path for row in manifest.rows])
+        write_bytes(kept, npy_bytes(rows))
+        return rows, basis
 
     def vessels(self, settings: Settings) -> VesselMethod:
         """A light decoder over its maps."""

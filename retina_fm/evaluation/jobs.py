@@ -12,10 +12,12 @@ from PIL import Image
 
 from retina_fm._io.files import written_beside
 from retina_fm.evaluation.cells import Cell
-from retina_fm.evaluation.classifying import run_cell, settings_of
+from retina_fm.evaluation.classifying import SIGNED, run_cell, settings_of
 from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.manifest import Manifest, Row
 from retina_fm.evaluation.names import file_name
+from retina_fm.evaluation.protocols.frame_overlays import frame_overlays
+from retina_fm.evaluation.protocols.retrieval_questions import Scorer, products_of, turned_cosines_of
 from retina_fm.evaluation.protocols.vessels import vessel_figures, vessel_runs
 from retina_fm.evaluation.protocols.video import score_videos, video_figures
 from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, Job, Run
@@ -23,7 +25,10 @@ from retina_fm.evaluation.suite import Asked
 from retina_fm.evaluation.tasks import Task
 from retina_fm.evaluation.vessel_methods import VesselMethod
 from retina_fm.evaluation.video_sources import VideoSource
+from retina_fm.indexes.space import Space
+from retina_fm.indexes.spaces import JoinedSpace
 from retina_fm.metrics.scores import Floats
+from retina_fm.signatures import SignatureBasis
 
 FRAMES_SETTING = "12 frames"
 _OVERLAY_WIDTH = 420
@@ -42,16 +47,37 @@ class _Embedded:
     def __init__(self, run: Run, contender: Contender, manifest: Manifest) -> None:
         self.run, self.contender, self.manifest = run, contender, manifest
 
+    @property
+    def parts(self) -> list[Manifest]:
+        """The sets that a union is of, so that none is encoded twice; the set itself where it is none."""
+        names = self.run.suite.sets[self.manifest.name].union
+        return [self.run.suite.manifest(name) for name in names] or [self.manifest]
+
     @cached_property
     def features(self) -> Floats:
         self.run.say(
             f"{self.contender.name}: features of {self.manifest.name} ({len(self.manifest.rows)} pictures)"
         )
-        return self.contender.features(self.manifest, self.run.cache)
+        found = [self.contender.features(part, self.run.cache) for part in self.parts]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def of(self, task: Task, setting: str) -> Floats:
-        """Of a task's rows; whitened where the setting says so."""
+    @cached_property
+    def signatures(self) -> tuple[NDArray[np.float32], SignatureBasis]:
+        self.run.say(f"{self.contender.name}: signatures of {self.manifest.name}")
+        found = [self.contender.signatures(part, self.run.cache) for part in self.parts]
+        return np.concatenate([rows for rows, _ in found]), found[0][1]
+
+    def of(self, task: Task, setting: str) -> Floats | Scorer:
+        """Of a task's rows: features, whitened where the setting says so, or how alike rows are."""
+        if setting.startswith("signature"):
+            rows, basis = self.signatures
+            mine = rows[task.positions]
+            return turned_cosines_of(mine, basis) if setting.endswith("turned") else products_of(mine)
         features = self.features[task.positions]
+        if setting == "joined":  # as an index joins them
+            space = JoinedSpace(Space("cosine", self.contender.whitening), features.shape[1])
+            rows = np.concatenate([features, self.signatures[0][task.positions]], axis=1)
+            return products_of(space.points(rows))
         if setting != "whitened":
             return features
         whitened: Floats = self.contender.whitening.apply(features.astype(np.float32)).astype(np.float64)
@@ -68,7 +94,9 @@ def feature_jobs(run: Run, asked: Sequence[Asked]) -> Iterator[Job]:
             for one in [one for one in asked if one.task.data == data]:
                 for protocol in [p for p in one.protocols if p in FEATURE_PROTOCOLS]:
                     for setting in settings_of(protocol, run.suite.settings):
-                        if setting != "whitened" or whitening is not None:
+                        needed = {"whitened": whitening is not None}
+                        needed |= dict.fromkeys(SIGNED, contender.reads_signatures)
+                        if needed.get(setting, True):
                             yield _feature_job(run, embedded, identity, one.task, protocol, setting)
 
 
@@ -80,12 +108,16 @@ def _feature_job(
 
     def make() -> Cell | str:
         given = embedded.of(task, setting)
-        return run_cell(protocol, setting, given, task, patients, settings, embedded.contender.widths)
+        cell = run_cell(protocol, setting, given, task, patients, settings, embedded.contender.widths)
+        first = embedded.contender is run.contenders[0] and setting == "cosine"
+        if protocol == "retrieval" and first and isinstance(cell, Cell):
+            cell.extra["overlays"] = frame_overlays(task.rows, run.out, task.name)
+        return cell
 
     return Job(
         protocol, task, setting, embedded.contender.name,
         (protocol, setting, identity, settings.as_dict(), task.sha256, task.names, task.truth.tolist(),
-         patients.tolist(), official),
+         patients.tolist(), official, *(("questions", 1) if protocol == "retrieval" else ())),
         make, lambda cell: _drawn_ids(task, cell),
     )  # fmt: skip
 

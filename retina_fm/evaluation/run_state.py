@@ -18,9 +18,12 @@ import retina_fm
 from retina_fm.evaluation.cells import Cell, CellStore
 from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.leaks import Repeat, find_repeats, joined_patients, read_prints, refuse_leaks
+from retina_fm.evaluation.manifest import warn
 from retina_fm.evaluation.names import CLASSIFYING
+from retina_fm.evaluation.same_eyes import LEAKING, read_signatures, same_eyes
 from retina_fm.evaluation.suite import Suite
 from retina_fm.evaluation.tasks import Task, one_person_each
+from retina_fm.signatures import SameEyes, rate_in_words
 
 logger = logging.getLogger("retina_fm")
 
@@ -101,7 +104,7 @@ class Run:
             cell = found
             self.store.put(key, cell)
         self.cells[where] = cell
-        shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "notes")}
+        shown = {k: v for k, v in cell.extra.items() if k in ("too_few", "by_modality", "questions", "notes")}
         self.results.append({**_entry(*where), "figures": cell.figures, **shown})
         if job.drawn is not None:
             self.draws.setdefault("/".join(where[:3]), job.drawn(cell))
@@ -112,6 +115,9 @@ class Run:
 
     def patients_of(self, task: Task) -> NDArray[np.str_]:
         """Patients of a task's rows, repeats joined; refuses leaks across official parts.
+
+        Where nobody is named, other photographs of an eye are looked for by signatures: in drawn parts they
+        are joined, too; across official parts they are told, for each may be one of chance.
 
         Raises:
             LeakError: a patient or a photograph is in two official parts.
@@ -124,9 +130,18 @@ class Run:
         repeats = find_repeats(prints)
         if task.official is not None and self.suite.leaks != "allow":
             refuse_leaks(task.names, task.official, task.patients, repeats)
+        said = self.tasks[task.name] = described(task, repeats)
+        if self.suite.same_eyes and task.patients.tolist() == task.names:
+            place = self.cache / "fingerprints" / f"{task.data}.signatures.npz"
+            signatures = read_signatures([row.path for row in task.rows], prints.hashes, place)
+            found = same_eyes(signatures, LEAKING)
+            said["same_eyes"] = eyes_described(task, found, repeats)
+            if task.official is None:
+                repeats = [*repeats, *(Repeat(p.first, p.second, p.cosine) for p in found.pairs)]
+            elif said["same_eyes"]["across_parts"]:
+                warn(f"{task.name}: {eyes_in_words(said['same_eyes'])}")
         joined = joined_patients(task.patients, repeats, task.names)
         self._patients[task.name] = joined
-        said = self.tasks[task.name] = described(task, repeats)
         self.say(in_words(task.name, said))
         return joined
 
@@ -148,6 +163,31 @@ def described(task: Task, repeats: Sequence[Repeat]) -> dict[str, Any]:
     }
 
 
+def eyes_described(task: Task, found: SameEyes, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """What the results say about other photographs of one eye; repeats are told elsewhere."""
+    told = {(repeat.first, repeat.second) for repeat in repeats}
+    pairs = [pair for pair in found.pairs if (pair.first, pair.second) not in told]
+    parts = task.official
+    across = [p for p in pairs if parts is not None and parts[p.first] != parts[p.second]]
+    return {
+        "false_accepts": found.false_accepts,
+        "pairs": [[task.rows[p.first].name, task.rows[p.second].name] for p in pairs],
+        "across_parts": [[task.rows[p.first].name, task.rows[p.second].name] for p in across],
+        "expected_false": round(found.expected_false, 3),
+        "without_signature": len(found.without_signature),
+    }
+
+
+def eyes_in_words(said: Mapping[str, Any]) -> str:
+    """What was found of other photographs of one eye across official parts, in a sentence."""
+    shown = "; ".join(" and ".join(pair) for pair in said["across_parts"][:3])
+    return (
+        f"{len(said['across_parts'])} pairs of pictures in two parts look like one eye (false accepts: "
+        f"{rate_in_words(said['false_accepts'])}, {said['expected_false']:.1f} pairs by chance): {shown}. "
+        "Look at them (retina-fm manifest --audit), and leave one of each out"
+    )
+
+
 def in_words(name: str, said: Mapping[str, Any]) -> str:
     """What was understood of a task, in one line."""
     classes = ", ".join(f"{label} ({count})" for label, count in said["classes"].items())
@@ -157,6 +197,7 @@ def in_words(name: str, said: Mapping[str, Any]) -> str:
             f"{name}: {classes or 'no classes'}",
             f"{said['patients']} patients",
             *([f"left out: {left_out}"] if left_out else []),
+            *([f"{len(eyes['pairs'])} pairs look like one eye"] if (eyes := said.get("same_eyes")) else []),
         ]
     )
 

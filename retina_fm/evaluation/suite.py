@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +87,7 @@ class SetSource(Configuration):
         masks: folder of masks with the pictures' stems.
         fields: folder of fields of view with the pictures' stems.
         pairs: folder or table of paired videos.
+        union: names of other sets, whose pictures are one set: retrieval asks each of them among all.
         cohort: of UK Biobank, labelled by its rules.
         limit: the first rows alone.
     """
@@ -97,13 +98,14 @@ class SetSource(Configuration):
     masks: str | None = None
     fields: str | None = None
     pairs: str | None = None
+    union: Words = ()
     cohort: Cohort | None = None
     limit: int | None = None
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> SetSource:
-        if not (self.table or self.images or self.pairs):
-            raise ValueError("a set needs a table, images or pairs")
+        if not (self.table or self.images or self.pairs or self.union):
+            raise ValueError("a set needs a table, images, pairs or a union of other sets")
         return self
 
 
@@ -146,6 +148,7 @@ class SuiteFile(Configuration):
         sets: data sets by name.
         tasks: what is asked of them, by name.
         leaks: ``refuse`` or ``allow`` repeats across official parts.
+        same_eyes: look for other photographs of an eye in sets that name no patients.
     """
 
     name: str | None = None
@@ -153,6 +156,7 @@ class SuiteFile(Configuration):
     sets: dict[str, SetSource] = Field(default_factory=dict)
     tasks: dict[str, Question] = Field(default_factory=dict)
     leaks: Literal["refuse", "allow"] = "refuse"
+    same_eyes: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ class Suite:
         sets: descriptions by name.
         wanted: descriptions of tasks by name.
         leaks: ``refuse`` or ``allow`` repeats across official parts.
+        same_eyes: look for other photographs of an eye in sets that name no patients.
     """
 
     name: str
@@ -182,6 +187,7 @@ class Suite:
     sets: Mapping[str, SetSource]
     wanted: Mapping[str, Question]
     leaks: str = "refuse"
+    same_eyes: bool = True
     _manifests: dict[str, Manifest] = field(default_factory=dict)
 
     def manifest(self, name: str) -> Manifest:
@@ -189,7 +195,13 @@ class Suite:
         if name not in self.sets:
             raise ConfigError(f"The suite has no set {name!r}. {nearest(name, self.sets)}")
         if name not in self._manifests:
-            self._manifests[name] = _read_set(self.root, name, self.sets[name])
+            parts = self.sets[name].union
+            if name in parts:
+                raise ConfigError(f"The set {name!r} is a union with itself; name other sets.")
+            if parts:
+                self._manifests[name] = union_manifest(name, [self.manifest(part) for part in parts])
+            else:
+                self._manifests[name] = _read_set(self.root, name, self.sets[name])
         return self._manifests[name]
 
     def pairs_of(self, name: str) -> Path:
@@ -244,6 +256,20 @@ def _read_set(root: Path, name: str, said: SetSource) -> Manifest:
     return replace(found, rows=found.rows[: said.limit]) if said.limit else found
 
 
+def union_manifest(name: str, parts: Sequence[Manifest]) -> Manifest:
+    """Several sets as one: names and patients with their set's name before them, in a column ``set``, too."""
+    rows = []
+    for part in parts:
+        for row in part.rows:
+            own = f"{part.name}/{row.name}"
+            patient = (
+                own if row.patient == row.name or not part.has_patients else f"{part.name}/{row.patient}"
+            )
+            rows.append(replace(row, name=own, patient=patient, columns={**row.columns, "set": part.name}))
+    digest = hashlib.sha256(repr([(part.name, part.sha256) for part in parts]).encode()).hexdigest()
+    return Manifest(name, tuple(rows), any(part.has_patients for part in parts), digest)
+
+
 def cohort_manifest(manifest: Manifest, **cohort: Any) -> Manifest:
     """The rows of a cohort of UK Biobank, labelled; see :func:`systemic_cohort` for what ``cohort`` holds."""
     from retina_fm.evaluation.datasets.uk_biobank import systemic_cohort
@@ -286,12 +312,14 @@ def read_suite(path: str | Path, root: str | Path | None = None) -> Suite:
         sets=file.sets,
         wanted=file.tasks,
         leaks=file.leaks,
+        same_eyes=file.same_eyes,
     )
 
 
 def manifest_suite(
-    table: str | Path, protocols: tuple[str, ...], *, images: str = "", leaks: str = "refuse", **task: Any
-) -> Suite:
+    table: str | Path, protocols: tuple[str, ...], *, images: str = "", leaks: str = "refuse",
+    same_eyes: bool = True, **task: Any,
+) -> Suite:  # fmt: skip
     """The suite of one manifest and one question, from the command line.
 
     Args:
@@ -299,6 +327,7 @@ def manifest_suite(
         protocols: asked for.
         images: folder beside the table that paths are relative to.
         leaks: see :class:`Suite`.
+        same_eyes: see :class:`Suite`.
         task: ``label``, ``positive``, ``negative``, ``split``, ``unlabelled`` as in a suite.
     """
     name = Path(table).resolve().parent.name
@@ -310,6 +339,7 @@ def manifest_suite(
         sets={name: SetSource(table=Path(table).name, images=images)},
         wanted={name: Question(set=name, protocols=protocols, **said)},
         leaks=leaks,
+        same_eyes=same_eyes,
     )
 
 

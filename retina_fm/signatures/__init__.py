@@ -10,14 +10,20 @@ from __future__ import annotations
 from retina_fm.signatures.basis import SignatureBasis, default_basis
 from retina_fm.signatures.fitting import fit_basis
 from retina_fm.signatures.reading import Network, Readings, inverted, read_patterns, signatures_of
+from retina_fm.signatures.same_eyes import FALSE_ACCEPTS, SameEye, SameEyes, find_same_eyes, rate_in_words
 
 __all__ = [
+    "FALSE_ACCEPTS",
     "Network",
     "Readings",
+    "SameEye",
+    "SameEyes",
     "SignatureBasis",
     "default_basis",
+    "find_same_eyes",
     "fit_basis",
     "inverted",
+    "rate_in_words",
     "read_patterns",
     "signatures_of",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retina_fm.evaluation.cells import Cell
+from retina_fm.evaluation.protocols.retrieval_questions import Scorer
 from retina_fm.evaluation.tasks import Task
 from retina_fm.metrics.intervals import (
     bootstrap_of,
@@ -21,10 +22,31 @@ from retina_fm.metrics.intervals import (
 from retina_fm.metrics.recall import KS, RecallHits, recall_hits
 from retina_fm.metrics.scores import Floats
 
+_BLOCK = 256
 
-def retrieve(features: Floats, patients: NDArray[np.str_], *, ks: Sequence[int] = KS) -> RecallHits:
-    """Rank all pictures by the cosine of their features, for every picture whose patient has another."""
-    return recall_hits(features, patients, ks)
+
+def retrieve(features: Floats | Scorer, patients: NDArray[np.str_], *, ks: Sequence[int] = KS) -> RecallHits:
+    """Rank all pictures by the cosine of their features, for every picture whose patient has another.
+
+    Args:
+        features: ``(N, D)``, or what says how alike some rows are to all.
+        patients: of the rows.
+        ks: numbers of neighbours.
+    """
+    if not callable(features):
+        return recall_hits(features, patients, ks)
+
+    def nearest(rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+        order = np.full((len(rows), k), -1, np.int64)
+        for start in range(0, len(rows), _BLOCK):
+            some = rows[start : start + _BLOCK]
+            scores = np.array(features(some), np.float64)
+            scores[np.arange(len(some)), some] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : min(k, scores.shape[1] - 1)]
+            order[start : start + len(some), : best.shape[1]] = best
+        return order
+
+    return recall_hits(nearest, patients, ks)
 
 
 def retrieval_figures(

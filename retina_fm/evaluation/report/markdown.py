@@ -35,6 +35,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         for table in tables(results):
             if table.protocol == protocol:
                 lines += [*markdown_table(table), ""]
+        if protocol == "retrieval":
+            lines += _questions(results)
         lines += _comparisons(results, protocol)
     lines += _skipped(results)
     return "\n".join(lines).rstrip() + "\n"
@@ -93,7 +95,52 @@ def _tasks(results: Mapping[str, Any]) -> list[str]:
             f"| {name} | {said['pictures']} | {said['patients']} | {said['split']} | {classes} | {left} | "
             f"{len(said.get('repeats', []))} |"
         )
+    return [*lines, "", *_eyes(results)]
+
+
+def _eyes(results: Mapping[str, Any]) -> list[str]:
+    """Other photographs of one eye, of the sets in which they were looked for."""
+    found = {name: said["same_eyes"] for name, said in results["tasks"].items() if said.get("same_eyes")}
+    if not found:
+        return []
+    lines = [
+        "Other photographs of one eye, told by their signatures in sets that name no patients; in drawn "
+        "parts they count as one patient:",
+        "",
+    ]
+    for name, said in found.items():
+        crossing = "".join(f"; {' and '.join(pair)} are in two parts" for pair in said["across_parts"])
+        lines.append(
+            f"- {name}: {len(said['pairs'])} pairs, {said['expected_false']:.1f} by chance; "
+            f"{said['without_signature']} pictures show no vessels{crossing}"
+        )
     return [*lines, ""]
+
+
+def _questions(results: Mapping[str, Any]) -> list[str]:
+    """Recall@1 of each question of retrieval, chance and gallery beside it; ranks where there are few."""
+    entries = [e for e in results["results"] if e["protocol"] == "retrieval" and e.get("questions")]
+    lines: list[str] = []
+    for task in dict.fromkeys(entry["task"] for entry in entries):
+        mine = [entry for entry in entries if entry["task"] == task]
+        heads = ["question", "queries", "gallery", "chance", *(f"{e['model']}, {e['setting']}" for e in mine)]
+        lines += [f"**{task}: Recall@1 of each question**", "", "| " + " | ".join(heads) + " |"]
+        lines.append("|---|" + "---:|" * (len(heads) - 1))
+        ranks = []
+        for question, one in mine[0]["questions"].items():
+            asked = [entry["questions"].get(question, {}) for entry in mine]
+            figures = [said.get("recall@1") for said in asked]
+            best = max((f["mean"] for f in figures if f), default=None)
+            cells = [_cell(f, bold=f is not None and f["mean"] == best and len(mine) > 1) for f in figures]
+            chance = f"{one['recall@1']['chance']:.4f}"
+            sizes = [str(one["queries"]), f"{one['gallery']:,.0f}", chance]
+            lines.append("| " + " | ".join([question, *sizes, *cells]) + " |")
+            for entry, said in zip(mine, asked, strict=True):
+                if said.get("ranks"):
+                    told = ", ".join(map(str, said["ranks"].values()))
+                    ranks.append(f"- {question}, {entry['model']}, {entry['setting']}: ranks {told}")
+        lines += ["", *ranks, *([""] if ranks else [])]
+    return lines
 
 
 def _comparisons(results: Mapping[str, Any], protocol: str) -> list[str]:
