@@ -35,6 +35,7 @@ COMMANDS = (
     "generate",
     "index",
     "search",
+    "serve",
     "evaluate",
     "manifest",
     "ratings",
