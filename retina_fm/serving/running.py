@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,6 @@ from typing import Any
 from retina_fm.errors import ConfigError, MissingDependencyError
 from retina_fm.serving.limits import Limits
 from retina_fm.serving.tokens import refuse_open_door
-
-logger = logging.getLogger("retina_fm")
 
 
 def serve(
@@ -59,17 +56,38 @@ def serve(
         RetinaError: the model, the index or the adapter cannot be had.
     """
     refuse_open_door(host, token)
-    uvicorn = _uvicorn()
-    limits = limits or Limits()
+    _refuse_missing()
 
-    from retina_fm.serving.application import create_app
     from retina_fm.serving.engine import Engine
-    from retina_fm.serving.patience import Impatient
 
     engine = Engine(
         model, index=index, adapter=adapter, device=device, dtype=dtype, batch_size=batch_size,
         allow_unreliable=allow_unreliable,
     )  # fmt: skip
+    server = make_server(
+        engine, host=host, port=port, token=token, limits=limits, workers=workers, stop_seconds=stop_seconds
+    )
+    with _quiet_signals():
+        asyncio.run(_served(server, on_start))
+
+
+def make_server(
+    engine: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    limits: Limits | None = None,
+    workers: int | None = None,
+    stop_seconds: int = 30,
+) -> Any:
+    """A ``uvicorn.Server`` around an engine, not yet started; the arguments are those of :func:`serve`."""
+    import uvicorn
+
+    from retina_fm.serving.application import create_app
+    from retina_fm.serving.patience import Impatient
+
+    limits = limits or Limits()
     config = uvicorn.Config(
         create_app(engine, limits=limits, token=token, workers=workers),
         host=host,
@@ -84,24 +102,22 @@ def serve(
         limit_concurrency=limits.connections,
         timeout_graceful_shutdown=stop_seconds,
     )
-    server = uvicorn.Server(config)
-    with _quiet_signals():
-        asyncio.run(_served(server, host, port, on_start))
+    return uvicorn.Server(config)
 
 
-async def _served(server: Any, host: str, port: int, on_start: Callable[[str], None] | None) -> None:
+async def _served(server: Any, on_start: Callable[[str], None] | None) -> None:
+    host, port = server.config.host, server.config.port
     try:
         socket = server.config.bind_socket()
     except SystemExit:  # uvicorn's way of saying it
         raise ConfigError(f"Port {port} of {host} cannot be bound; name another with --port.") from None
-    bound = socket.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
 
     async def told() -> None:
         while not server.started:
             await asyncio.sleep(0.05)
         if on_start is not None:
-            on_start(f"http://{shown}:{bound}/")
+            on_start(f"http://{shown}:{socket.getsockname()[1]}/")
 
     watching = asyncio.create_task(told())
     try:
@@ -130,14 +146,13 @@ def _quiet_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _uvicorn() -> Any:
+def _refuse_missing() -> None:
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             f"{error.name} is not installed, and serving needs it: pip install fastapi uvicorn "
             "prometheus-client, or pip install '.[serve]' in a checkout."
         ) from None
-    return uvicorn

@@ -32,12 +32,11 @@ class DecodingWorkers:
         self.pixels = pixels
         self._slots: asyncio.Queue[_Slot] = asyncio.Queue()
         self._all = [_Slot() for _ in range(count)]
+        self._beginning: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin the processes, and wait until they are there."""
-        for slot in self._all:
-            self._slots.put_nowait(slot)
-        await asyncio.gather(*(self._run(nothing) for _ in self._all))
+        await asyncio.gather(*(self._begin(slot) for slot in self._all))
 
     async def view(self, photo: bytes) -> Decoded:
         """A photo's view.
@@ -69,6 +68,17 @@ class DecodingWorkers:
         slot = await self._slots.get()
         try:
             return await slot.run(task)
+        finally:
+            if slot.executor is None:  # a new process begins in nobody's time
+                beginning = asyncio.create_task(self._begin(slot))
+                self._beginning.add(beginning)
+                beginning.add_done_callback(self._beginning.discard)
+            else:
+                self._slots.put_nowait(slot)
+
+    async def _begin(self, slot: _Slot) -> None:
+        try:
+            await slot.run(nothing)
         finally:
             self._slots.put_nowait(slot)
 
