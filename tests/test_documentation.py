@@ -128,7 +128,7 @@ def test_the_command_line_page_shows_every_command(monkeypatch: pytest.MonkeyPat
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     text = hooks.every_help()
-    assert text.count("\n## ") + 1 == text.count("examples:") == 20
+    assert text.count("\n## ") + 1 == text.count("examples:") == 21
 
 
 @pytest.mark.slow
