@@ -3,8 +3,8 @@
 python benchmarks/serving.py PHOTOS [--model fundus2video-half] [--clients 64] [--seconds 60] [--rounds 6]
 
 Both use the same photos, number type and machine. Turns alternate, so that what else the machine does meets
-both alike; rates are given by the clock and by processor seconds of all processes of a side. Memory is that of
-the server with its decoding processes.
+both alike; rates are given by the clock and by processor seconds of all processes of a side. Memory is that
+of the server with its decoding processes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from retina_fm.errors import ConfigError, MissingDependencyError
+from retina_fm.errors import ConfigError, MissingDependencyError, WorkerError
 from retina_fm.serving.limits import Limits
 from retina_fm.serving.tokens import refuse_open_door
 
@@ -54,6 +54,7 @@ def serve(
         ConfigError: a host that others reach, without a token; a port that is taken.
         MissingDependencyError: FastAPI, uvicorn or prometheus-client is not installed.
         RetinaError: the model, the index or the adapter cannot be had.
+        WorkerError: the server could not start.
     """
     refuse_open_door(host, token)
     _refuse_missing()
@@ -122,6 +123,8 @@ async def _served(server: Any, on_start: Callable[[str], None] | None) -> None:
     watching = asyncio.create_task(told())
     try:
         await server.serve([socket])
+        if not server.started:
+            raise WorkerError("The server could not start; its log says why.")
     finally:
         watching.cancel()
         socket.close()

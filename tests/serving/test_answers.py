@@ -7,16 +7,17 @@ import json
 import logging
 import re
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
-from served import Served
+from served import Reply, Served, serving
 
 import retina_fm
 from conftest import disc_picture
 from retina_fm.measuring import COLUMNS
-from retina_fm.serving.engine import Engine
+from retina_fm.serving.engine import PREDICT, Engine
 from retina_fm.serving.page import page, policy
 
 
@@ -89,6 +90,37 @@ def test_a_prediction_is_the_adapters(served: Served, clinic: Path, photo: bytes
     assert told["label"] == adapter.predict([photo])[0] and told["task"] == "classification"
     assert list(told["probabilities"]) == ["healthy", "ill"]
     assert list(told["probabilities"].values()) == pytest.approx(wanted.tolist(), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["regression", "segmentation"])
+def test_adapters_of_other_tasks_answer_too(
+    task: Literal["regression", "segmentation"], clinic: Path, photo: bytes, tmp_path: Path
+) -> None:
+    photos = [clinic / "photos" / f"eye{number}.png" for number in range(4)]
+    model = str(clinic / "tiny-anatomy")
+    if task == "regression":
+        adapter: Any = retina_fm.adapt("regression", model=model, head="linear", progress=False)
+        adapter.fit(photos, [1.0, 2.0, 3.0, 4.0]).save(tmp_path / "adapter")
+    else:
+        adapter = retina_fm.adapt("segmentation", model=model, steps=1, progress=False)
+        mask = np.zeros((96, 96), np.uint8)
+        mask[40:60, 40:60] = 255
+        adapter.fit(photos[:1], [mask]).save(tmp_path / "adapter")
+    engine = Engine(model, adapter=tmp_path / "adapter", dtype="float32")
+    found = engine.run(PREDICT, [photo, photo])
+    assert len(found) == 2
+    np.testing.assert_allclose(found[0], adapter.predict([photo])[0], atol=1e-4)
+    answer = served_once(engine, photo)
+    if task == "regression":
+        assert answer.json["values"] == pytest.approx([float(found[0])], abs=1e-4)
+    else:
+        assert np.asarray(Image.open(io.BytesIO(answer.body))).shape == (96, 96)
+
+
+def served_once(engine: Engine, photo: bytes) -> Reply:
+    with serving(engine) as served:
+        return served.post("/v1/predict", photo)
 
 
 def test_a_report_has_everything_inside(served: Served, photo: bytes) -> None:

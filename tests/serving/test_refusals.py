@@ -214,7 +214,7 @@ def test_made_up_requests_find_no_failure(served: Served, tmp_path: Path) -> Non
         sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{served.port}/openapi.json",
         "--checks", "not_a_server_error,status_code_conformance",
         "--checks", "content_type_conformance,response_schema_conformance",
-        "--max-examples", "25", "--generation-database", "none", "--generation-deterministic", "--no-color",
+        "--max-examples", "25", "--mode", "all", "--generation-deterministic", "--no-color",
     ]  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
