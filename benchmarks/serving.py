@@ -2,8 +2,9 @@
 
 python benchmarks/serving.py PHOTOS [--model fundus2video-half] [--clients 64] [--seconds 60] [--rounds 6]
 
-Both use the same photos, number type and machine. Turns alternate, so that what else the machine does meets
-both alike; rates are given by the clock and by processor seconds of all processes of a side. Memory is that
+``encode`` decodes in a process, which it starts anew in each turn, or in a thread; the faster of the two counts.
+All use the same photos, number type and machine. Turns alternate, so that what else the machine does meets
+all alike; rates are given by the clock and by processor seconds of all processes of a side. Memory is that
 of the server with its decoding processes.
 """
 
@@ -142,30 +143,31 @@ def main() -> None:
     photos = [Path(path).read_bytes() for path in paths]
     embedder = Embedder(arguments.model, dtype=arguments.dtype)
     each = arguments.seconds / arguments.rounds
-    alone, served, answers, held = Side(), Side(), list[tuple[int, float]](), list[float]()
+    sides = {"encode, a process decodes": Side(), "encode, a thread decodes": Side(), "serve": Side()}
+    *alone, served = sides.values()
+    answers, held = list[tuple[int, float]](), list[float]()
     me = psutil.Process()
     with server(arguments.model, arguments.dtype) as (process, port):
         began = time.perf_counter()
-        encode(photos[:16], embedder.encoder, progress=False)
+        encode(photos[:16], embedder.encoder, progress=False, workers=0)
         many = max(16, round(each * 16 / (time.perf_counter() - began)))
         turn(port, arguments.clients, photos, 2)
         print(f"{embedder.precision}; {arguments.clients} clients; {each:.0f} s a turn; {len(photos)} photos")
         for _ in range(arguments.rounds):
             some: list[Any] = list(itertools.islice(itertools.cycle(photos), many))
-            began, used = time.perf_counter(), processor_seconds(me, process)
-            encode(some, embedder.encoder, progress=False)
-            alone.note(many, time.perf_counter() - began, processor_seconds(me, process) - used)
+            for side, workers in zip(alone, (1, 0), strict=True):
+                began, used = time.perf_counter(), processor_seconds(me, process)
+                encode(some, embedder.encoder, progress=False, workers=workers)
+                side.note(many, time.perf_counter() - began, processor_seconds(me, process) - used)
             began, used = time.perf_counter(), processor_seconds(process)
             told = turn(port, arguments.clients, photos, each)
             served.note(len(told), time.perf_counter() - began, processor_seconds(process) - used)
             answers += told
             held.append(memory(process))
     waits = np.array([seconds for _, seconds in answers])
-    rows = [
-        ("encode alone", alone.rate, alone.rate_of_processor),
-        ("serve", served.rate, served.rate_of_processor),
-        ("serve over encode", served.rate / alone.rate, served.rate_of_processor / alone.rate_of_processor),
-    ]
+    rows = [(name, side.rate, side.rate_of_processor) for name, side in sides.items()]
+    best = max(side.rate for side in alone), max(side.rate_of_processor for side in alone)
+    rows.append(("serve over encode", served.rate / best[0], served.rate_of_processor / best[1]))
     print(table(["", "photos/s", "photos a processor second"], rows))
     print(
         f"{len(answers)} answers in {sum(served.seconds):.0f} s: {dict(Counter(one for one, _ in answers))}"

@@ -31,5 +31,6 @@ class Impatient(H11Protocol):
         super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        cycle: Any = self.cycle  # none before the first head, whatever its type says
+        if cycle is None and not self.transport.is_closing():
             self.transport.close()
