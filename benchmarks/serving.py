@@ -1,8 +1,8 @@
 """Photos a second through ``retina-fm serve`` for many clients against ``encode`` alone, in turns.
 
-python benchmarks/serving.py PHOTOS [--model fundus2video-half] [--clients 64] [--seconds 60] [--rounds 6]
+python benchmarks/serving.py PHOTOS [--model fundus2video-half] [--clients 64] [--seconds 60] [--rounds 3]
 
-``encode`` decodes in a process, which it starts anew in each turn, or in a thread; the faster of the two counts.
+``encode`` decodes in a process, which it starts anew in each turn, or in a thread; the faster way counts.
 All use the same photos, number type and machine. Turns alternate, so that what else the machine does meets
 all alike; rates are given by the clock and by processor seconds of all processes of a side. Memory is that
 of the server with its decoding processes.
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=64)
     arguments = parser.parse_args()
     paths = list(itertools.islice(expand(arguments.photos), arguments.count))
