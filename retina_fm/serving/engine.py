@@ -96,7 +96,7 @@ class Engine:
         self.reliability = getattr(self.encoder, "reliability", {})
         self.measures = _measures(self.encoder)
         self.targets = self._targets()
-        self.adapter = None if adapter is None else _fitted(adapter, device)
+        self.adapter: Any = None if adapter is None else _fitted(adapter, device)
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class Engine:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computes the features."""
-        return self.embedder.device.type == "cuda"
+        return bool(self.embedder.device.type == "cuda")
 
     @torch.inference_mode()
     def run(self, kind: str, items: list[Any]) -> Sequence[Any]:
