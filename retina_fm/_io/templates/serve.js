@@ -27,6 +27,7 @@ async function look(file) {
   let answer;
   try {
     const reply = await fetch("v1/report", { method: "POST", body: file, headers: headers() });
+    if (reply.status === 401) throw new Error("The token is missing or wrong.");
     answer = await reply.json();
     if (!reply.ok) throw new Error(answer.message);
   } catch (error) {
