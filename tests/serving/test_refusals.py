@@ -165,8 +165,11 @@ def test_an_answer_that_takes_too_long_is_given_up(
     with serving(engine, limits=Limits(answer_seconds=1.0)) as served:
         reply = served.post("/v1/encode", photo)
         assert (reply.status, reply.json["error"]) == (503, "too_long")
+        assert int(reply.headers["retry-after"]) >= 1
         held.set()
-        until(lambda: served.post("/v1/encode", photo).status == 200)
+        until(lambda: b"retina_fm_waiting 0.0" in served.get("/metrics").body)
+        assert b"retina_fm_in_flight 0.0" in served.get("/metrics").body
+        assert served.get("/readyz").status == 200
 
 
 def test_a_token_is_needed_and_what_is_under_way_is_answered_at_the_end(
