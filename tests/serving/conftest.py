@@ -18,7 +18,7 @@ from retina_fm.serving.engine import Engine
 from retina_fm.serving.limits import Limits
 
 LIMITS = Limits(
-    body_bytes=200_000, pixels=160 * 160, body_seconds=0.5, answer_seconds=5.0, in_flight=4, neighbours=5
+    body_bytes=200_000, pixels=160 * 160, body_seconds=0.5, answer_seconds=20.0, in_flight=4, neighbours=5
 )
 
 
