@@ -17,6 +17,10 @@ class PictureError(RetinaError, ValueError):
     """A photo that cannot be turned into a picture; the message names it and the cause."""
 
 
+class PictureTooLargeError(PictureError):
+    """A photo of more pixels than are read; it is refused before it is decoded."""
+
+
 class NoPicturesError(PictureError, FileNotFoundError):
     """A folder, glob or file that holds no picture at all."""
 

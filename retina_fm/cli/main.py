@@ -36,6 +36,7 @@ COMMANDS = (
     "generate",
     "index",
     "search",
+    "serve",
     "evaluate",
     "manifest",
     "ratings",

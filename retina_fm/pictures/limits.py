@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from retina_fm.errors import PictureError
+from retina_fm.errors import PictureError, PictureTooLargeError
 
 SMALLEST = 32
 """Fewer pixels a side than this hold no retina."""
@@ -25,18 +25,21 @@ def check_size(width: int, height: int, name: str, smallest: int = SMALLEST) -> 
     """Refuse a size that nobody photographs, by ``PIL.Image.MAX_IMAGE_PIXELS`` among others.
 
     Raises:
-        PictureError: no pixels, fewer than ``smallest`` a side, more than 65,535 a side, or too many in all.
+        PictureError: no pixels, or fewer than ``smallest`` a side.
+        PictureTooLargeError: more than 65,535 a side, or too many in all.
     """
     if width < 1 or height < 1:
         raise PictureError(f"{name}: it has no pixels ({width} x {height}).")
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
-        raise PictureError(
+        raise PictureTooLargeError(
             f"{name}: too large ({width} x {height} pixels, the limit is {limit}). Reduce it, or raise "
             "PIL.Image.MAX_IMAGE_PIXELS if you trust it."
         )
     if max(width, height) > LONGEST:
-        raise PictureError(f"{name}: too large ({width} x {height} pixels, at most {LONGEST} a side).")
+        raise PictureTooLargeError(
+            f"{name}: too large ({width} x {height} pixels, at most {LONGEST} a side)."
+        )
     if min(width, height) < smallest:
         raise PictureError(
             f"{name}: {width} x {height} pixels; at least {smallest} a side are needed. Use the original."

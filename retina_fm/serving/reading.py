@@ -1,0 +1,35 @@
+"""What a process that decodes does: it reads photos of strangers, and does not import torch."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from retina_fm.encoding.work import Decoded, decode
+from retina_fm.pictures import Transform, read_picture
+
+
+def view_within(photo: bytes, transform: Transform, pixels: int) -> Decoded:
+    """A photo's view; one that cannot be read, or has more pixels, is a value with the reason."""
+    Image.MAX_IMAGE_PIXELS = pixels  # of this process
+    return decode(0, photo, transform)
+
+
+def thumbnail_within(path: str, side: int, pixels: int) -> bytes:
+    """A file's picture as a small JPEG.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    Image.MAX_IMAGE_PIXELS = pixels
+    image = Image.fromarray(read_picture(Path(path)))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def nothing() -> None:
+    """Lets a process begin before the first photo comes."""
