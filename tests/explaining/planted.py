@@ -23,8 +23,8 @@ def plain(number: int, size: int) -> np.ndarray:
     return np.asarray(draw_patient(number, size)[number % 2].photo)
 
 
-def planted(number: int, size: int, radius: float = 0.06) -> Planted:
-    """The same retina with a patch of exudates, off disc and edge; ``radius`` is a share of the side."""
+def planted(number: int, size: int, radius: float = 0.12) -> Planted:
+    """The same retina with a patch of exudates, off disc and edge, about as large as the disc."""
     retina = draw_patient(number, size)[number % 2]
     random = np.random.Generator(np.random.PCG64(number))
     y, x = np.mgrid[:size, :size] + 0.5
