@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from retina_fm.measuring import COLUMNS
 from retina_fm.measuring.vessels import ZONES
+from retina_fm.models.reliability import Reliability, fault_of
 from retina_fm.reporting.ranges import HealthyRange
 from retina_fm.vocabulary import LESION_TYPES
 
@@ -28,9 +29,10 @@ _SECTIONS = {
     "Vessels": ("vessel", "tortuosity", "fractal", "crae", "crve", "avr"),
     "Lesions": ("lesion",),
 }
+_OF_BOTH_KINDS = ("crae", "crve", "avr")
 _HIDDEN = re.compile(r".*_[yx]$")  # places are on the picture
 _WORDS = {
-    "quality": "all of it",
+    "quality": "overall",
     "quality_fundus": "a colour photograph of a retina",
     "quality_field": "share of the circle in the picture",
     "quality_vessels": "reach of the vessels",
@@ -56,6 +58,7 @@ class Row(NamedTuple):
             without a range.
         outside: ``below`` or ``above`` the range, or empty.
         note: what speaks against the number.
+        doubtful: whether the model's own figures say that it is not to be relied on.
     """
 
     name: str
@@ -64,14 +67,21 @@ class Row(NamedTuple):
     place: tuple[float, float, float, float] | None
     outside: str
     note: str
+    doubtful: bool = False
 
 
-def rows_of(values: Mapping[str, Any], ranges: Mapping[str, HealthyRange]) -> dict[str, list[Row]]:
+def rows_of(
+    values: Mapping[str, Any],
+    ranges: Mapping[str, HealthyRange],
+    stated: Mapping[str, Reliability] | None = None,
+) -> dict[str, list[Row]]:
     """Measurements by section, those alone that could be said.
 
     Args:
         values: of a photo by column, as ``retina_fm.measure`` gives them.
         ranges: of healthy photographs, by column.
+        stated: reliability of the model's maps: a number that fails it, and is there since it was asked for,
+            is marked.
     """
     found: dict[str, list[Row]] = {}
     for section, beginnings in _SECTIONS.items():
@@ -81,7 +91,9 @@ def rows_of(values: Mapping[str, Any], ranges: Mapping[str, HealthyRange]) -> di
             if name.startswith(beginnings) and not _HIDDEN.match(name) and values.get(name) is not None
         ]
         if names:
-            found[section] = [_row(name, values, ranges.get(name)) for name in names]
+            found[section] = [
+                _marked(_row(name, values, ranges.get(name)), _fault(name, stated or {})) for name in names
+            ]
     return found
 
 
@@ -97,6 +109,19 @@ def words_of(name: str) -> str:
         return ", ".join(words_of(one) for one in name.split(", "))
     plain = _WORDS.get(name, name.removeprefix("lesion_").removeprefix("quality_").removesuffix("_um"))
     return plain.replace("_", " ")
+
+
+def _fault(name: str, stated: Mapping[str, Reliability]) -> str | None:
+    """Why a number is not to be relied on."""
+    if name.startswith(_OF_BOTH_KINDS):
+        return next((why for kind in ("artery", "vein") if (why := fault_of(stated, kind))), None)
+    return fault_of(stated, name.removeprefix("lesion_"))
+
+
+def _marked(row: Row, why: str | None) -> Row:
+    if why is None:
+        return row
+    return row._replace(note=f"not to be relied on: {why}", doubtful=True, place=None, healthy="", outside="")
 
 
 def _row(name: str, values: Mapping[str, Any], healthy: HealthyRange | None) -> Row:

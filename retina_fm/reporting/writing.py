@@ -104,7 +104,7 @@ def report_page(
         eye=_eye(read),
         poor=next((why for about, why in reasons if about.startswith("disc, fovea")), ""),
         heat=None if heat is None else {"target": heat.target, "predicted": heat.predicted, "note": NOTE},
-        sections=rows_of(read.values, ranges),
+        sections=rows_of(read.values, ranges, read.stated),
         sources=healthy_sources() if ranges else "",
         left_out=list(layers.left_out.items()),
         reasons=reasons,

@@ -113,7 +113,18 @@ def test_values_stand_beside_healthy_ones_in_words() -> None:
     assert (away.value, away.outside) == ("250 px (2.50 disc diameters)", "")
     assert away.healthy == "2.20 to 2.80 disc diameters"
     assert rows["disc diameter"].healthy == ""
-    assert rows["all of it"].outside == ""  # nothing is too good
+    assert rows["overall"].outside == ""  # nothing is too good
+
+
+def test_a_number_that_was_asked_for_all_the_same_is_marked() -> None:
+    values = {"crve": 8.0, "lesion_scar": 0.1, "lesion_hard_exudate": 0.1}
+    ranges = {name: HealthyRange(0.0, 0.01, 0.02, 50) for name in values}
+    rows = {row.name: row for section in rows_of(values, ranges, STATED).values() for row in section}
+    assert "precision 0.10" in rows["scar"].note
+    assert "balanced accuracy 0.50" in rows["venular equivalent (CRVE)"].note
+    assert [row.doubtful for row in rows.values()] == [True, False, True]
+    assert rows["scar"].place is None
+    assert rows["hard exudate"].outside == "above"
 
 
 def test_reasons_are_split_where_a_new_one_begins() -> None:
