@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from retina_fm.encoding.embedder import Embedder
-from retina_fm.encoding.precision import fastest_precision
+from retina_fm.encoding.precision import choose_device, fastest_precision
 from retina_fm.errors import ConfigError
 from retina_fm.measuring.reading import Reading
 from retina_fm.measuring.row import Values, measured
@@ -77,7 +77,7 @@ def frames_of(model: str, view: NDArray[np.uint8], *, device: str | None = None)
     """
     from retina_fm.models import read_config, resolve
 
-    place = torch.device(device or "cpu")
+    place = choose_device(device)
     try:
         generator = load_generator(model).to(place, fastest_precision(place).dtype)
     except ConfigError:
