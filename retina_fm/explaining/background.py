@@ -41,6 +41,5 @@ def background_of(view: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray
     window = max(3, round(_WINDOW * side))
     smooth = np.stack([ndimage.median_filter(filled[..., c], window, mode="nearest") for c in range(3)], -1)
     large = np.array(Image.fromarray(smooth).resize((size, size), Image.Resampling.BILINEAR))
-    large = np.maximum(large, 1)  # pure black would be outside
-    large[~inside] = view[~inside]
-    return large
+    # pure black would be outside
+    return np.asarray(np.where(inside[..., None], np.maximum(large, 1), view), np.uint8)

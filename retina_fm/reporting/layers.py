@@ -131,7 +131,7 @@ def _landmarks(reading: Reading) -> NDArray[np.float32]:
         draw.line((x - arm, y, x + arm, y), fill=255, width=width)
         draw.line((x, y - arm, x, y + arm), fill=255, width=width)
     small = image.resize((size, size), Image.Resampling.BOX)
-    return np.asarray(small, np.float32) / 255
+    return np.asarray(np.asarray(small) / 255, np.float32)
 
 
 def _seen_of(reading: Reading) -> str:
