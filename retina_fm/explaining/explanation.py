@@ -9,7 +9,7 @@ import numpy as np
 
 from retina_fm.errors import ConfigError
 from retina_fm.explaining.evidence import evidence_in, refuse_unexplained, target_of
-from retina_fm.explaining.heat_map import HeatMap
+from retina_fm.explaining.heat_map import LEAST_LOG_ODDS, HeatMap
 from retina_fm.explaining.methods import gradients, occlusion
 from retina_fm.pictures import read_picture
 
@@ -74,4 +74,5 @@ def explain(
         heat += np.where(
             evidence.geometry.mask_in_picture(), evidence.geometry.picture_of(found, "bilinear"), 0
         )
-    return HeatMap(picture, heat, name, predicted, method)
+    least = LEAST_LOG_ODDS if estimator.task == "classification" else 0.0
+    return HeatMap(picture, heat, name, predicted, method, least)

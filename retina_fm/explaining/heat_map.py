@@ -21,6 +21,8 @@ _FOR, _AGAINST = (255, 96, 16), (48, 128, 255)
 _MOST_OPAQUE = 0.75
 _FAINT = 0.15  # share of the strongest below which nothing is drawn
 _SHOWN_SIDE = 480
+LEAST_LOG_ODDS = 0.1
+"""Log-odds that are drawn at full strength, if nothing is stronger: at most 2.5 points of probability."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +38,8 @@ class HeatMap:
         target: the class, or ``value``.
         predicted: what the estimator said of it.
         method: ``occlusion`` or ``gradients``.
+        least: value that is drawn at full strength where none is higher, so that a map of nothing looks like
+            one.
     """
 
     picture: NDArray[np.uint8]
@@ -43,6 +47,7 @@ class HeatMap:
     target: str
     predicted: str
     method: str
+    least: float = 0.0
 
     def __repr__(self) -> str:
         return in_a_line("HeatMap", self._facts())
@@ -59,9 +64,15 @@ class HeatMap:
             ("predicted", self.predicted),
             ("method", self.method),
             ("size", f"{width} x {height}"),
-            ("strongest", f"{self.heat.max():.2g}"),
+            ("strongest", self.strongest),
             ("at", "y {}, x {}".format(*self.peak)),
         ]
+
+    @property
+    def strongest(self) -> str:
+        """The highest value, and that it is low where it is."""
+        highest = float(self.heat.max())
+        return f"{highest:.2g}" + (" (hardly anything)" if highest < self.least else "")
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -72,7 +83,7 @@ class HeatMap:
 
     def overlay(self) -> NDArray[np.uint8]:
         """The photo under its heat, ``uint8 (H, W, 3)``: orange for the target, blue against it."""
-        colours = heat_colours(self.heat)
+        colours = heat_colours(self.heat, self.least)
         share = colours[..., 3:].astype(np.float32) / 255
         mixed = self.picture * (1 - share) + colours[..., :3] * share
         return np.asarray(np.rint(mixed), np.uint8)
@@ -105,12 +116,12 @@ class HeatMap:
         return target
 
 
-def heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+def heat_colours(heat: NDArray[np.float32], least: float = 0.0) -> NDArray[np.uint8]:
     """A heat map as colours to lay over its photo, ``uint8 (H, W, 4)``.
 
-    The strongest place is the most opaque, whatever its value: a map says where, and its numbers how much.
+    The strongest place is the most opaque, unless its value lies below ``least``.
     """
-    strength = np.abs(heat) / max(float(np.abs(heat).max()), np.finfo(np.float32).tiny)
+    strength = np.abs(heat) / max(float(np.abs(heat).max()), least, np.finfo(np.float32).tiny)
     opaque = np.clip((strength - _FAINT) / (1 - _FAINT), 0, 1) * _MOST_OPAQUE
     colours = np.empty((*heat.shape, 4), np.uint8)
     colours[..., :3] = np.where((heat > 0)[..., None], _FOR, _AGAINST)

@@ -80,8 +80,10 @@ def layers_of(read: ReadPhoto, heat: HeatMap | None = None, *, allow_unreliable:
         add("Disc and fovea", Layer(_landmarks(reading), _DISC, shown=True, note=_seen_of(reading)), None)
     if heat is not None:
         seen = read.geometry.view_of(heat.heat, "bilinear")
-        note = f"{heat.predicted}; {heat.method}, strongest {heat.heat.max():.2g}"
-        found.shown[f"Heat map: {heat.target}"] = Layer(heat_colours(seen), _HEAT, note=note)
+        note = f"{heat.predicted}; {heat.method}, strongest {heat.strongest}"
+        found.shown[f"Heat map: {heat.target}"] = Layer(
+            heat_colours(seen, heat.least), _HEAT, shown=True, note=note
+        )
     return found
 
 

@@ -187,6 +187,14 @@ def test_the_strongest_place_is_the_most_opaque_and_against_is_blue() -> None:
     assert colours[0, 2, 2] > colours[0, 2, 0]
 
 
+def test_a_map_of_hardly_anything_is_faint_and_says_so() -> None:
+    heat = np.zeros((128, 128), np.float32)
+    heat[64, 64] = 0.02
+    weak = HeatMap(disc_picture(), heat, "a", "probability 0.5", "occlusion", least=0.1)
+    assert weak.strongest == "0.02 (hardly anything)"
+    assert 0 < heat_colours(heat, 0.1)[64, 64, 3] < 0.1 * heat_colours(heat)[64, 64, 3]
+
+
 def test_nothing_found_is_drawn_as_nothing() -> None:
     flat = HeatMap(disc_picture(), np.zeros((128, 128), np.float32), "a", "probability 0.5", "occlusion")
     assert np.array_equal(flat.overlay(), flat.picture)
