@@ -17,12 +17,11 @@ IN_DISCS = ("disc_fovea_distance",)
 UNSTABLE = ("quality", "fractal_dimension")
 """Differ between two photographs of one eye nearly as much as between eyes (docs/measuring.md, Repeats)."""
 RANGED = (
-    "quality", "quality_focus", "quality_illumination", "quality_field", "quality_vessels", "quality_fundus",
     "disc_fovea_distance", "disc_fovea_angle",
     "vessel_density", *(f"vessel_density_{name}" for name in ZONES), "tortuosity", "fractal_dimension", "avr",
     *(f"lesion_{name}" for name in LESION_TYPES),
 )  # fmt: skip
-"""What is compared with healthy photographs."""
+"""What is compared with healthy photographs; quality says nothing of health."""
 _SECTIONS = {
     "Quality": ("quality",),
     "Disc and fovea": ("disc", "fovea"),
@@ -136,8 +135,6 @@ def _row(name: str, values: Mapping[str, Any], healthy: HealthyRange | None) -> 
     if healthy is None:
         return Row(words_of(name), shown, "", None, "", note)
     outside = "below" if value < healthy.low else "above" if value > healthy.high else ""
-    # what is best at 1 is not too good
-    outside = "" if name.startswith("quality") and outside == "above" else outside
     span = f"{_shown(healthy.low, unit, bare=True)} to {_shown(healthy.high, unit)}"
     return Row(words_of(name), shown, span, _place(value, healthy), outside, note)
 

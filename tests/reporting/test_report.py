@@ -17,13 +17,14 @@ from retina_fm.cli.main import main
 from retina_fm.errors import ConfigError
 from retina_fm.explaining import HeatMap
 from retina_fm.measuring.row import measured
+from retina_fm.models import read_config, resolve
 from retina_fm.models.reliability import Reliability
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.pictures import Geometry
 from retina_fm.reporting import write_report
 from retina_fm.reporting.layers import layers_of
 from retina_fm.reporting.measurements import reasons_of, rows_of
-from retina_fm.reporting.ranges import HealthyRange
+from retina_fm.reporting.ranges import HealthyRange, healthy_ranges, healthy_sources
 from retina_fm.reporting.reading import ReadPhoto
 from retina_fm.reporting.writing import report_page
 
@@ -99,11 +100,10 @@ def test_a_heat_map_lies_in_the_view_as_in_the_photo() -> None:
 
 
 def test_values_stand_beside_healthy_ones_in_words() -> None:
-    values = {"vessel_density": 0.2, "disc_diameter": 100.0, "disc_fovea_distance": 250.0, "quality": 0.99}
+    values = {"vessel_density": 0.2, "disc_diameter": 100.0, "disc_fovea_distance": 250.0}
     ranges = {
         "vessel_density": HealthyRange(0.05, 0.08, 0.1, 50),
         "disc_fovea_distance": HealthyRange(2.2, 2.5, 2.8, 50),
-        "quality": HealthyRange(0.5, 0.7, 0.9, 50),
     }
     rows = {row.name: row for section in rows_of(values, ranges).values() for row in section}
     dense = rows["vessel density"]
@@ -113,7 +113,6 @@ def test_values_stand_beside_healthy_ones_in_words() -> None:
     assert (away.value, away.outside) == ("250 px (2.50 disc diameters)", "")
     assert away.healthy == "2.20 to 2.80 disc diameters"
     assert rows["disc diameter"].healthy == ""
-    assert rows["overall"].outside == ""  # nothing is too good
 
 
 def test_a_number_that_was_asked_for_all_the_same_is_marked() -> None:
@@ -134,6 +133,15 @@ def test_reasons_are_split_where_a_new_one_begins() -> None:
         ("arteriolar equivalent (CRAE), venular equivalent (CRVE)", "no disc is seen"),
     ]
     assert reasons_of({}) == []
+
+
+def test_ranges_belong_to_the_weights_that_they_were_measured_with() -> None:
+    assert healthy_ranges("0" * 64) == {}
+    ranges = healthy_ranges(read_config(resolve("fundus2video-half")).sha256)
+    assert {"vessel_density", "tortuosity", "disc_fovea_distance", "lesion_hard_exudate"} <= set(ranges)
+    assert "lesion_scar" not in ranges  # not to be relied on, so never measured
+    assert all(one.low <= one.median <= one.high and one.photos >= 20 for one in ranges.values())
+    assert "HRF" in healthy_sources()
 
 
 def test_a_page_says_what_it_left_out_and_escapes_names() -> None:
