@@ -128,7 +128,7 @@ def _row(name: str, values: Mapping[str, Any], healthy: HealthyRange | None) -> 
     shown = _shown(value, unit)
     if name in IN_DISCS and values.get("disc_diameter"):
         value, unit = value / values["disc_diameter"], "discs"
-        shown = f"{shown} ({_shown(value, unit)})"
+        shown = f"{shown}, {_shown(value, unit)}"
     elif name in IN_DISCS:
         healthy = None
     note = "differs between visits of one eye as between eyes" if name in UNSTABLE else ""
@@ -158,7 +158,7 @@ def _shown(value: float, unit: str, *, bare: bool = False) -> str:
     )
     if unit == "discs":
         number = f"{value:.2f}"
-    words = {"px": "px", "um": "µm", "degrees": "°", "discs": "disc diameters"}.get(unit, "")
+    words = {"px": "px", "um": "µm", "degrees": "°", "discs": "discs"}.get(unit, "")
     return number if bare or not words else f"{number} {words}".replace(" °", "°")
 
 

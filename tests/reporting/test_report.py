@@ -110,8 +110,8 @@ def test_values_stand_beside_healthy_ones_in_words() -> None:
     assert (dense.value, dense.healthy, dense.outside) == ("20 %", "5 to 10 %", "above")
     assert dense.place is not None and dense.place[0] == 98 > dense.place[3] > dense.place[2] > dense.place[1]
     away = rows["disc fovea distance"]
-    assert (away.value, away.outside) == ("250 px (2.50 disc diameters)", "")
-    assert away.healthy == "2.20 to 2.80 disc diameters"
+    assert (away.value, away.outside) == ("250 px, 2.50 discs", "")
+    assert away.healthy == "2.20 to 2.80 discs"
     assert rows["disc diameter"].healthy == ""
 
 
