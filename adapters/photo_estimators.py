@@ -111,6 +111,13 @@ class EmbeddingEstimator(Estimator):
     def models(self) -> list[Any]:  # noqa: D102
         return models_of(self.model, self.fuse_with)
 
+    def loaded_encoders(self) -> list[Any]:
+        """The encoders that :meth:`embed` uses, in its order; the leading one as it was tuned."""
+        encoders = [encoder_of(model, self._compute()) for model in self.models()]
+        if hasattr(self, "tuned_"):
+            encoders[0] = self.tuned_
+        return encoders
+
     def metrics(self) -> dict[str, float]:  # noqa: D102
         names = ("validation_auroc", "validation_error")
         found = {name: getattr(self.head_, f"{name}_", None) for name in names}

@@ -24,6 +24,7 @@ _HOMES = {
     "adapt": "retina_fm.adapters",
     "encode": "retina_fm.encoding",
     "encode_to": "retina_fm.encoding",
+    "explain": "retina_fm.explaining",
     "generate": "retina_fm.models.generation",
     "index": "retina_fm.indexes",
     "list_models": "retina_fm.models",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
     from retina_fm.encoding.photo_embedder import Embedder as Embedder
+    from retina_fm.explaining import explain as explain
     from retina_fm.indexes import index as index
     from retina_fm.measuring import measure as measure
     from retina_fm.measuring import measure_to as measure_to

@@ -32,6 +32,7 @@ RUN = [
     ),
     *("docs/how-to/table.md", "docs/how-to/fuse.md", "docs/how-to/machines.md", "docs/coming-from.md"),
     "docs/camera-files.md",
+    "docs/explaining.md",
     *("docs/concepts/embedding.md", "docs/concepts/field-of-view.md", "docs/concepts/intervals.md"),
 ]
 """Pages that run from top to bottom here; adapters and fine-tuning have tests of their own."""

@@ -23,6 +23,7 @@ COMMANDS = (
     "encode",
     "measure",
     "bounds",
+    "report",
     "demo",
     "models",
     "convert",

@@ -9,6 +9,7 @@ from typing import Any
 
 from retina_fm.cli.arguments import add_bounds_argument, add_label_arguments, named
 from retina_fm.cli.checks import check_adapter, check_model
+from retina_fm.errors import ConfigError
 from retina_fm.vocabulary import LESION_TYPES
 
 EXAMPLES = (
@@ -34,6 +35,10 @@ def add(subparsers: Any) -> None:
     add_bounds_argument(parser)
     parser.add_argument("--out", required=True, help="folder; for classification also FILE.csv")
     parser.add_argument("--probabilities", action="store_true", help="probability maps as PNG too")
+    parser.add_argument(
+        "--explain", nargs="?", const="occlusion", choices=("occlusion", "gradients"),
+        help="heat maps too, of a classifier or regressor: where in each photo the evidence lies",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="leave out photos whose mask is there")
     parser.add_argument("--model", help="where the encoder is, if not under the name the adapter remembers")
     parser.add_argument(
@@ -71,8 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.bounds:
         photos = with_bounds(with_rows(photos, named_photos.told), arguments.bounds)
     out = Path(arguments.out)
+    if arguments.explain and not hasattr(estimator, "head_"):
+        raise ConfigError("--explain is for classifiers and regressors; masks say where by themselves.")
     if hasattr(estimator, "head_"):
-        print(f"{write_table(estimator, photos, out, named_photos.columns)}: {len(photos)} photos")
+        table = write_table(estimator, photos, out, named_photos.columns)
+        print(f"{table}: {len(photos)} photos")
+        if arguments.explain:
+            from retina_fm.explaining import write_heat_maps
+
+            folder = table.with_name(f"{table.stem}-heat")
+            written = write_heat_maps(estimator, photos, folder, arguments.explain)
+            print(f"{folder}: {len(written)} heat maps ({arguments.explain})")
         return 0
     found = write_masks(
         estimator, photos, out, probabilities=arguments.probabilities, resume=arguments.resume

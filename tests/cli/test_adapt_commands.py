@@ -74,6 +74,10 @@ def test_classification_from_a_table_to_a_table(
     assert set(rows[0]) == {"path", "prediction", "p_plain", "p_tint"}
     assert float(rows[0]["p_plain"]) + float(rows[0]["p_tint"]) == pytest.approx(1, abs=1e-5)
     assert [row["prediction"] for row in rows] == ["tint", "plain"] * 6
+    photo = str(folder / "images" / "eye1.png")
+    assert main(["predict", str(adapter), photo, "--out", str(out), "--explain", "gradients"]) == 0
+    assert "1 heat maps (gradients)" in capsys.readouterr().out
+    assert np.load(tmp_path / "out-heat" / "eye1.npy").shape == (96, 96)
 
 
 def test_regression_writes_a_value_a_photo(folder: Path, tmp_path: Path) -> None:
