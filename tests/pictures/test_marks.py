@@ -42,7 +42,8 @@ def test_a_file_says_that_it_is_synthetic(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_photographs_of_the_demo_are_marked_and_look_the_same_to_a_model(tmp_path: Path) -> None:
-    path = Path(draw_photos(tmp_path, patients=1, size=512).paths[0])
+    draw_photos(tmp_path, patients=1, size=512)
+    path = tmp_path / "patient01_right_1.png"
     with Image.open(path) as image:
         assert image.info["Synthetic"] == "true"
     bare = next(iter(draw_patient(1, 512, lesions={}))).photo

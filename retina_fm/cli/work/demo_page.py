@@ -72,7 +72,7 @@ def demo_page(results: Results) -> str:
         random=results.model == "fundus2video-random",
         skipped=[(Path(path).name, reason) for path, reason in results.skipped[:3]],
         skipped_count=len(results.skipped),
-        eyes=[_eye(eye) for eye in results.eyes],
+        eyes=[_eye(eye, _truth(eye.path, results.photos)) for eye in results.eyes],
         frames=frames,
         pending=results.pending and not frames,
         similar=None if results.similar is None else _similar(results.similar),
@@ -91,7 +91,15 @@ def _about(results: Results) -> str:
     return f"{count} photo{'s' * (count != 1)}" + (f" of {known} patients" if known else "")
 
 
-def _eye(eye: Eye) -> dict[str, Any]:
+def _truth(path: str, photos: Photos) -> str:
+    """What is known of the lesions in a drawn photo."""
+    if not photos.drawn:
+        return ""
+    healthy = photos.rows[photos.paths.index(path)]["label"] == "healthy"
+    return "Drawn without lesions: what is marked as one is a mistake." if healthy else "Drawn with lesions."
+
+
+def _eye(eye: Eye, truth: str) -> dict[str, Any]:
     layers: dict[str, Layer] = {}
     if eye.vessels is not None:
         layers["Vessels"] = Layer(eye.vessels, _VESSELS, shown=True)
@@ -112,7 +120,7 @@ def _eye(eye: Eye) -> dict[str, Any]:
         frames_name="Angiogram, generated",
         frames_note="synthetic; no dye was given",
     )
-    return {"name": Path(eye.path).name, "piece": piece, "nothing": nothing}
+    return {"name": Path(eye.path).name, "piece": piece, "nothing": nothing, "truth": truth}
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -33,6 +33,8 @@ LABELS = "labels.csv"
 _COLUMNS = ("path", "patient_id", "eye", "visit", "label", "eye_id")
 _LESIONS = {"haemorrhage": 6, "hard_exudate": 12, "microaneurysm": 14, "cotton_wool_spot": 2}
 _DISEASED_EVERY = 2
+_SHARES = (1.0, 0.5, 0.25, 0.12)
+"""Of these counts, from one diseased patient to the next: all alike would be too easy to tell apart."""
 _WORKERS = 2
 
 
@@ -64,8 +66,8 @@ class Photos:
 def draw_photos(folder: Path, patients: int = PATIENTS, size: int = SIZE, workers: int = _WORKERS) -> Photos:
     """Draw patients into a folder: both eyes, and one of them by a second camera; photos that are there stay.
 
-    Every second patient has lesions. Each photo carries the word SYNTHETIC outside its field of view and says
-    so in its metadata. ``labels.csv`` beside them says who is who.
+    Every second patient has lesions, from many to few. Each photo carries the word SYNTHETIC outside its
+    field of view and says so in its metadata. ``labels.csv`` beside them says who is who.
 
     Args:
         folder: of the photos.
@@ -184,7 +186,9 @@ def _photographs(number: int) -> list[tuple[Eye, int]]:
 def _draw_into(folder: Path, number: int, size: int) -> None:
     from retina_fm.training.simulator.anatomy.drawn import draw_patient
 
-    lesions = {} if number % _DISEASED_EVERY else _LESIONS
+    share = _SHARES[number // _DISEASED_EVERY % len(_SHARES) - 1]
+    counts = {name: round(share * count) for name, count in _LESIONS.items()}
+    lesions = {} if number % _DISEASED_EVERY else counts
     eyes = {retina.eye: retina for retina in draw_patient(number, size, lesions=lesions)}
     for eye, visit in _photographs(number):
         retina = eyes[eye]
