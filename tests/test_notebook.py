@@ -23,6 +23,15 @@ def test_an_angiogram_is_shown_as_pictures_in_a_notebook() -> None:
     assert '<img src="data:image/jpeg;base64,' in page and "some &lt;model&gt;" in page
 
 
+def test_encoders_say_what_they_give_and_not_their_layers() -> None:
+    encoder = retina_fm.load("fundus2video-tiny")
+    line = repr(encoder)
+    assert line.startswith("Fundus2VideoEncoder(name=fundus2video-tiny, embedding=")
+    assert "at stride 16" in line and encoder.weights_sha256[:12] in line
+    assert len(line.splitlines()) == 1 and "Conv2d" not in line
+    assert "licence" in encoder._repr_html_() and "Apache-2.0" in encoder._repr_html_()
+
+
 def test_estimators_say_what_was_asked_and_learnt() -> None:
     encoder = retina_fm.load("fundus2video-tiny")
     estimator = retina_fm.adapt("classification", model=encoder, head="linear")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from retina_fm._io.files import reporting, write_bytes, write_json
 from retina_fm._io.folders import own_folder
@@ -21,6 +20,7 @@ from retina_fm.evaluation.report.assets import write_assets
 from retina_fm.evaluation.report.markdown import markdown
 from retina_fm.evaluation.report.page import page
 from retina_fm.evaluation.report.readme import summary
+from retina_fm.evaluation.results import Results
 from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, FORMAT, Run, Say, logger, versions
 from retina_fm.evaluation.suite import Asked, Suite
 from retina_fm.evaluation.tasks import Task
@@ -34,7 +34,7 @@ def evaluate(
     protocols: Iterable[str] | None = None,
     cache: str | Path | None = None,
     say: Say = logger.info,
-) -> dict[str, Any]:
+) -> Results:
     """Run a suite and write results and report; finished cells are kept in ``out/cells`` and used again.
 
     Args:
@@ -64,7 +64,7 @@ def _evaluate(
     protocols: Iterable[str] | None,
     cache: str | Path | None,
     say: Say,
-) -> dict[str, Any]:
+) -> Results:
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"Models {names} need a name each; write NAME=FOLDER to give one.")
@@ -122,8 +122,8 @@ _COMPARED: dict[str, tuple[str, Callable[..., dict[str, float | None]]]] = {
 """Metric that models are compared by, and how; protocols that are not named are compared by AUROC."""
 
 
-def _assembled(run: Run) -> dict[str, Any]:
-    return {
+def _assembled(run: Run) -> Results:
+    whole = {
         "format": FORMAT,
         "suite": run.suite.name,
         "settings": run.suite.settings.as_dict(),
@@ -136,3 +136,4 @@ def _assembled(run: Run) -> dict[str, Any]:
         "skipped": run.skipped,
         "draws": run.draws,
     }
+    return Results(whole)

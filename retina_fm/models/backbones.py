@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retina_fm._vision import import_vision
 from retina_fm.errors import ConfigError, UnknownModelError, ViewError, WeightsNotFoundError
-from retina_fm.models.contract import ModelCard
+from retina_fm.models.contract import Described, ModelCard
 from retina_fm.models.folder import MOST_CLASSES, WeightsConfig, check_tensors, class_count, read_tensors
 from retina_fm.models.places import Remembered, hub_answers, only_remembered
 from retina_fm.models.sharing import save_encoder
@@ -76,7 +76,7 @@ CLASS_TOKENS = 4
 """Blocks whose class tokens the last pooling joins."""
 
 
-class BackboneEncoder(nn.Module):
+class BackboneEncoder(Described, nn.Module):
     """A timm backbone with a transform, a card and one named pooling.
 
     timm's own methods (``forward_intermediates``, ``group_matcher`` and so on) are the backbone's; the

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.configuration import Configuration
 from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.pictures import Transform
@@ -38,6 +39,33 @@ class ModelCard(Configuration):
     def restricted(self) -> bool:
         """Whether the licence asks for more than attribution (no commercial use, for example)."""
         return self.licence not in _OPEN
+
+
+class Described:
+    """An encoder in a line instead of its hundred layers; ``print(encoder.model)`` shows those."""
+
+    def __repr__(self) -> str:
+        return in_a_line(type(self).__name__, _facts(self))
+
+    def _repr_html_(self) -> str:
+        """What it gives and under which licence, as notebooks show it."""
+        card: ModelCard = self.card  # type: ignore[attr-defined]
+        return fact_table("Encoder", [*_facts(self), ("licence", card.licence), ("use", card.intended_use)])
+
+
+def _facts(encoder: Any) -> list[tuple[str, Any]]:
+    channels, strides = encoder.feature_info.channels(), encoder.feature_info.reduction()
+    place = next(encoder.parameters(), None)
+    return [
+        ("name", encoder.name),
+        ("embedding", encoder.num_features),
+        ("maps", ", ".join(f"{count} at stride {at}" for count, at in zip(channels, strides, strict=True))),
+        ("view", f"{encoder.transform.size} x {encoder.transform.size}"),
+        ("parameters", f"{sum(one.numel() for one in encoder.parameters()) / 1e6:.1f} M"),
+        ("dtype", "" if place is None else str(place.dtype).removeprefix("torch.")),
+        ("device", "" if place is None else place.device),
+        ("weights", encoder.weights_sha256[:12]),
+    ]
 
 
 @runtime_checkable

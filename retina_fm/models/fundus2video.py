@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
-from retina_fm.models.contract import ModelCard
+from retina_fm.models.contract import Described, ModelCard
 from retina_fm.models.folder import WeightsConfig, check_parameters, check_tensors, class_count, read_tensors
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.signing import Signing
@@ -24,7 +24,7 @@ ENCODER_KIND = "fundus2video-encoder"
 """A folder with the encoder's own tensors, without a generator: one that was fine-tuned."""
 
 
-class Fundus2VideoEncoder(Signing, Encoder):
+class Fundus2VideoEncoder(Described, Signing, Encoder):
     """The network's encoder together with its transform, card and hash.
 
     Attributes:

@@ -16,7 +16,7 @@ from retina_fm._io import pages
 
 def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere() -> None:
     text = pages.render(
-        "demo.html", title="<b>", notes=["a & b"], videos=[], neighbours=[[("u", "<i>", "", ())]]
+        "gallery.html", title="<b>", note="a & b", marked=False, same="", rows=[[("u", "<i>", "", ())]]
     )
     assert "<title>&lt;b&gt;</title>" in text
     assert "a &amp; b" in text
@@ -26,8 +26,8 @@ def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_a_value_that_is_missing_is_no_gap_in_the_page() -> None:
-    with pytest.raises(UndefinedError, match="notes"):
-        pages.render("demo.html", title="t", videos=[], neighbours=[])
+    with pytest.raises(UndefinedError, match="note"):
+        pages.render("gallery.html", title="t", marked=False, same="", rows=[])
 
 
 def test_a_picture_is_shrunk_and_stands_in_its_address(tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ def test_every_drawn_id_and_hash_is_in_the_results(suite_file: Path, tmp_path: P
     assert len(draws["0"]["train"] + draws["0"]["test"]) == 24 - 2  # fellow eyes of the drawn are in neither
     assert results["tasks"]["kinds"]["classes"] == {"A": 12, "B": 12}
     assert {"numpy", "torch", "scikit-learn", "retina_fm"} <= set(results["versions"])
+    assert repr(results).startswith("Results(suite=") and "models=fundus2video-tiny, tasks=kinds" in repr(
+        results
+    )
+    assert len(repr(results)) < 200
+    assert "few-shot, kinds, 1 shots, fundus2video-tiny: auroc" in results._repr_html_()
 
 
 def test_repeats_across_official_parts_stop_the_run(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from retina_fm.cli.work.demo import draw_photos
+from retina_fm.cli.work.demo_photos import draw_photos
 from retina_fm.pictures import Transform
 from retina_fm.pictures.marks import NOTE, marked, png_notes
 from retina_fm.training.simulator.anatomy.drawn import draw_patient
@@ -42,8 +42,8 @@ def test_a_file_says_that_it_is_synthetic(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_photographs_of_the_demo_are_marked_and_look_the_same_to_a_model(tmp_path: Path) -> None:
-    folder = draw_photos(tmp_path, patients=1)
-    path = folder / "patient01_right.png"
+    draw_photos(tmp_path, patients=1, size=512)
+    path = tmp_path / "patient01_right_1.png"
     with Image.open(path) as image:
         assert image.info["Synthetic"] == "true"
     bare = next(iter(draw_patient(1, 512, lesions={}))).photo

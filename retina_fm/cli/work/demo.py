@@ -1,29 +1,36 @@
-"""The first minute: photos that the project draws, or the user's own, to embeddings and a page to look at."""
+"""The first minute: photos that the project draws, or the user's own, to a page of what the model does."""
 
 from __future__ import annotations
 
-import io
-import re
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from retina_fm._io.files import write_bytes
 from retina_fm._io.folders import own_folder
+from retina_fm.cli.work.demo_code import code_of_eye, code_of_few, code_of_similar
 from retina_fm.cli.work.demo_page import Results, demo_page
-from retina_fm.errors import ConfigError, PictureError, WeightsNotFoundError
-from retina_fm.metrics.recall import nearest_others
-from retina_fm.models import resolve
-from retina_fm.pictures import expand
-from retina_fm.pictures.marks import marked, png_notes
+from retina_fm.cli.work.demo_panels import (
+    Eye,
+    FewShots,
+    find_similar,
+    learn_from_few,
+    look_at,
+    make_index,
+    with_angiogram,
+)
+from retina_fm.cli.work.demo_photos import Photos, draw_photos, named_photos
+from retina_fm.errors import PictureError, RetinaError, WeightsNotFoundError
+from retina_fm.models import read_config, resolve
 
-PATIENTS = 6
-VIDEOS = 3
-"""Photos whose angiogram is generated: some seconds each."""
-_SHOWN = 24
+PREFERRED = ("fundus2video-half", "fundus2video")
+"""Trained weights for the demonstration, the best first; ``fundus2video-random`` where none are there."""
+EYES = 2
+"""Shown with layers and an angiogram: some seconds each."""
+_ROWS = 4
+_FIRST = ("patient02_right_1.png", "patient01_left_1.png")  # one with lesions, one without
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,23 @@ class DemoReport:
         table: the embeddings.
         photos: encoded.
         model: used.
-        fellow_eyes: share of drawn eyes whose nearest photo is the same patient's other eye, or None for
-            the user's own photos.
-        seconds: spent on encoding.
+        same_eye: share of photos whose nearest by the pattern of vessels is the same eye, or None where no
+            eye is known to be there twice.
+        fellow_eyes: share whose nearest eye of the other side, by embedding, is the same patient's, or None
+            where that is not known.
+        auroc: mean over draws of a head that learnt from few labels, or None without labels.
+        first_page: seconds from the start until the page could be opened.
+        seconds: until all was done.
     """
 
     page: Path
     table: Path
     photos: int
     model: str
+    same_eye: float | None
     fellow_eyes: float | None
+    auroc: float | None
+    first_page: float
     seconds: float
 
 
@@ -52,117 +66,189 @@ def choose_model(name: str | None) -> str:
     """The model asked for; else trained weights where they are, else the random baseline."""
     if name is not None:
         return name
-    try:
-        resolve("fundus2video")
-    except WeightsNotFoundError:
-        return "fundus2video-random"
-    return "fundus2video"
-
-
-def draw_photos(folder: Path, patients: int = PATIENTS, size: int = 512) -> Path:
-    """Draw both eyes of some patients into a folder; photos that are there already are kept.
-
-    Each carries the word SYNTHETIC outside its field of view, and says so in its metadata.
-    """
-    from retina_fm.training.simulator.anatomy.drawn import draw_patient
-
-    own_folder(folder, "a folder of drawn photos", re.compile(r"patient\d\d_(left|right)\.png"))
-    for number in range(1, patients + 1):
-        paths = [folder / f"patient{number:02d}_{side}.png" for side in ("right", "left")]
-        if all(path.is_file() for path in paths):
+    for preferred in PREFERRED:
+        try:
+            resolve(preferred)
+        except WeightsNotFoundError:
             continue
-        lesions = {"haemorrhage": 6, "hard_exudate": 8, "microaneurysm": 12} if number % 3 == 0 else {}
-        for path, retina in zip(paths, draw_patient(number, size, lesions=lesions), strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(marked(retina.photo)).save(buffer, "PNG", pnginfo=png_notes())
-            write_bytes(path, buffer.getvalue())
-    return folder
+        return preferred
+    return "fundus2video-random"
 
 
-def run_demo(photos: Any, out: Path, *, model: str | None = None, progress: bool | None = None) -> DemoReport:
-    """Encode photos and write a page with each one's field of view and its nearest others.
+def run_demo(
+    photos: Any,
+    out: Path,
+    *,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    column: str = "label",
+    model: str | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] | None = None,
+    started: float | None = None,
+) -> DemoReport:
+    """Write a page with maps of some eyes, similar eyes, and a head that learnt from few labels.
 
-    A model with a generator also shows the vessels and the synthetic angiogram of the first photos.
+    The page is there, and complete, before the angiograms: these take longest and are added to it.
 
     Args:
         photos: any collection that ``encode`` takes, or None to draw some.
         out: folder for the page, the table and the drawn photos.
+        columns: of a table, a value a photo.
+        column: of the labels in it.
         model: a registered name; see :func:`choose_model`.
         progress: see ``encode``.
+        say: told each stage as it begins.
+        started: ``time.monotonic()`` when the command was given; now without it.
 
     Raises:
         PictureError: no photo could be read.
         OutputError: ``out`` holds something else, or cannot be written.
     """
-    import pyarrow.parquet as pq
+    began = time.monotonic() if started is None else started
 
-    from retina_fm.encoding import encode_to
+    def stage(text: str) -> None:
+        if say is not None:
+            say(f"{time.monotonic() - began:5.1f} s  {text}")
 
     own_folder(out, "a demonstration", "index.html", "embeddings.parquet")
-    drawn = photos is None
-    if drawn:
-        photos = draw_photos(out / "photos")
     name = choose_model(model)
-    paths = [str(path) for path in expand(photos)]
-    report = encode_to(
-        paths, out / "embeddings.parquet", name, on_error="skip", progress=progress, overwrite=True
-    )
-    if not report.rows:
-        raise PictureError(f"None of {len(paths)} photos could be read; the first: {report.skipped[0][1]}")
-    columns = pq.read_table(report.path).to_pydict()
-    embeddings = np.array(columns["embedding"], np.float32)
-    shown = [(out / path).resolve() for path in columns["path"]]
-    nearest, similarity = neighbours(embeddings, k=min(3, len(shown) - 1))
-    fellow = fellow_eye_share(shown, nearest) if drawn else None
+    if photos is None:
+        stage("drawing patients, both eyes, one of them photographed twice")
+        given = draw_photos(out / "photos")
+    else:
+        given = named_photos(photos, columns or {}, column)
+    stage(f"encoding {len(given.paths)} photos with {name}")
+    index = make_index(given, name, progress=progress)
+    skipped = list(index.report.skipped)
+    if not len(index):
+        raise PictureError(f"None of {len(given.paths)} photos could be read; the first: {skipped[0][1]}")
+    table = index.to_parquet(out / "embeddings.parquet")
+    there = set(index.paths)
+    readable = [path for path in given.paths if path in there]
+    first = [path for path in readable if Path(path).name in _FIRST] if given.drawn else []
+    stage("reading vessels and lesions")
+    chosen = sorted(first, key=lambda path: _FIRST.index(Path(path).name)) or readable
+    eyes = look_at(chosen[:EYES], name)
+    stage("looking for the same eyes, learning from few labels")
+    shown = _shown(readable, given)[:_ROWS]
+    similar = find_similar(index, shown) if len(readable) > 1 else None
+    few = learn_from_few(index, given.column)
+    generates, dtype = eyes[0].vessels is not None, _fastest()  # both are read off the generator
     results = Results(
         model=name,
-        paths=shown,
-        queries=_SHOWN,
-        nearest=nearest,
-        similarity=similarity,
-        fellow_eyes=fellow,
-        skipped=len(report.skipped),
-        videos=videos_of(name, shown[:VIDEOS]),
+        photos=given,
+        encoded=len(index),
+        skipped=skipped,
+        eyes=eyes,
+        pending=generates,
+        similar=similar,
+        few=few,
+        code={
+            "maps": code_of_eye(
+                _written(eyes[0].path, out, given),
+                name,
+                maps=bool(eyes[0].lesions),
+                frames=generates,
+                dtype=dtype,
+            ),
+            "similar": code_of_similar(given, _written(shown[0], out, given), name, similar)
+            if similar is not None
+            else "",
+            "few": code_of_few(few) if isinstance(few, FewShots) else "",
+        },
+        limits=_limits(name, given, eyes, generates),
     )
     page = out / "index.html"
     write_bytes(page, demo_page(results).encode())
-    return DemoReport(page, report.path, report.rows, name, fellow, report.seconds)
+    first_page = time.monotonic() - began
+    if generates:
+        stage(f"the page is ready: {page}; adding angiograms")
+        eyes = [with_angiogram(eye, name, _dtype(dtype)) for eye in eyes]
+        write_bytes(page, demo_page(replace(results, eyes=eyes, pending=False)).encode())
+    same, fellow = (
+        next((one.mean for one in (similar.recalls if similar else ()) if word in one.sought), None)
+        for word in ("same eye", "other eye")
+    )
+    auroc = sum(few.aurocs) / len(few.aurocs) if isinstance(few, FewShots) else None
+    return DemoReport(
+        page, table, len(index), name, same, fellow, auroc, first_page, time.monotonic() - began
+    )
 
 
-def neighbours(embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest others of each row by cosine of the centred embeddings: indices and similarities."""
-    return nearest_others(embeddings - embeddings.mean(axis=0), np.arange(len(embeddings)), k)
+def _shown(readable: list[str], photos: Photos) -> list[str]:
+    """Photos that are asked about on the page; of drawn ones the first of each eye that has a second."""
+    if not photos.drawn:
+        return readable
+    return [path for path in readable if path.endswith("_1.png") and f"{path[:-5]}2.png" in readable]
 
 
-def fellow_eye_share(paths: list[Path], nearest: np.ndarray) -> float:
-    """Share of drawn photos whose nearest is the same patient's other eye."""
-    patients = [re.sub(r"_(left|right)$", "", path.stem) for path in paths]
-    return float(np.mean([patients[row[0]] == patients[i] for i, row in enumerate(nearest)]))
+def _written(path: str, out: Path, photos: Photos) -> str:
+    """A photo's path as the page writes it: that of a drawn one from the page's folder."""
+    return Path(path).relative_to(out).as_posix() if photos.drawn else path
 
 
-def videos_of(model: str, paths: list[Path]) -> list[tuple[Path, np.ndarray, np.ndarray]]:
-    """Of each photo its path, vessel map ``(S, S)`` in [0, 1] and generated frames ``uint8 (12, S, S)``.
-
-    Empty for a model without a generator.
-    """
+def _fastest() -> str | None:
+    """The number type that is fastest here, as ``torch`` calls it; None where it is the weights' own."""
     import torch
 
     from retina_fm.encoding.precision import fastest_precision
-    from retina_fm.models import load_generator, read_config
-    from retina_fm.network.levels import to_uint8
-    from retina_fm.network.unrolling import generate_frames, step_in
-    from retina_fm.vessels.reading import read_vessels
 
+    fastest = fastest_precision(torch.device("cpu")).dtype
+    return None if fastest == torch.float32 else str(fastest).removeprefix("torch.")
+
+
+def _dtype(name: str | None) -> Any:
+    import torch
+
+    return None if name is None else getattr(torch, name)
+
+
+def _limits(model: str, photos: Photos, eyes: Sequence[Eye], generates: bool) -> list[str]:
+    """What figures and pictures of the page are not, in sentences."""
+    if photos.drawn:
+        said = [
+            "These photos are drawn. The model learnt from drawings by the same hand, too, so it does better "
+            "here than on photographs.",
+            "The second photo of an eye is its first drawing turned, nearer, and in other colours. A real "
+            "second visit differs in more.",
+        ]
+    else:
+        said = [
+            f"{len(photos.paths)} photos are few: each figure would change with others. Photos that the "
+            "model was trained on flatter it; sources.csv beside its weights lists them."
+        ]
+    said.append(
+        "The other eye of a patient has vessels of its own: the pattern of vessels does not find it, and "
+        "embeddings find it sometimes."
+    )
+    lesions = eyes[0].lesions if eyes else {}
+    doubtful = [name.replace("_", " ") for name in lesions if name in eyes[0].doubts]
+    if doubtful:
+        said.append(
+            f"Do not rely on these maps: {', '.join(doubtful)}. They failed on labelled photographs, or were "
+            "never measured there. What is not marked may still be there."
+        )
+    if generates:
+        said.append(
+            "An angiogram here is what the model expects of a simulated one. Leakage that the photo does not "
+            "show cannot be in it."
+        )
+    return [
+        *said,
+        "A head of few labels ranks photos; its probabilities are not calibrated. Remember its range over "
+        "the draws, not its mean.",
+        "A pattern of vessels recognises a person. None is stored: embeddings.parquet holds embeddings "
+        "alone.",
+        _card(model),
+    ]
+
+
+def _card(model: str) -> str:
     try:
-        generator = load_generator(model).to(fastest_precision(torch.device("cpu")).dtype)
-    except ConfigError:
-        return []
-    transform = read_config(resolve(model)).transform
-    found = []
-    for path in paths:
-        view = torch.from_numpy(transform.normalise(transform.view(path)[0]))[None]
-        frames = generate_frames(step_in(generator, generator.dtype), view)
-        vessels = read_vessels(generator, view, frames)[0].numpy()
-        grey = np.stack([marked(frame) for frame in to_uint8(frames[0])])
-        found.append((path, vessels, grey))
-    return found
+        licence = read_config(resolve(model)).card.licence
+    except RetinaError:
+        return f"Figures of {model} on public photographs stand in its card."
+    return (
+        f"Figures of {model} ({licence}) on public photographs: they stand in its card, README.md beside the "
+        "weights."
+    )

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
 
+from retina_fm._io.layers import Layer, layered
 from retina_fm._io.pages import picture_url, render
-from retina_fm.pictures import Transform, read_picture
-from retina_fm.vocabulary import phase_of
+from retina_fm.cli.work.demo_panels import Eye, FewShots, Recall, Similar
+from retina_fm.cli.work.demo_photos import Photos
+from retina_fm.pictures import read_picture
 
-_THUMB = 160
-_FRAMES = (1, 3, 5, 7, 11)
-
-Figure = tuple[str, str, str, tuple[str, ...]]
-"""Address of the picture, heading, kind, and lines below it."""
+_THUMB = 320
+_LESION_COLOURS = {
+    "haemorrhage": "#ff453a",
+    "hard_exudate": "#ffd60a",
+    "microaneurysm": "#ff8ad8",
+    "cotton_wool_spot": "#f2f2f7",
+    "drusen": "#30d158",
+    "scar": "#bf5af2",
+}
+_VESSELS = "#3fb6ff"
+_SIDE = 200
+"""Of the plot of rates, in its own units."""
 
 
 @dataclass(frozen=True)
@@ -25,91 +37,158 @@ class Results:
 
     Attributes:
         model: its name.
-        paths: all photos.
-        queries: how many of them are shown with their nearest others.
-        nearest: ``(N, K)`` numbers of each photo's nearest others.
-        similarity: ``(N, K)``.
-        fellow_eyes: share of drawn eyes whose nearest is the same patient's other eye, or None.
-        skipped: photos that could not be read.
-        videos: photo, vessel map ``(S, S)`` in [0, 1] and frames ``uint8 (12, S, S)`` of some.
+        photos: all of them.
+        encoded: how many could be read.
+        skipped: photos that could not be read, and why.
+        eyes: that are shown with layers.
+        pending: whether angiograms are still to come.
+        similar: photos and their nearest, or None where there is one photo.
+        few: a head of few labels, or why there is none.
+        code: the lines under each panel, by its name.
+        limits: of this model, in sentences.
     """
 
     model: str
-    paths: list[Path]
-    queries: int
-    nearest: np.ndarray
-    similarity: np.ndarray
-    fellow_eyes: float | None
-    skipped: int
-    videos: list[tuple[Path, np.ndarray, np.ndarray]]
+    photos: Photos
+    encoded: int
+    skipped: list[tuple[str, str]]
+    eyes: list[Eye]
+    pending: bool
+    similar: Similar | None
+    few: FewShots | str
+    code: dict[str, str] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
 
 
 def demo_page(results: Results) -> str:
     """The page as HTML."""
+    frames = any(eye.frames is not None for eye in results.eyes)
     return render(
         "demo.html",
-        title="retina_fm demo",
-        notes=_notes(results),
-        videos=[_video(*one) for one in results.videos],
-        neighbours=[_neighbours(results, index) for index in range(min(results.queries, len(results.paths)))],
+        title="retina_fm: a first look",
+        model=results.model,
+        about=_about(results),
+        drawn=results.photos.drawn,
+        random=results.model == "fundus2video-random",
+        skipped=[(Path(path).name, reason) for path, reason in results.skipped[:3]],
+        skipped_count=len(results.skipped),
+        eyes=[_eye(eye, _truth(eye.path, results.photos)) for eye in results.eyes],
+        frames=frames,
+        pending=results.pending and not frames,
+        similar=None if results.similar is None else _similar(results.similar),
+        few=results.few if isinstance(results.few, str) else _few(results.few),
+        code=results.code,
+        limits=results.limits,
     )
 
 
-def _notes(results: Results) -> list[str]:
-    notes = [f"{len(results.paths)} photos, model {results.model}."]
-    if results.model == "fundus2video-random":
-        notes.append("Random weights: a baseline to try the plumbing with, not a trained model.")
-    if results.fellow_eyes is not None:
-        notes.append(
-            f"Nearest photo is the same patient's other eye for {results.fellow_eyes:.0%} of the drawn eyes."
-        )
-    if results.skipped:
-        notes.append(f"{results.skipped} photos could not be read and were left out.")
-    if len(results.paths) > results.queries:
-        notes.append(f"The first {results.queries} are results.")
-    return [*notes, "Research use; not a medical device."]
+def _about(results: Results) -> str:
+    count = results.encoded
+    if results.photos.drawn:
+        patients = len(set(results.photos.values("patient_id")))
+        return f"{count} drawn photos of {patients} patients: both eyes, one of them by two cameras"
+    known = len({value for value in results.photos.values("patient_id") if value})
+    return f"{count} photo{'s' * (count != 1)}" + (f" of {known} patients" if known else "")
 
 
-def _neighbours(results: Results, index: int) -> list[Figure]:
-    query, nearest = results.paths[index], results.nearest[index]
-    return [
-        _figure(_thumbnail(query, outline=True), query.name, "query"),
-        *(
-            _figure(
-                _thumbnail(results.paths[j]),
-                results.paths[j].name,
-                "",
-                f"{results.similarity[index, rank]:.2f}",
-            )
-            for rank, j in enumerate(nearest)
-        ),
-    ]
+def _truth(path: str, photos: Photos) -> str:
+    """What is known of the lesions in a drawn photo."""
+    if not photos.drawn:
+        return ""
+    healthy = photos.rows[photos.paths.index(path)]["label"] == "healthy"
+    return "Drawn without lesions: what is marked as one is a mistake." if healthy else "Drawn with lesions."
 
 
-def _video(path: Path, vessels: np.ndarray, frames: np.ndarray) -> list[Figure]:
-    grey = (vessels * 255).round().clip(0, 255).astype(np.uint8)
-    return [
-        _figure(_thumbnail(path, outline=True), path.name, "query"),
-        _figure(Image.fromarray(grey), "vessels"),
-        *(
-            _figure(Image.fromarray(frames[t]), f"frame {t + 1}", "", f"{phase_of(t)}, synthetic")
-            for t in _FRAMES
-        ),
-    ]
-
-
-def _thumbnail(path: Path, outline: bool = False) -> Image.Image:
-    picture = read_picture(path)
-    scale = _THUMB / max(picture.shape[:2])
-    image = Image.fromarray(picture).resize(
-        (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+def _eye(eye: Eye, truth: str) -> dict[str, Any]:
+    layers: dict[str, Layer] = {}
+    if eye.vessels is not None:
+        layers["Vessels"] = Layer(eye.vessels, _VESSELS, shown=True)
+    nothing = []
+    for name, mask in eye.lesions.items():
+        words = name.replace("_", " ").capitalize() + "s" * (name != "drusen")
+        if not mask.any():
+            nothing.append(words.lower())
+            continue
+        doubtful = name in eye.doubts
+        note = "not to be relied on" * doubtful
+        layers[words] = Layer(_grown(mask), _LESION_COLOURS[name], not doubtful, note, doubtful)
+    piece: Markup = layered(
+        eye.view,
+        layers,
+        eye.frames,
+        alt=f"Retina of {Path(eye.path).name}",
+        frames_name="Angiogram, generated",
+        frames_note="synthetic; no dye was given",
     )
-    geometry = Transform().locate(picture)
-    if outline and geometry.circle:
-        y, x, r = geometry.centre_y * scale, geometry.centre_x * scale, geometry.radius * scale - 1
-        ImageDraw.Draw(image).ellipse((x - r, y - r, x + r, y + r), outline="#39d98a", width=2)
-    return image
+    return {"name": Path(eye.path).name, "piece": piece, "nothing": nothing, "truth": truth}
 
 
-def _figure(image: Image.Image, heading: str, kind: str = "", *lines: str) -> Figure:
-    return picture_url(image, 2 * _THUMB), heading, kind, lines  # twice the shown size, for dense screens
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask one pixel wider all around: the smallest lesions are two pixels across, too small to be seen."""
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    wide[:, 1:] |= mask[:, :-1]
+    wide[:, :-1] |= mask[:, 1:]
+    return wide
+
+
+def _similar(similar: Similar) -> dict[str, Any]:
+    rows = []
+    for hits, fellow in zip(similar.hits, similar.fellow_ranks, strict=True):
+        query = hits.metadata
+        row = [_figure(hits.photo, hits.name, "query", "asked")]
+        for hit in hits:
+            same_eye = bool(query.get("eye_id")) and query.get("eye_id") == hit.metadata.get("eye_id")
+            same = bool(query.get("patient_id")) and query.get("patient_id") == hit.metadata.get("patient_id")
+            what = "same eye" if same_eye else "same patient" if same else "another patient" if query else ""
+            note = f"{what}, " * bool(what) + f"{hit.score:.2f}"
+            row.append(_figure(hit.path, Path(hit.path).name, "same" if same_eye or same else "", note))
+        if fellow is not None:
+            note = f"the patient's other eye: number {fellow[1]} by embedding"
+            row.append(_figure(fellow[0], Path(fellow[0]).name, "fellow", note))
+        rows.append(row)
+    return {
+        "space": similar.space,
+        "rows": rows,
+        "recalls": [_said(recall) for recall in similar.recalls],
+        "fellows": any(fellow is not None for fellow in similar.fellow_ranks),
+    }
+
+
+def _said(recall: Recall) -> dict[str, str]:
+    return {
+        "sought": recall.sought,
+        "by": "pattern of vessels" if recall.space == "signature" else
+        "embedding" if recall.space == "embedding" else "both together",
+        "k": str(recall.k),
+        "mean": f"{recall.mean:.2f}",
+        "chance": f"{recall.chance:.2f}",
+        "queries": str(recall.queries),
+    }  # fmt: skip
+
+
+def _few(few: FewShots) -> dict[str, Any]:
+    return {
+        "column": few.column,
+        "negative": few.classes[0],
+        "positive": few.classes[1],
+        "others": few.others,
+        "patients": few.patients,
+        "shots": few.shots,
+        "tested": few.tested,
+        "draws": len(few.aurocs),
+        "mean": f"{np.mean(few.aurocs):.2f}",
+        "least": f"{min(few.aurocs):.2f}",
+        "most": f"{max(few.aurocs):.2f}",
+        "side": _SIDE,
+        "lines": [
+            " ".join(f"{x * _SIDE:.1f},{(1 - y) * _SIDE:.1f}" for x, y in zip(*curve, strict=True))
+            for curve in few.curves
+        ],
+    }
+
+
+def _figure(photo: Any, heading: str, kind: str, note: str) -> tuple[str, str, str, tuple[str, ...]]:
+    """Address of the picture, heading, kind, and lines below it."""
+    return picture_url(Image.fromarray(read_picture(photo)), _THUMB), Path(heading).name, kind, (note,)

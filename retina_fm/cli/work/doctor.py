@@ -105,8 +105,9 @@ def _torchvision() -> Iterator[Check]:
         yield Check(
             "torchvision",
             "WARN",
-            f"{version} was built for another torch than {torch.__version__}; its compiled operators are off",
-            "nothing here needs them; for your own code install the pair from one index",
+            f"{version} was built for another torch than {torch.__version__}: a plain 'import timm' fails",
+            "nothing here needs its operators; in your own code import retina_fm.models.timm_models before "
+            "timm, or install torch and torchvision from one index",
         )
     else:
         yield Check("torchvision", "PASS", f"{version} fits torch {torch.__version__}")
