@@ -22,6 +22,7 @@ from retina_fm.network.levels import to_uint8
 from retina_fm.network.unrolling import generate_frames, step_in
 from retina_fm.pictures import Geometry
 from retina_fm.pictures.marks import marked
+from retina_fm.pictures.tags import tags_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def read_with(
     }
     reading = Reading(view, inside, geometry.radius / geometry.scale, maps)
     stated = getattr(encoder, "reliability", {})
-    values = measured(reading, geometry, photo, stated, allow_unreliable)
+    tags = tags_of(photo)._replace(patient_id=None)  # a page is handed on
+    values = measured(reading, geometry, photo, tags, stated, allow_unreliable)
     return ReadPhoto(reading, geometry, values, stated, encoder.name, encoder.weights_sha256)
 
 

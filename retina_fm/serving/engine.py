@@ -24,6 +24,7 @@ from retina_fm.measuring.reading import VESSEL_FROM, Reading
 from retina_fm.measuring.row import measured
 from retina_fm.measuring.table import refuse_blind
 from retina_fm.models.reliability import fault_of, threshold_in
+from retina_fm.pictures.tags import given_tags, merged
 from retina_fm.vessels.kinds import artery_share
 
 EMBED, SIGN, MAPS, PREDICT = "embed", "sign", "maps", "predict"
@@ -134,9 +135,9 @@ class Engine:
     def measurements(self, item: Decoded, maps: Maps, eye: str | None) -> dict[str, Any]:
         """Numbers of a photo, as :func:`retina_fm.measure` defines them."""
         assert item.geometry is not None
-        said = {"eye": eye} if eye else None
+        tags = merged(given_tags({"eye": eye}), item.tags._replace(patient_id=None, acquired=None))
         return measured(
-            self.reading(item, maps), item.geometry, said, self.reliability, self.allow_unreliable
+            self.reading(item, maps), item.geometry, None, tags, self.reliability, self.allow_unreliable
         )
 
     def reading(self, item: Decoded, maps: Maps) -> Reading:
