@@ -21,14 +21,25 @@ from retina_fm.indexes import updating
 from retina_fm.indexes.approximate import EXACT_UP_TO
 from retina_fm.indexes.cache import Cache, build_cache, load_cache
 from retina_fm.indexes.duplicates import NEAR, Duplicate, SameEyePairs, find_duplicates, same_eye_pairs
+from retina_fm.indexes.exact import Neighbours
 from retina_fm.indexes.hits import Hit, Hits
 from retina_fm.indexes.models import LazyEmbedder, check_model
 from retina_fm.indexes.queries import Queries, prepare
-from retina_fm.indexes.recall import RecallReport, recall_of_pairs, recall_of_points
+from retina_fm.indexes.recall import Eyes, RecallReport, recall_of_pairs, recall_of_points
 from retina_fm.indexes.searcher import Searcher
 from retina_fm.indexes.space import Space
-from retina_fm.indexes.spaces import asked_in, best_of, checked_space, reasons, rows_and_space
-from retina_fm.indexes.state import EMBEDDING, Manifest, State, stored_path
+from retina_fm.indexes.spaces import (
+    RETRIEVAL,
+    Asked,
+    asked_by_embedding,
+    asked_by_signature,
+    best_of,
+    checked_space,
+    eyes_first,
+    reasons,
+    same_eye_from,
+)
+from retina_fm.indexes.state import EMBEDDING, SIGNATURE, Manifest, State, stored_path
 from retina_fm.indexes.store import open_state, verify, writing
 from retina_fm.indexes.where import Sql, Where, places_where
 from retina_fm.metrics.recall import KS
@@ -231,8 +242,9 @@ class ImageIndex:
             include_query: let a file of the index be found by itself.
             exact: forbid the approximate index.
             space: ``"embedding"`` (the default) compares embeddings; ``"signature"`` the pattern of vessels,
-                which finds the same eye whatever the camera, the visit or the dye; ``"retrieval"`` both.
-                The last two are always exact. Each hit's ``why`` says which eye's it is taken for.
+                which finds the same eye whatever the camera, the visit or the dye, always exactly;
+                ``"retrieval"`` gives what signatures take for the same eye first (scores above 1), then
+                what is alike by embedding. Each hit's ``why`` says which eye's it is taken for.
             turned: where signatures are compared, try the query turned by up to 22 degrees and zoomed by 0.75
                 to 1.34, too; a hundred comparisons instead of one.
             mirrored: try its mirror image, too.
@@ -249,16 +261,29 @@ class ImageIndex:
             raise ConfigError(f"k is {k!r}; a whole number from 1 is needed.")
         k = min(int(k), max(1, self.state.total))
         name = checked_space(space, self.state)
+        if mirrored and name == EMBEDDING:
+            raise ConfigError("mirrored=True goes with space='signature' or 'retrieval'.")
         queries = self.prepare(query, signs=name != EMBEDDING)
-        asked = asked_in(name, queries, self.state.basis, turned, mirrored)
         allowed = None if where is None else self._mask(where)
         excluded = self._excluded(queries, exclude_same, include_query)
-        if excluded is not None:
-            excluded = [places for places in excluded for _ in range(asked.variants)]
-        found = self.searcher_of(name).search(
-            asked.rows, int(k), allowed=allowed, excluded=excluded, exact=exact
-        )
-        found = best_of(found, asked, int(k))
+
+        def nearest(space: str, asked: Asked) -> Neighbours:
+            apart = excluded and [places for places in excluded for _ in range(asked.variants)]
+            searcher = self.searcher_of(space)
+            found = searcher.search(asked.rows, k, allowed=allowed, excluded=apart, exact=exact)
+            return best_of(found, asked, k)
+
+        found = alike = None
+        if name != SIGNATURE:
+            found = alike = nearest(EMBEDDING, asked_by_embedding(queries))
+        if name != EMBEDDING:
+            basis = self.state.basis
+            assert basis is not None  # or the space was refused
+            found = nearest(SIGNATURE, asked_by_signature(queries, basis, turned, mirrored))
+            if alike is not None:
+                gallery = len(self) if allowed is None else int((self.state.live & allowed).sum())
+                found = eyes_first(found, alike, same_eye_from(basis, gallery, turned=turned or mirrored))
+        assert found is not None
         hits = self._hits(queries, found.positions, found.scores)
         if queries.signatures is not None:
             hits = self._explained(hits, queries, found.positions, turned, mirrored)
@@ -402,8 +427,11 @@ class ImageIndex:
             seed: of the bootstrap.
         """
         places, ids, chosen = self._judged(groups, where)
-        points = self.searcher_of(checked_space(space, self.state)).points_of(places)
-        return recall_of_points(points, ids, k, queries=chosen, gallery=chosen, repeats=repeats, seed=seed)
+        count = len(places) if chosen is None else int(chosen.sum())
+        points, eyes = self._compared(space, places, gallery=count)
+        return recall_of_points(
+            points, ids, k, queries=chosen, gallery=chosen, eyes=eyes, repeats=repeats, seed=seed
+        )
 
     def evaluate_pairs(
         self,
@@ -418,8 +446,21 @@ class ImageIndex:
         """Recall@K for every ordered pair of modalities: queries of the first, gallery of the second."""
         places, ids, _ = self._judged(groups, None)
         kinds = describing.column_of(self.state, modality) if isinstance(modality, str) else list(modality)
-        points = self.searcher_of(checked_space(space, self.state)).points_of(places)
-        return recall_of_pairs(points, ids, kinds, k, repeats=repeats, seed=seed)
+        points, eyes = self._compared(space, places, gallery=len(places))
+        return recall_of_pairs(points, ids, kinds, k, eyes=eyes, repeats=repeats, seed=seed)
+
+    def _compared(
+        self, space: str | None, places: NDArray[np.int64], gallery: int
+    ) -> tuple[Any, Eyes | None]:
+        """Points of a space, and what tells the eyes that come first where it is ``retrieval``."""
+        name = checked_space(space, self.state)
+        points = self.searcher_of(EMBEDDING if name == RETRIEVAL else name).points_of(places)
+        if name != RETRIEVAL:
+            return points, None
+        basis = self.state.basis
+        assert basis is not None
+        signatures = self.searcher_of(SIGNATURE).points_of(places)
+        return points, Eyes(signatures, same_eye_from(basis, gallery, turned=False))
 
     def duplicates(self, threshold: float = NEAR) -> list[Duplicate]:
         """Pairs of pictures that are the same, or nearly; see :mod:`retina_fm.indexes.duplicates`."""
@@ -471,7 +512,7 @@ class ImageIndex:
         """Be another state of the same index."""
         self.state = state
         self._searcher: Searcher | None = None
-        self._searchers: dict[str, Searcher] = {}
+        self._signed: Searcher | None = None
         self._masks: dict[str, NDArray[np.bool_]] = {}
         self._values: dict[str, NDArray[np.object_]] = {}
 
@@ -498,13 +539,18 @@ class ImageIndex:
         return self._searcher
 
     def searcher_of(self, space: str) -> Searcher:
-        """Search in another space; always exact."""
+        """Search by embeddings, or by signatures, which is always exact.
+
+        Raises:
+            ConfigError: ``retrieval`` is both, one after the other, and has no points of its own.
+        """
         if space == EMBEDDING:
             return self.searcher
-        if space not in self._searchers:
-            rows, compared = rows_and_space(space, self.state, self.space)
-            self._searchers[space] = Searcher(self.state, compared, None, rows)
-        return self._searchers[space]
+        if space != SIGNATURE:
+            raise ConfigError(f"space={space!r} has no points of its own; take 'embedding' or 'signature'.")
+        if self._signed is None:
+            self._signed = Searcher(self.state, Space(), None, self.state.signatures)
+        return self._signed
 
     def embedder(self) -> LazyEmbedder | None:
         """What encodes photos for this index; None for plain embeddings."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,24 @@ from numpy.typing import NDArray
 from retina_fm.errors import ConfigError
 from retina_fm.indexes.exact import nearest_rows
 from retina_fm.indexes.space import Space, check_embeddings
+from retina_fm.indexes.spaces import eyes_first
 from retina_fm.metrics.intervals import Interval, patient_bootstrap
 from retina_fm.metrics.recall import KS, Mask, Positions, patient_codes, recall_hits
 from retina_fm.models.whitening import Whitening
 
 _QUERIES = 256
+
+
+class Eyes(NamedTuple):
+    """What tells pictures of the same eye, which come before all others.
+
+    Attributes:
+        points: of signatures, ``(N, K)``.
+        least: cosine from which two pictures count as one eye's.
+    """
+
+    points: NDArray[np.float32]
+    least: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,7 @@ def recall_of_pairs(
     modality: Sequence[Any],
     k: Sequence[int] = KS,
     *,
+    eyes: Eyes | None = None,
     repeats: int = 2000,
     seed: int = 0,
 ) -> dict[tuple[str, str], RecallReport]:
@@ -141,7 +155,7 @@ def recall_of_pairs(
     reports = {}
     for pair in itertools.product(kinds, kinds):
         asked, answered = (names == kind for kind in pair)
-        found = _report(points, groups, k, asked, answered, repeats, seed)
+        found = _report(points, groups, k, asked, answered, eyes, repeats, seed)
         if found is not None:
             reports[pair] = found
     return reports
@@ -154,11 +168,12 @@ def recall_of_points(
     *,
     queries: Mask | None = None,
     gallery: Mask | None = None,
+    eyes: Eyes | None = None,
     repeats: int = 2000,
     seed: int = 0,
 ) -> RecallReport:
-    """:func:`recall_at_k` of points that are whitened and scaled already."""
-    report = _report(points, groups, k, queries, gallery, repeats, seed)
+    """:func:`recall_at_k` of points that are whitened and scaled already, pictures of the same eye first."""
+    report = _report(points, groups, k, queries, gallery, eyes, repeats, seed)
     if report is None:
         raise ConfigError(
             "No query has another picture of its patient in the gallery, so recall means nothing. "
@@ -173,6 +188,7 @@ def _report(
     k: Sequence[int],
     queries: Mask | None,
     gallery: Mask | None,
+    eyes: Eyes | None,
     repeats: int,
     seed: int,
 ) -> RecallReport | None:
@@ -182,15 +198,21 @@ def _report(
     if len(groups) != len(points):
         raise ConfigError(f"{len(groups)} patient ids for {len(points)} embeddings; one each is needed.")
     queries, gallery = (None if mask is None else np.asarray(mask) for mask in (queries, gallery))
-    longest = float(np.sqrt(np.square(points, dtype=np.float64).sum(1).max(initial=0)))
+
+    compared = [points] if eyes is None else [points, eyes.points]
+    bounds = [float(np.sqrt(np.square(one, dtype=np.float64).sum(1).max(initial=0))) for one in compared]
 
     def nearest(rows: Positions, depth: int) -> Positions:
         order = np.full((len(rows), depth), -1, np.int64)
         for start in range(0, len(rows), _QUERIES):
             some = rows[start : start + _QUERIES]
-            order[start : start + len(some)] = nearest_rows(
-                points[some], points, depth, allowed=gallery, excluded=some, longest=longest
-            ).positions
+            found, *same = (
+                nearest_rows(one[some], one, depth, allowed=gallery, excluded=some, longest=bound)
+                for one, bound in zip(compared, bounds, strict=True)
+            )
+            if eyes is not None:
+                found = eyes_first(same[0], found, eyes.least)
+            order[start : start + len(some)] = found.positions
         return order
 
     found = recall_hits(nearest, groups, wanted, queries=queries, gallery=gallery)

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from retina_fm.errors import ConfigError, IndexMismatchError, nearest
 from retina_fm.indexes.exact import Neighbours, Positions
 from retina_fm.indexes.queries import Queries
-from retina_fm.indexes.space import Space
 from retina_fm.indexes.state import EMBEDDING, SIGNATURE, State
 from retina_fm.signatures import SignatureBasis, rate_in_words
 
 RETRIEVAL = "retrieval"
 SPACES = (EMBEDDING, SIGNATURE, RETRIEVAL)
-SIGNATURE_SHARE = 0.5
-"""Of the score of the joined space; the rest is the embedding's cosine."""
 SAME_EYE = 1e-4
 """False accepts a comparison at which a hit is called the same eye."""
+_STRANGERS = 0.01
+"""Pictures of other eyes that may come first in an answer, on average, however big the gallery is."""
 
 
 class Rows(Protocol):
@@ -51,50 +50,6 @@ class Compared(Protocol):
         ...
 
 
-class JoinedRows:
-    """Embeddings with the signatures of the same places beside them."""
-
-    def __init__(self, embeddings: Rows, signatures: Rows) -> None:
-        self.parts = embeddings, signatures
-        self.dimension = embeddings.dimension + signatures.dimension
-
-    def blocks(self, first: int = 0) -> Iterator[tuple[int, NDArray[np.floating]]]:
-        """From a place on, as (first place, block) pairs."""
-        for (start, one), (_, other) in zip(*(part.blocks(first) for part in self.parts), strict=True):
-            yield start, np.concatenate([one, other], axis=1, dtype=np.float32)
-
-    def take(self, places: Positions) -> NDArray[np.float32]:
-        """At some places."""
-        return np.concatenate([part.take(places) for part in self.parts], axis=1)
-
-
-@dataclass(frozen=True)
-class JoinedSpace:
-    """Inner product of points: a weighted mean of the embedding's and the signature's cosine.
-
-    Attributes:
-        embedding: how embeddings are compared.
-        dimension: of an embedding.
-        share: of the signature.
-    """
-
-    embedding: Space
-    dimension: int
-    share: float = SIGNATURE_SHARE
-
-    @property
-    def longest(self) -> float | None:
-        """Bound of the points' lengths."""
-        return self.embedding.longest
-
-    def points(self, embeddings: NDArray[Any]) -> NDArray[np.float32]:
-        """Rows ``(N, D + K)`` to points."""
-        rows = embeddings
-        first = self.embedding.points(rows[:, : self.dimension]) * np.float32(np.sqrt(1 - self.share))
-        second = Space().points(rows[:, self.dimension :]) * np.float32(np.sqrt(self.share))
-        return np.concatenate([first, second], axis=1)
-
-
 def checked_space(space: str | None, state: State) -> str:
     """The space that is meant; without a word, embeddings.
 
@@ -110,18 +65,8 @@ def checked_space(space: str | None, state: State) -> str:
             f"space={chosen!r}: this index holds no signatures. Build one of photos with signature=True."
         )
     if chosen == RETRIEVAL and state.manifest.metric != "cosine":
-        raise ConfigError("space='retrieval' joins cosines; this index has metric='dot'.")
+        raise ConfigError("space='retrieval' ranks by cosines; this index has metric='dot'.")
     return chosen
-
-
-def rows_and_space(name: str, state: State, space: Space) -> tuple[Rows, Compared]:
-    """What a searcher of that space reads, and how it compares."""
-    if name == EMBEDDING:
-        return state.vectors, space
-    assert state.signatures is not None
-    if name == SIGNATURE:
-        return state.signatures, Space()
-    return JoinedRows(state.vectors, state.signatures), JoinedSpace(space, state.dimension)
 
 
 @dataclass(frozen=True)
@@ -139,29 +84,19 @@ class Asked:
     discounts: NDArray[np.float32]
 
 
-def asked_in(
-    name: str, queries: Queries, basis: SignatureBasis | None, turned: bool, mirrored: bool
-) -> Asked:
-    """What to look for.
+def asked_by_embedding(queries: Queries) -> Asked:
+    """The query as it is."""
+    return Asked(queries.embeddings, 1, np.zeros(1, np.float32))
 
-    Raises:
-        ConfigError: mirror images of what has no signature.
-    """
-    if name == EMBEDDING:
-        if mirrored:
-            raise ConfigError("mirrored=True goes with space='signature' or 'retrieval'.")
-        return Asked(queries.embeddings, 1, np.zeros(1, np.float32))
-    assert basis is not None and queries.signatures is not None
+
+def asked_by_signature(queries: Queries, basis: SignatureBasis, turned: bool, mirrored: bool) -> Asked:
+    """The query's signature, and those of it turned, zoomed and mirrored."""
+    assert queries.signatures is not None
     variants = queries.signatures[:, None]
     if turned or mirrored:
         variants = basis.variants(queries.signatures, mirrored=mirrored)
     count = variants.shape[1]
-    rows = variants.reshape(-1, basis.length)
-    discounts = basis.discounts(count)
-    if name == RETRIEVAL:
-        rows = np.concatenate([np.repeat(queries.embeddings, count, axis=0), rows], axis=1)
-        discounts = discounts * np.float32(SIGNATURE_SHARE)
-    return Asked(rows, count, discounts)
+    return Asked(variants.reshape(-1, basis.length), count, basis.discounts(count))
 
 
 def best_of(found: Neighbours, asked: Asked, k: int) -> Neighbours:
@@ -180,6 +115,36 @@ def best_of(found: Neighbours, asked: Asked, k: int) -> Neighbours:
         chosen = order[np.sort(first)][:k]
         best.positions[row, : len(chosen)] = places[chosen]
         best.scores[row, : len(chosen)] = values[chosen]
+    return best
+
+
+def same_eye_from(basis: SignatureBasis, gallery: int, *, turned: bool) -> float:
+    """The cosine of signatures from which a picture of a gallery counts as the same eye in ``"retrieval"``.
+
+    A big gallery has more strangers to be mistaken for it, so it asks for more.
+    """
+    return basis.threshold(min(SAME_EYE, _STRANGERS / max(gallery, 1)), turned=turned)
+
+
+def eyes_first(eyes: Neighbours, alike: Neighbours, least: float) -> Neighbours:
+    """Pictures of the same eye, then what is alike: each picture once.
+
+    Args:
+        eyes: the K nearest ``(Q, K)`` by signature.
+        alike: the K nearest by embedding.
+        least: cosine of signatures from which a picture counts as the same eye.
+
+    Returns:
+        The K first; those of the same eye score 1 plus the signature's cosine, the others the embedding's.
+    """
+    best = Neighbours(np.full_like(alike.positions, -1), np.full_like(alike.scores, -np.inf))
+    for row, (places, scores) in enumerate(zip(eyes.positions, eyes.scores, strict=True)):
+        same = (places >= 0) & (scores >= least)
+        others = (alike.positions[row] >= 0) & ~np.isin(alike.positions[row], places[same])
+        positions = np.concatenate([places[same], alike.positions[row][others]])
+        values = np.concatenate([1 + scores[same], alike.scores[row][others]])
+        count = min(len(positions), best.positions.shape[1])
+        best.positions[row, :count], best.scores[row, :count] = positions[:count], values[:count]
     return best
 
 

@@ -17,7 +17,12 @@ from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.manifest import Manifest, Row
 from retina_fm.evaluation.names import file_name
 from retina_fm.evaluation.protocols.frame_overlays import frame_overlays
-from retina_fm.evaluation.protocols.retrieval_questions import Scorer, products_of, turned_cosines_of
+from retina_fm.evaluation.protocols.retrieval_questions import (
+    Scorer,
+    eyes_first_of,
+    products_of,
+    turned_cosines_of,
+)
 from retina_fm.evaluation.protocols.vessels import vessel_figures, vessel_runs
 from retina_fm.evaluation.protocols.video import score_videos, video_figures
 from retina_fm.evaluation.run_state import FEATURE_PROTOCOLS, Job, Run
@@ -26,7 +31,7 @@ from retina_fm.evaluation.tasks import Task
 from retina_fm.evaluation.vessel_methods import VesselMethod
 from retina_fm.evaluation.video_sources import VideoSource
 from retina_fm.indexes.space import Space
-from retina_fm.indexes.spaces import JoinedSpace
+from retina_fm.indexes.spaces import same_eye_from
 from retina_fm.metrics.scores import Floats
 from retina_fm.signatures import SignatureBasis
 
@@ -75,9 +80,10 @@ class _Embedded:
             return turned_cosines_of(mine, basis) if setting.endswith("turned") else products_of(mine)
         features = self.features[task.positions]
         if setting == "joined":  # as an index joins them
-            space = JoinedSpace(Space("cosine", self.contender.whitening), features.shape[1])
-            rows = np.concatenate([features, self.signatures[0][task.positions]], axis=1)
-            return products_of(space.points(rows))
+            rows, basis = self.signatures
+            points = Space("cosine", self.contender.whitening).points(features)
+            least = same_eye_from(basis, len(points), turned=True)
+            return eyes_first_of(products_of(points), turned_cosines_of(rows[task.positions], basis), least)
         if setting != "whitened":
             return features
         whitened: Floats = self.contender.whitening.apply(features.astype(np.float32)).astype(np.float64)

@@ -106,9 +106,15 @@ class SignatureBasis:
         return float(10**logarithm)
 
     def threshold(self, rate: float, *, turned: bool) -> float:
-        """The cosine that different eyes reach at a false-accept rate."""
+        """The cosine that different eyes reach at a false-accept rate.
+
+        Beyond the last known rate the tail goes on as it did between the last two.
+        """
         cosines = self.turned if turned else self.upright
-        return float(np.interp(-np.log10(rate), -np.log10(self.rates), cosines))
+        rarer = -np.log10(self.rates)
+        beyond = max(0.0, -float(np.log10(rate)) - float(rarer[-1]))
+        slope = float(cosines[-1] - cosines[-2]) / float(rarer[-1] - rarer[-2])
+        return float(np.interp(-np.log10(rate), rarer, cosines)) + beyond * slope
 
     def to_bytes(self) -> bytes:
         """As a safetensors file."""

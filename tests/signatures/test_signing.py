@@ -16,6 +16,7 @@ from conftest import saved_generator
 from retina_fm._io.seals import read_npz
 from retina_fm.errors import ConfigError, IndexMismatchError, OutputError, WeightsError
 from retina_fm.indexes import ImageIndex
+from retina_fm.indexes.spaces import same_eye_from
 from retina_fm.models import save_signature_basis
 from retina_fm.signatures import default_basis
 
@@ -99,6 +100,28 @@ def test_the_same_eye_is_found_and_the_hit_says_why(index: ImageIndex, photos: P
     assert first.why.startswith("same eye (false accepts: 1 in ") and first.false_accept is not None
     assert first.false_accept <= 1e-4 < (hits[0][1].false_accept or 0) and hits[0][1].why == "similar"
     assert index.search(photos / "a1.png", 1)[0].false_accept is None  # embeddings say nothing of the eye
+
+
+def test_pictures_of_the_same_eye_come_before_what_is_alike(index: ImageIndex, photos: Path) -> None:
+    query = photos / "a1.png"
+    eyes = index.search(query, 6, space="signature")
+    alike = index.search(query, 6)
+    both = index.search(query, 6, space="retrieval")
+    same = [hit.path for hit in eyes if hit.false_accept is not None and hit.false_accept <= 1e-4]
+    assert 0 < len(same) < 5
+    assert [hit.path for hit in both] == [*same, *(hit.path for hit in alike if hit.path not in same)]
+    assert [hit.score > 1 for hit in both] == [True] * len(same) + [False] * (5 - len(same))
+    assert both[0].score == pytest.approx(1 + eyes[0].score, abs=1e-6)
+    with pytest.raises(ConfigError, match="has no points of its own"):
+        index.save_map(photos / "map.html", space="retrieval")
+
+
+def test_a_big_gallery_asks_for_more_before_it_calls_an_eye_the_same(index: ImageIndex) -> None:
+    basis = index.state.basis
+    assert basis is not None
+    small, big, huge = (same_eye_from(basis, count, turned=True) for count in (10, 10_000, 10_000_000))
+    assert basis.threshold(1e-4, turned=True) == pytest.approx(small)
+    assert small < big < huge < 1
 
 
 def test_an_angiogram_finds_its_photo(index: ImageIndex, photos: Path) -> None:

@@ -208,6 +208,16 @@ def turned_cosines_of(signatures: NDArray[np.float32], basis: SignatureBasis) ->
     return scorer
 
 
+def eyes_first_of(alike: Scorer, eyes: Scorer, least: float) -> Scorer:
+    """What is alike, after pictures whose signatures' cosine is that of one eye."""
+
+    def scorer(rows: Positions) -> NDArray[np.floating[Any]]:
+        same = np.asarray(eyes(rows))
+        return np.where(same >= least, 1 + same, np.asarray(alike(rows)))
+
+    return scorer
+
+
 class Answered(NamedTuple):
     """What each query of a question found.
 
