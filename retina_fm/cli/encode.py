@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.arguments import add_label_arguments, add_model_arguments, named
+from retina_fm.cli.arguments import (
+    add_label_arguments,
+    add_model_arguments,
+    add_shard_argument,
+    check_shard,
+    named,
+)
 from retina_fm.cli.checks import check_model
 
 EXAMPLES = (
@@ -34,6 +40,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a table of another model, or a .csv or .npz"
     )
+    add_shard_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
 
@@ -46,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_out(arguments.out)
     found = named(arguments)
     check_model(arguments.model)
+    check_shard(arguments)
 
     from retina_fm.encoding import encode_to
 
@@ -59,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         on_error=arguments.on_error,
         overwrite=arguments.overwrite,
+        shard=arguments.shard,
         signature=arguments.signature,
         columns=found.columns or None,
     )

@@ -22,6 +22,7 @@ from retina_fm.errors import LicenceNotice, ManifestWarning, RetinaError, Skippe
 COMMANDS = (
     "encode",
     "measure",
+    "merge",
     "demo",
     "models",
     "convert",

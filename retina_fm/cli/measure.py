@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.arguments import collect
+from retina_fm.cli.arguments import add_shard_argument, check_shard, collect
 from retina_fm.cli.checks import check_model, check_photos
 
 EXAMPLES = (
@@ -34,6 +34,7 @@ def add(subparsers: Any) -> None:
         "--allow-unreliable", action="store_true", help="numbers too that rest on maps not to be relied on"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a table of another model")
+    add_shard_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_photos(arguments.photos)
     check_model(arguments.model)
+    check_shard(arguments)
 
     from retina_fm.measuring import measure_to
 
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_error=arguments.on_error,
         allow_unreliable=arguments.allow_unreliable,
         overwrite=arguments.overwrite,
+        shard=arguments.shard,
     )
     if arguments.json:
         print_json(report.__dict__)

@@ -26,6 +26,7 @@ from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.encoding.decoding import decoded, default_workers
 from retina_fm.encoding.in_memory import batches, check_on_error, split_failures
 from retina_fm.encoding.rows import ROW_GROUP, Key, RowReader, key_decoded, key_of, keys_in, write_part
+from retina_fm.encoding.shards import Shard
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import OutputError, SkippedPictures
 from retina_fm.pictures import Transform, count, describe, expand, is_single
@@ -122,16 +123,23 @@ def fill_table(
     on_error: Literal["raise", "skip"],
     progress: bool | None,
     overwrite: bool,
+    shard: Shard | None = None,
 ) -> tuple[TableReport, list[int]]:
     """Rows of any number of photos into a Parquet file, in bounded memory.
 
-    See :func:`retina_fm.encode_to` for the arguments, what is reused and what is raised.
+    See :func:`retina_fm.encode_to` for the arguments, what is reused and what is raised. A shard becomes part
+    of what determines the table, so that one shard never takes the file of another.
 
     Returns:
         The report, and the positions of the photos that have a row.
     """
     started = time.monotonic()
     table = Path(out)
+    if shard is not None:
+        stated = shard.stated(photos, table.parent)
+        maker.identity = {**maker.identity, **stated}
+        maker.schema = maker.schema.with_metadata({**maker.schema.metadata, **stated})
+        photos = shard.photos(photos)
     store = _Store(table, maker, overwrite)
     total = 1 if is_single(photos) else count(photos)
     if workers is None:

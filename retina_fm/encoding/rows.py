@@ -180,9 +180,14 @@ def _path_of(photo: Any) -> str | os.PathLike[str] | None:
     return path if isinstance(path, str | os.PathLike) else None
 
 
+def name_in(path: str | os.PathLike[str], folder: Path) -> str:
+    """A path as tables in ``folder`` write it: relative, with ``/`` between its parts."""
+    return _text(_relative(Path(path), folder))
+
+
 def _name_of(photo: Any, path: str | os.PathLike[str], folder: Path) -> str:
     frame = photo.get("frame") if isinstance(photo, dict) else None
-    return _text(_relative(Path(path), folder)) + ("" if frame is None else f"#frame={frame}")
+    return name_in(path, folder) + ("" if frame is None else f"#frame={frame}")
 
 
 def _text(path: str) -> str:

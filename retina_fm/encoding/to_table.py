@@ -19,8 +19,9 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.formats import check_out, rewrite
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Encoded, Key, schema, table_of
+from retina_fm.encoding.shards import Shard
 from retina_fm.encoding.work import Decoded, views_of
-from retina_fm.errors import OutputError
+from retina_fm.errors import ConfigError, OutputError
 from retina_fm.models import RetinalEncoder
 from retina_fm.pictures import count, is_single
 
@@ -44,6 +45,7 @@ def encode_to(
     overwrite: bool = False,
     signature: bool = False,
     columns: Mapping[str, Sequence[str]] | None = None,
+    shard: str | tuple[int, int] | None = None,
 ) -> EncodeReport:
     """Embeddings of any number of photos into a table, in bounded memory.
 
@@ -69,6 +71,8 @@ def encode_to(
             recognises a person: whoever has the table can tell whose eyes are in it.
         columns: to carry along, a value a photo, by name; then ``out`` is written anew from the hidden file
             too, and ``name`` may be among them.
+        shard: ``"3/7"`` or ``(3, 7)`` encodes the third of seven parts of a folder or pattern. Which part a
+            photo belongs to is told by its name alone. :func:`retina_fm.merge` joins the tables.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -77,13 +81,20 @@ def encode_to(
         OutputError: ``out`` is something else, was made by another model, is being written by another
             process, or the disk is full (what was finished stays).
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
+        ConfigError: there is no such shard, or these photos or this table have none.
     """
     table = Path(out)
     plain = check_out(table, overwrite)
     check_place(table, on_error)
+    part = None if shard is None else Shard.read(shard)
+    if part is not None and (not plain or columns is not None):
+        raise ConfigError(
+            f"{table}: a shard is a .parquet file without further columns; join those to what merge writes."
+        )
     settings: dict[str, Any] = {
         "model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
         "on_error": on_error, "progress": progress, "compile": compile, "signature": signature,
+        "shard": part,
     }  # fmt: skip
     if not plain or columns is not None:
         return _with_columns(photos, table, columns, overwrite, settings)
@@ -134,9 +145,12 @@ def _encode_to(
     compile: bool | None,  # noqa: A002
     overwrite: bool,
     signature: bool,
+    shard: Shard | None,
 ) -> tuple[EncodeReport, list[int]]:
     """The report, and the positions of the photos that have a row."""
     total = 1 if is_single(photos) else count(photos)
+    if total is not None and shard is not None:
+        total //= shard.of
     embedder = Embedder(
         model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
     )
@@ -150,6 +164,7 @@ def _encode_to(
         on_error=on_error,
         progress=progress,
         overwrite=overwrite,
+        shard=shard,
     )
     return EncodeReport(**vars(report)), kept
 

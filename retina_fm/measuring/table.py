@@ -22,6 +22,7 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import check_on_error, over_batches
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Key
+from retina_fm.encoding.shards import Shard
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.measuring.columns import VERSION, schema, table_of
@@ -109,6 +110,7 @@ def measure_to(
     progress: bool | None = None,
     allow_unreliable: bool = False,
     overwrite: bool = False,
+    shard: str | tuple[int, int] | None = None,
 ) -> MeasureReport:
     """:func:`measure` of any number of photos into a Parquet or CSV file, in bounded memory.
 
@@ -127,12 +129,13 @@ def measure_to(
         progress: see :func:`retina_fm.encode`.
         allow_unreliable: see :func:`measure`.
         overwrite: replace a table made with another model or other definitions instead of refusing.
+        shard: see :func:`retina_fm.encode_to`.
 
     Returns:
         Counts, skipped photos, seconds.
 
     Raises:
-        ConfigError: the model does not map the anatomy, or ``out`` ends otherwise.
+        ConfigError: the model does not map the anatomy, ``out`` ends otherwise, or there is no such shard.
         OutputError: ``out`` is something else, was made by another model, is being written by another
             process, or the disk is full (what was finished stays).
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
@@ -142,6 +145,9 @@ def measure_to(
     text = place.suffix.lower() == ".csv"
     if not text and place.suffix.lower() != ".parquet":
         raise ConfigError(f"{place} ends in {place.suffix!r}; name a .parquet or a .csv file.")
+    part = None if shard is None else Shard.read(shard)
+    if text and part is not None:
+        raise ConfigError(f"{place}: a shard is a .parquet file, which merge joins with the others.")
     table = place.parent / hidden_name(place.name, ".parquet") if text else place
     if text and place.exists() and not table.exists() and not overwrite:
         raise OutputError(
@@ -157,6 +163,7 @@ def measure_to(
         on_error=on_error,
         progress=progress,
         overwrite=overwrite,
+        shard=part,
     )
     if text:
         _write_csv(table, place)
