@@ -37,6 +37,23 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A photo that is fetched where it is decoded, and listed with its key.
+
+    Attributes:
+        key: of its row.
+        name: what messages call it.
+    """
+
+    key: Key
+    name: str
+
+    def fetch(self) -> bytes:
+        """Its bytes; whatever is raised becomes the photo's error."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
 class Encoded:
     """One encoded photo."""
 
@@ -51,6 +68,8 @@ def key_of(photo: Any, folder: Path, position: int) -> Key:
 
     A photo that cannot even be looked at gets a key of its own, and its error when it is decoded.
     """
+    if isinstance(photo, Elsewhere):
+        return photo.key
     path = _path_of(photo)
     if path is not None:
         try:

@@ -13,7 +13,8 @@ from typing import Any
 
 from retina_fm.encoding.rows import name_in
 from retina_fm.errors import ConfigError
-from retina_fm.pictures import describe, expand, is_single
+from retina_fm.pictures import describe, is_single
+from retina_fm.pictures.folders import list_folder, list_pattern
 
 SHARD, ROOT = "shard", "shard_root"
 """What a part's metadata call its shard, and the folder that names are relative to (from the part's own)."""
@@ -61,14 +62,20 @@ class Shard:
         return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
 
     def photos(self, photos: Any) -> list[Path]:
-        """The files of a folder or pattern that belong here, in their order.
+        """The files of a folder or pattern that belong here, in their order; the others take no memory.
 
         Raises:
             ConfigError: it is neither.
             NoPicturesError: there is no picture at all; a shard without one is an empty list.
         """
         root = root_of(photos)
-        return [path for path in expand(photos) if self.holds(name_in(path, root))]
+
+        def wanted(path: str) -> bool:
+            return self.holds(name_in(path, root))
+
+        if os.path.isdir(photos):  # noqa: PTH112
+            return list_folder(root, wanted).pictures
+        return list_pattern(os.fspath(photos), wanted).pictures
 
     def stated(self, photos: Any, folder: Path) -> Mapping[str, str]:
         """What the metadata of a part in ``folder`` say."""

@@ -148,9 +148,9 @@ def _encode_to(
     shard: Shard | None,
 ) -> tuple[EncodeReport, list[int]]:
     """The report, and the positions of the photos that have a row."""
+    stated = None if shard is None else shard.stated(photos, table.parent)
+    photos = photos if shard is None else shard.photos(photos)
     total = 1 if is_single(photos) else count(photos)
-    if total is not None and shard is not None:
-        total //= shard.of
     embedder = Embedder(
         model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
     )
@@ -159,17 +159,17 @@ def _encode_to(
     report, kept = fill_table(
         photos,
         table,
-        _Encoding(embedder, signature),
+        EmbeddingRows(embedder, signature),
         workers=workers,
         on_error=on_error,
         progress=progress,
         overwrite=overwrite,
-        shard=shard,
+        stated=stated,
     )
     return EncodeReport(**vars(report)), kept
 
 
-class _Encoding:
+class EmbeddingRows:
     """Rows of an embedding table."""
 
     verb, holds = "encode", "embeddings"
@@ -202,6 +202,7 @@ class _Encoding:
         self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
 
     def rows(self, keys: Sequence[Key], items: Sequence[Decoded], photos: Sequence[Any]) -> list[Encoded]:  # noqa: ARG002
+        """One row a photo."""
         good = list(items)
         signatures: Any = itertools.repeat(None)
         if self.signs:
@@ -215,4 +216,5 @@ class _Encoding:
         ]
 
     def table(self, rows: Sequence[Encoded]) -> pa.Table:
+        """Rows as a table."""
         return table_of(list(rows), self.schema)

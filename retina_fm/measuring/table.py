@@ -156,14 +156,14 @@ def measure_to(
         )
     maker = _Measuring(model, device, dtype, batch_size, allow_unreliable)
     report, _ = fill_table(
-        photos,
+        photos if part is None else part.photos(photos),
         table,
         maker,
         workers=workers,
         on_error=on_error,
         progress=progress,
         overwrite=overwrite,
-        shard=part,
+        stated=None if part is None else part.stated(photos, table.parent),
     )
     if text:
         _write_csv(table, place)
