@@ -177,7 +177,8 @@ def _join(sources: Sequence[_Source], out: Path, schema: pa.Schema, home: str) -
 def _rows(number: int, source: _Source, home: str) -> Iterator[_Row]:
     """The rows of a table, some in memory at a time."""
     with pq.ParquetFile(source.path) as file:
-        for batch in file.iter_batches(_BATCH):
+        groups = range(file.metadata.num_row_groups)  # one by one, or all of them come to lie in memory
+        for batch in itertools.chain.from_iterable(file.iter_batches(_BATCH, [group]) for group in groups):
             for index, path in enumerate(batch.column("path").to_pylist()):
                 name = _relative(path, source.folder, source.root)
                 if source.part is not None and not source.part.shard.holds(name):
