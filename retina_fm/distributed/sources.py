@@ -164,7 +164,7 @@ def _rows_of(name: str, folder: Path) -> Iterator[InParquet]:
 
 
 def _column(schema: pa.Schema, name: str) -> str:
-    found = [field.name for field in schema if _holds_bytes(field.type)]
+    found: list[str] = [field.name for field in schema if _holds_bytes(field.type)]
     if len(found) != 1:
         told = f"columns {', '.join(found)}" if found else f"none among {', '.join(schema.names)}"
         raise ConfigError(f"{name}: one column of encoded pictures (binary) is needed; it has {told}.")
@@ -173,7 +173,7 @@ def _column(schema: pa.Schema, name: str) -> str:
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):  # as data sets of Hugging Face keep pictures
-        return kind.get_field_index("bytes") >= 0
+        return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

@@ -159,7 +159,7 @@ class _Row(NamedTuple):
     path: str
     source: int
     batch: pa.RecordBatch
-    index: int
+    at: int
 
 
 def _join(sources: Sequence[_Source], out: Path, schema: pa.Schema, home: str) -> int:
@@ -198,11 +198,11 @@ def _table(group: list[_Row], schema: pa.Schema) -> pa.Table:
         spans.setdefault((row.source, id(row.batch)), []).append(row)
     pieces, starts, length = [], {}, 0
     for key, rows in spans.items():
-        first, last = rows[0].index, rows[-1].index
+        first, last = rows[0].at, rows[-1].at
         pieces.append(rows[0].batch.slice(first, last - first + 1))
         starts[key] = length - first
         length += last - first + 1
-    order = [starts[row.source, id(row.batch)] + row.index for row in group]
+    order = [starts[row.source, id(row.batch)] + row.at for row in group]
     plain = schema.remove_metadata()
     bare = [piece.replace_schema_metadata(None) for piece in pieces]
     rows = pa.Table.from_batches(bare).cast(plain).take(order).combine_chunks()

@@ -130,7 +130,7 @@ def _conflicts(parts: list[Part]) -> Iterator[str]:
         yield from _others(
             parts,
             lambda part, key=key: part.stated.get(key),  # type: ignore[misc]
-            lambda value, key=key: f"of {key} {value}",  # type: ignore[misc]
+            lambda value, key=key: f"of {key} {value}",
         )
     of_number: dict[int, list[Part]] = defaultdict(list)
     for part in parts:
@@ -181,7 +181,8 @@ def _name_for(number: int, parts: list[Part]) -> str | None:
 
 
 def _last_number(name: str) -> str:
-    return (re.findall(r"\d+", name) or [""])[-1]
+    found: list[str] = re.findall(r"\d+", name)
+    return found[-1] if found else ""
 
 
 def _with_number(name: str, number: int, digits: int) -> str:

@@ -50,7 +50,7 @@ class Shard:
             raise ConfigError(
                 f"shard is {shard!r}; write I/N with I from 1 to N: '3/7' is the third of seven parts."
             )
-        return cls(*parts)  # type: ignore[arg-type]
+        return cls(*parts)
 
     def holds(self, name: str) -> bool:
         """Whether a photo belongs here: by the SHA-256 of its name, so that a new photo moves no other.
