@@ -35,6 +35,7 @@ pytestmark = [
 ]
 TINY = "fundus2video-tiny"
 STORE = 100 << 20
+HEAD, WORKER = "127.0.0.2", "127.0.0.3"  # loopback; Ray takes 127.0.0.1 for the address of the network
 ROOT = str(Path(retina_fm.__file__).resolve().parent.parent)
 
 
@@ -182,21 +183,32 @@ def test_a_shard_and_signatures(cluster: None, photos: Path, tmp_path: Path) -> 
 
 def free_port() -> int:
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+        one.bind((HEAD, 0))
         return int(one.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Until the head listens."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        with socket.socket() as one:
+            if one.connect_ex((HEAD, port)) == 0:
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"nothing listens at {HEAD}:{port}")
 
 
 def test_a_head_and_a_worker_as_two_processes(photos: Path, tmp_path: Path) -> None:
     if ray.is_initialized():
         ray.shutdown()
     port = free_port()
-    environment = {**os.environ, "PYTHONPATH": ROOT, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    environment = {**os.environ, "PYTHONPATH": ROOT, "RAY_AUTH_MODE": "disabled"}  # on loopback
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
     store = ["--object-store-memory", str(STORE), "--disable-usage-stats"]
-    head = ["--head", "--node-ip-address", "127.0.0.1", "--port", str(port), "--include-dashboard", "false"]
+    head = ["--head", "--node-ip-address", HEAD, "--port", str(port), "--include-dashboard", "false"]
     started: list[Any] = []
     try:
-        for rest in (head, ["--address", f"127.0.0.1:{port}"]):
+        for rest in (head, ["--address", f"{HEAD}:{port}", "--node-ip-address", WORKER]):
             started.append(
                 subprocess.Popen(
                     [*command, *store, *rest],
@@ -206,8 +218,8 @@ def test_a_head_and_a_worker_as_two_processes(photos: Path, tmp_path: Path) -> N
                     start_new_session=True,
                 )
             )
-            time.sleep(8)
-        ray.init(address=f"127.0.0.1:{port}", log_to_driver=False)
+            wait_for(port)
+        ray.init(address=f"{HEAD}:{port}", _node_ip_address=HEAD, log_to_driver=False)
         waited = time.monotonic() + 60
         while sum(node["Alive"] for node in ray.nodes()) < 2 and time.monotonic() < waited:
             time.sleep(0.5)
@@ -219,11 +231,12 @@ def test_a_head_and_a_worker_as_two_processes(photos: Path, tmp_path: Path) -> N
         )
     finally:
         ray.shutdown()
-        ours = [below for one in started for below in psutil.Process(one.pid).children(recursive=True)]
-        for one in started:
+        heads = [psutil.Process(one.pid) for one in started]
+        ours = [*heads, *(below for one in heads for below in one.children(recursive=True))]
+        for one in reversed(started):  # a head waits for its workers
             one.terminate()
+        _, left = psutil.wait_procs(ours, 20)
+        for process in left:
+            process.kill()
         for one in started:
             one.wait(30)
-        _, left = psutil.wait_procs(ours, 10)
-        for one in left:
-            one.kill()
