@@ -31,6 +31,7 @@ _HOMES = {
     "load": "retina_fm.models",
     "measure": "retina_fm.measuring",
     "measure_to": "retina_fm.measuring",
+    "merge": "retina_fm.encoding",
 }
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from retina_fm.adapters import adapt as adapt
     from retina_fm.encoding import encode as encode
     from retina_fm.encoding import encode_to as encode_to
+    from retina_fm.encoding import merge as merge
     from retina_fm.encoding.photo_embedder import Embedder as Embedder
     from retina_fm.explaining import explain as explain
     from retina_fm.indexes import index as index

@@ -57,6 +57,10 @@ class OutputError(RetinaError, RuntimeError):
     """A result that cannot be written or continued where the caller wants it."""
 
 
+class MergeError(RetinaError, ValueError):
+    """Tables of shards that do not make a whole; the message names each file at fault."""
+
+
 class WorkerError(RetinaError, RuntimeError):
     """A worker process that ended before its work was done; the message names the work."""
 

@@ -75,6 +75,24 @@ def add_bounds_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_shard_argument(parser: argparse.ArgumentParser) -> None:
+    """``--shard I/N``."""
+    parser.add_argument(
+        "--shard", metavar="I/N", help="part I of N of a folder, by the photos' names; merge joins the tables"
+    )
+
+
+def check_shard(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError where ``--shard`` is no part of a whole, or not of one folder or pattern."""
+    from retina_fm.encoding.shards import Shard
+
+    if arguments.shard is None:
+        return
+    Shard.read(arguments.shard)
+    if len(arguments.photos) != 1 or getattr(arguments, "labels", None):
+        raise ConfigError("--shard divides one folder or one quoted pattern; name that alone.")
+
+
 def collect(arguments: list[str]) -> Any:
     """What was named on the command line as one collection: several folders, globs and files are joined."""
     from retina_fm.pictures import expand

@@ -9,6 +9,8 @@ from retina_fm.cli.arguments import (
     add_exchange_arguments,
     add_label_arguments,
     add_model_arguments,
+    add_shard_argument,
+    check_shard,
     named_with_rows,
 )
 from retina_fm.cli.checks import check_model
@@ -40,6 +42,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a table of another model, or a .csv or .npz"
     )
+    add_shard_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
 
@@ -52,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_out(arguments.out)
     found = named_with_rows(arguments)
     check_model(arguments.model)
+    check_shard(arguments)
 
     from retina_fm.encoding import encode_to
 
@@ -65,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         on_error=arguments.on_error,
         overwrite=arguments.overwrite,
+        shard=arguments.shard,
         signature=arguments.signature,
         columns=found.columns or None,
         pseudonymise=arguments.pseudonymise,

@@ -24,6 +24,7 @@ COMMANDS = (
     "measure",
     "bounds",
     "report",
+    "merge",
     "demo",
     "models",
     "convert",

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from retina_fm.cli.arguments import add_exchange_arguments, add_label_arguments, named_with_rows
+from retina_fm.cli.arguments import (
+    add_exchange_arguments,
+    add_label_arguments,
+    add_shard_argument,
+    check_shard,
+    named_with_rows,
+)
 from retina_fm.cli.checks import check_model
 
 EXAMPLES = (
@@ -36,6 +42,7 @@ def add(subparsers: Any) -> None:
         "--allow-unreliable", action="store_true", help="numbers too that rest on maps not to be relied on"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a table of another model")
+    add_shard_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)
 
@@ -46,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = named_with_rows(arguments)
     check_model(arguments.model)
+    check_shard(arguments)
 
     from retina_fm.measuring import measure_to
 
@@ -62,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         pseudonymise=arguments.pseudonymise,
         bounds=arguments.bounds,
+        shard=arguments.shard,
     )
     if arguments.json:
         print_json(report.__dict__)

@@ -7,9 +7,10 @@ import itertools
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -127,25 +128,35 @@ def fill_table(
     on_error: Literal["raise", "skip"],
     progress: bool | None,
     overwrite: bool,
+    stated: Mapping[str, str] | None = None,
+    stream: Callable[[Iterator[tuple[int, Any]]], Iterator[Decoded]] | None = None,
 ) -> tuple[TableReport, list[int]]:
     """Rows of any number of photos into a Parquet file, in bounded memory.
 
-    See :func:`retina_fm.encode_to` for the arguments, what is reused and what is raised.
+    See :func:`retina_fm.encode_to` for the arguments, what is reused and what is raised. What is ``stated``
+    of a shard becomes part of what determines the table, so that one shard never takes the file of another.
+    ``stream`` decodes photos, given with their positions, in place of worker processes here; whole batches
+    come in any order.
 
     Returns:
         The report, and the positions of the photos that have a row.
     """
     started = time.monotonic()
     table = Path(out)
+    if stated is not None:
+        maker.identity = {**maker.identity, **stated}
+        maker.schema = maker.schema.with_metadata({**maker.schema.metadata, **stated})
     store = _Store(table, maker, overwrite)
     total = 1 if is_single(photos) else count(photos)
     if workers is None:
         workers = default_workers(total, maker.on_gpu)
+    ahead = 2 * maker.batch_size + 2 * workers
+    stream = stream or partial(decoded, transform=maker.transform, workers=workers, ahead=ahead)
     with store.locked():
         store.collect_finished()
         bar = progress_bar(progress, total, f"{maker.verb}, {maker.precision.partition(' ')[0]}")
         with bar:
-            _make_missing(photos, maker, store, workers, on_error, bar)
+            _make_missing(photos, maker, store, stream, on_error, bar)
         _write_table(store)
         store.clean()
     if store.skipped:
@@ -214,7 +225,8 @@ class _Store:
 
     def write(self, first: int, rows: Sequence[Row]) -> None:
         """Make finished rows durable."""
-        path = self.parts / f"{first:012d}.parquet"
+        free = (f"{number:012d}.parquet" for number in itertools.count(first))
+        path = next(path for path in map(self.parts.joinpath, free) if not path.exists())
         try:
             write_part(path, self.maker.table(rows))
         except OSError as error:
@@ -293,7 +305,14 @@ def _holds(column: str, stated: str, there: bool, asked: bool) -> str:
     return f"{column}s of another {stated}" if there else f"no {column}s"
 
 
-def _make_missing(photos: Any, maker: Maker, store: _Store, workers: int, on_error: str, bar: Any) -> None:
+def _make_missing(
+    photos: Any,
+    maker: Maker,
+    store: _Store,
+    stream: Callable[[Iterator[tuple[int, Any]]], Iterator[Decoded]],
+    on_error: str,
+    bar: Any,
+) -> None:
     keys: dict[int, tuple[Key, Any]] = {}
     names: dict[int, str] = {}
     scheduled: set[Key] = set()
@@ -323,14 +342,12 @@ def _make_missing(photos: Any, maker: Maker, store: _Store, workers: int, on_err
                 store.given[actual] = store.given[key]
         return actual, photo
 
-    ahead = 2 * maker.batch_size + 2 * workers
-    stream = decoded(missing(), maker.transform, workers=workers, ahead=ahead)
     waiting: list[Row] = []
     first = 0
     written = time.monotonic()
     failures: list[Decoded] = []
     try:
-        for batch in batches(stream, maker.batch_size):
+        for batch in batches(stream(missing()), maker.batch_size):
             good = split_failures(batch, failures, on_error)
             if good:
                 pairs = [decoded_key(item) for item in good]

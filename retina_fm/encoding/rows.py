@@ -38,6 +38,23 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A photo that is fetched where it is decoded, and listed with its key.
+
+    Attributes:
+        key: of its row.
+        name: what messages call it.
+    """
+
+    key: Key
+    name: str
+
+    def fetch(self) -> bytes:
+        """Its bytes; whatever is raised becomes the photo's error."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
 class Encoded:
     """One encoded photo."""
 
@@ -53,6 +70,8 @@ def key_of(photo: Any, folder: Path, position: int) -> Key:
 
     A photo that cannot even be looked at gets a key of its own, and its error when it is decoded.
     """
+    if isinstance(photo, Elsewhere):
+        return photo.key
     path = _path_of(photo)
     if path is not None:
         try:
@@ -184,9 +203,14 @@ def _path_of(photo: Any) -> str | os.PathLike[str] | None:
     return path if isinstance(path, str | os.PathLike) else None
 
 
+def name_in(path: str | os.PathLike[str], folder: Path) -> str:
+    """A path as tables in ``folder`` write it: relative, with ``/`` between its parts."""
+    return _text(_relative(Path(path), folder))
+
+
 def _name_of(photo: Any, path: str | os.PathLike[str], folder: Path) -> str:
     frame = photo.get("frame") if isinstance(photo, dict) else None
-    return _text(_relative(Path(path), folder)) + ("" if frame is None else f"#frame={frame}")
+    return name_in(path, folder) + ("" if frame is None else f"#frame={frame}")
 
 
 def _text(path: str) -> str:

@@ -21,9 +21,10 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.formats import check_out, rewrite
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Encoded, Key, schema, table_of
+from retina_fm.encoding.shards import Shard
 from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded, views_of
-from retina_fm.errors import OutputError
+from retina_fm.errors import ConfigError, OutputError
 from retina_fm.models import RetinalEncoder
 from retina_fm.pictures import count, is_single
 from retina_fm.pictures.bounds import digest_of, with_bounds
@@ -51,6 +52,7 @@ def encode_to(
     columns: Mapping[str, Sequence[str]] | None = None,
     pseudonymise: str | Path | None = None,
     bounds: str | Path | None = None,
+    shard: str | tuple[int, int] | None = None,
 ) -> EncodeReport:
     """Embeddings of any number of photos into a table, in bounded memory.
 
@@ -82,6 +84,8 @@ def encode_to(
             says what that protects from, and what it does not.
         bounds: crop bounds by id, as fundusprep's CSV has them, instead of our own search for the circle; an
             id is that of a photo's dict, or its file's name without the ending.
+        shard: ``"3/7"`` or ``(3, 7)`` encodes the third of seven parts of a folder or pattern. Which part a
+            photo belongs to is told by its name alone. :func:`retina_fm.merge` joins the tables.
 
     Returns:
         Counts, skipped photos, seconds.
@@ -90,17 +94,21 @@ def encode_to(
         OutputError: ``out`` is something else, was made by another model, is being written by another
             process, or the disk is full (what was finished stays).
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
+        ConfigError: there is no such shard, or these photos or this table have none.
     """
     table = Path(out)
     plain = check_out(table, overwrite)
     check_place(table, on_error)
+    part = None if shard is None else Shard.read(shard)
+    if part is not None and (not plain or columns is not None):
+        raise ConfigError(
+            f"{table}: a shard is a .parquet file without further columns; join those to what merge writes."
+        )
     settings: dict[str, Any] = {
         "model": model, "batch_size": batch_size, "workers": workers, "device": device, "dtype": dtype,
         "on_error": on_error, "progress": progress, "compile": compile, "signature": signature,
-        "pseudonyms": pseudonyms_of(pseudonymise), "bounds": digest_of(bounds),
+        "pseudonyms": pseudonyms_of(pseudonymise), "bounds": bounds, "shard": part,
     }  # fmt: skip
-    if bounds is not None:
-        photos = with_bounds(photos, bounds)
     if not plain or columns is not None:
         return _with_columns(photos, table, columns, overwrite, settings)
     return _encode_to(photos, table, overwrite=overwrite, **settings)[0]
@@ -155,9 +163,13 @@ def _encode_to(
     overwrite: bool,
     signature: bool,
     pseudonyms: Pseudonyms | None,
-    bounds: str | None,
+    bounds: str | Path | None,
+    shard: Shard | None,
 ) -> tuple[EncodeReport, list[int]]:
     """The report, and the positions of the photos that have a row."""
+    stated = None if shard is None else shard.stated(photos, table.parent)
+    photos = photos if shard is None else shard.photos(photos)
+    photos = photos if bounds is None else with_bounds(photos, bounds)
     total = 1 if is_single(photos) else count(photos)
     embedder = Embedder(
         model, device=device, dtype=dtype, batch_size=batch_size, photos=total, compile=compile
@@ -167,23 +179,28 @@ def _encode_to(
     report, kept = fill_table(
         photos,
         table,
-        _Encoding(embedder, signature, pseudonyms, bounds),
+        EmbeddingRows(embedder, signature, pseudonyms, digest_of(bounds)),
         workers=workers,
         on_error=on_error,
         progress=progress,
         overwrite=overwrite,
+        stated=stated,
     )
     return EncodeReport(**vars(report)), kept
 
 
-class _Encoding:
+class EmbeddingRows:
     """Rows of an embedding table."""
 
     verb, holds = "encode", "embeddings"
     optional: Mapping[str, str] = {"signature": "signature_basis"}
 
     def __init__(
-        self, embedder: Embedder, signature: bool, pseudonyms: Pseudonyms | None, bounds: str | None
+        self,
+        embedder: Embedder,
+        signature: bool,
+        pseudonyms: Pseudonyms | None = None,
+        bounds: str | None = None,
     ) -> None:
         encoder = embedder.encoder
         basis = encoder.signature_basis if signature else None
@@ -216,6 +233,7 @@ class _Encoding:
         self.schema = schema(encoder.num_features, metadata, 0 if basis is None else basis.length)
 
     def rows(self, keys: Sequence[Key], items: Sequence[Decoded], photos: Sequence[Any]) -> list[Encoded]:  # noqa: ARG002
+        """One row a photo."""
         good = list(items)
         signatures: Any = itertools.repeat(None)
         if self.signs:
@@ -229,4 +247,5 @@ class _Encoding:
         ]
 
     def table(self, rows: Sequence[Encoded]) -> pa.Table:
+        """Rows as a table."""
         return table_of(list(rows), self.schema)

@@ -23,6 +23,7 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import check_on_error, over_batches
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Key
+from retina_fm.encoding.shards import Shard
 from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, OutputError
@@ -117,6 +118,7 @@ def measure_to(
     overwrite: bool = False,
     pseudonymise: str | Path | None = None,
     bounds: str | Path | None = None,
+    shard: str | tuple[int, int] | None = None,
 ) -> MeasureReport:
     """:func:`measure` of any number of photos into a Parquet or CSV file, in bounded memory.
 
@@ -137,12 +139,13 @@ def measure_to(
         overwrite: replace a table made with another model or other definitions instead of refusing.
         pseudonymise: see :func:`retina_fm.encode_to`.
         bounds: see :func:`retina_fm.encode_to`.
+        shard: see :func:`retina_fm.encode_to`.
 
     Returns:
         Counts, skipped photos, seconds.
 
     Raises:
-        ConfigError: the model does not map the anatomy, or ``out`` ends otherwise.
+        ConfigError: the model does not map the anatomy, ``out`` ends otherwise, or there is no such shard.
         OutputError: ``out`` is something else, was made by another model, is being written by another
             process, or the disk is full (what was finished stays).
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
@@ -152,6 +155,9 @@ def measure_to(
     text = place.suffix.lower() == ".csv"
     if not text and place.suffix.lower() != ".parquet":
         raise ConfigError(f"{place} ends in {place.suffix!r}; name a .parquet or a .csv file.")
+    part = None if shard is None else Shard.read(shard)
+    if text and part is not None:
+        raise ConfigError(f"{place}: a shard is a .parquet file, which merge joins with the others.")
     table = place.parent / hidden_name(place.name, ".parquet") if text else place
     if text and place.exists() and not table.exists() and not overwrite:
         raise OutputError(
@@ -159,17 +165,17 @@ def measure_to(
             "(--overwrite)."
         )
     pseudonyms, digest = pseudonyms_of(pseudonymise), digest_of(bounds)
-    if bounds is not None:
-        photos = with_bounds(photos, bounds)
     maker = _Measuring(model, device, dtype, batch_size, allow_unreliable, pseudonyms, digest)
+    chosen = photos if part is None else part.photos(photos)
     report, _ = fill_table(
-        photos,
+        chosen if bounds is None else with_bounds(chosen, bounds),
         table,
         maker,
         workers=workers,
         on_error=on_error,
         progress=progress,
         overwrite=overwrite,
+        stated=None if part is None else part.stated(photos, table.parent),
     )
     if text:
         _write_csv(table, place)

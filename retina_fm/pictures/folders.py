@@ -7,7 +7,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,10 +40,14 @@ class Listing:
     Attributes:
         pictures: in natural order.
         passed: how many other files there were, by their ending or kind.
+        wanted: which paths to look at; all without it.
+        unwanted: how many were not looked at.
     """
 
     pictures: list[Path] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)
+    wanted: Callable[[str], bool] | None = None
+    unwanted: int = 0
 
     def passed_over(self) -> str:
         """What was passed over, in words."""
@@ -64,6 +68,9 @@ class Listing:
         name = os.path.basename(path)  # noqa: PTH119  a Path for each file of a large folder is slow
         if name.startswith("."):
             return
+        if self.wanted is not None and not self.wanted(path):
+            self.unwanted += 1
+            return
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
         if os.path.isfile(path):  # noqa: PTH113
             kind = "picture" if _is_picture(path, name, ending) else ascii(ending)[1:-1] or "without ending"
@@ -82,17 +89,19 @@ class Listing:
         return self
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, wanted: Callable[[str], bool] | None = None) -> Listing:
     """Pictures in a folder and below, linked folders among them, each folder once.
+
+    With ``wanted``, only paths that it holds for are looked at and kept, and there may be none.
 
     Raises:
         NoPicturesError: there are none.
         PictureError: a folder cannot be listed.
     """
-    listing = Listing()
+    listing = Listing(wanted=wanted)
     for path in _files_below(root, listing):
         listing.add(path)
-    if not listing.pictures:
+    if not listing.pictures and not listing.unwanted:
         passed = f" {listing.passed_over()}." if listing.passed else ""
         raise NoPicturesError(
             f"{root}: no picture here or below.{passed} Pictures end in {', '.join(sorted(SUFFIXES))}."
@@ -100,15 +109,15 @@ def list_folder(root: Path) -> Listing:
     return listing.sort()
 
 
-def list_pattern(pattern: str) -> Listing:
-    """Pictures that match a pattern of :mod:`glob`.
+def list_pattern(pattern: str, wanted: Callable[[str], bool] | None = None) -> Listing:
+    """Pictures that match a pattern of :mod:`glob`; ``wanted`` as for :func:`list_folder`.
 
     Raises:
         NoPicturesError: there are none.
         PictureError: folders are nested too deep for a pattern.
     """
     skipped = _IGNORED_FOLDERS - set(Path(pattern).parts)  # unless the pattern names it
-    listing = Listing()
+    listing = Listing(wanted=wanted)
     try:
         for match in glob.iglob(pattern, recursive=True):  # noqa: PTH207
             if not skipped.intersection(Path(match).parts) and not os.path.isdir(match):  # noqa: PTH112
@@ -117,7 +126,7 @@ def list_pattern(pattern: str) -> Listing:
         raise PictureError(
             f"{pattern}: folders nested too deep for a pattern. Pass the folder itself."
         ) from None
-    if not listing.pictures:
+    if not listing.pictures and not listing.unwanted:
         raise NoPicturesError(f"{pattern}: no picture matches. Quote the pattern, and check the folder.")
     return listing.sort()
 

@@ -237,3 +237,25 @@ def test_a_table_that_its_owner_added_a_column_to_is_kept(photo_folder: Path, tm
     assert pq.read_table(table).column("grade").to_pylist() == [3]
     retina_fm.encode_to(photo_folder / "eye1.png", table, TINY, overwrite=True)
     assert "grade" not in pq.read_schema(table).names
+
+
+def test_parts_of_a_killed_run_stay_whole_where_photos_have_moved(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumable, "_WRITE_EVERY", 0.0)
+    (photo_folder / "eye8.png").write_bytes(b"nonsense")
+    out = tmp_path / "emb.parquet"
+    with pytest.raises(PictureError, match="eye8"):
+        encode_to(photo_folder, out, batch_size=2)
+    (photo_folder / "eye8.png").unlink()
+    (photo_folder / "eye3.png").rename(photo_folder / "eye3b.png")  # a new name where a part begins
+    Image.fromarray(disc_picture(90)).save(photo_folder / "deep" / "eye0.png")
+    encode_to(photo_folder, out, batch_size=2)
+    found = dict(
+        zip(*(pq.read_table(out).column(name).to_pylist() for name in ("path", "embedding")), strict=True)
+    )
+    assert sorted(found) == sorted(
+        f"photos/{p.relative_to(photo_folder)}" for p in photo_folder.rglob("*.png")
+    )
+    for path, vector in found.items():
+        assert np.allclose(vector, retina_fm.encode(tmp_path / path, TINY, dtype="float32"), atol=1e-4), path

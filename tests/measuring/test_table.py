@@ -90,3 +90,14 @@ def test_bad_photos_are_skipped_and_blind_models_refused(photo_folder: Path, mod
     assert table.num_rows == 10
     with pytest.raises(ConfigError, match="fundus2video-half"):
         retina_fm.measure(photo_folder, "fundus2video-tiny")
+
+
+def test_shards_are_merged_to_the_table_of_one_run(photo_folder: Path, tmp_path: Path, model: str) -> None:
+    single = tmp_path / "single.parquet"
+    loaded = retina_fm.load(model)
+    retina_fm.measure_to(photo_folder, single, loaded, batch_size=1, progress=False)
+    for number in (1, 2):
+        part = tmp_path / f"part-{number}.parquet"
+        retina_fm.measure_to(photo_folder, part, loaded, batch_size=1, progress=False, shard=f"{number}/2")
+    assert retina_fm.merge([tmp_path / "part-*.parquet"], tmp_path / "all.parquet").rows == 11
+    assert (tmp_path / "all.parquet").read_bytes() == single.read_bytes()
