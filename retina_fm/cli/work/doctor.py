@@ -28,7 +28,7 @@ _PACKAGES = (
     "safetensors",
     "PIL",
 )
-_OPTIONAL = {"pydicom": "dicom", "accelerate": "train"}
+_OPTIONAL = {"pydicom": "dicom", "accelerate": "train", "fastapi": "serve"}
 
 
 @dataclass(frozen=True)
