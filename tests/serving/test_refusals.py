@@ -208,6 +208,7 @@ def test_the_command_serves_until_it_is_told_to_stop(clinic: Path, photo: bytes)
         assert ran.wait(30) == 0
     finally:
         ran.kill()
+        ran.communicate()
 
 
 @pytest.mark.slow

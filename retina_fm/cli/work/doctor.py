@@ -28,7 +28,14 @@ _PACKAGES = (
     "safetensors",
     "PIL",
 )
-_OPTIONAL = {"pydicom": "dicom", "oct_converter": "vendor", "accelerate": "train"}
+_OPTIONAL = {
+    "pydicom": "dicom",
+    "oct_converter": "vendor",
+    "accelerate": "train",
+    "captum": "explain",
+    "fastapi": "serve",
+    "ray": "ray",
+}
 
 
 @dataclass(frozen=True)
