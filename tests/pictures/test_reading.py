@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retina_fm.errors import MissingDependencyError, NoPicturesError, PictureError
+from retina_fm.errors import MissingDependencyError, NoPicturesError, PictureError, PictureTooLargeError
 from retina_fm.pictures import describe, read_picture
 from tests.pictures.bad_photos import bad_photos
 from tests.pictures.drawn import dataset, dicom_bytes, encoded, fundus
@@ -209,7 +209,7 @@ def test_pillows_limit_holds_without_a_warning_in_any_thread(monkeypatch, times)
     thread.join()
     read()
     assert len(caught) == 2
-    assert all(type(error) is PictureError and "96 x 72" in str(error) for error in caught)
+    assert all(type(error) is PictureTooLargeError and "96 x 72" in str(error) for error in caught)
 
 
 def test_names_of_photos_are_short_and_can_be_given():

@@ -21,6 +21,7 @@ from retina_fm.models import read_config, resolve
 from retina_fm.models.reliability import Reliability
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.pictures import Geometry
+from retina_fm.pictures.tags import NOTHING
 from retina_fm.reporting import write_report
 from retina_fm.reporting.layers import layers_of
 from retina_fm.reporting.measurements import reasons_of, rows_of
@@ -41,7 +42,7 @@ STATED = {
 def read_photo(*, allow: bool = False, quality: float | None = None) -> ReadPhoto:
     made = reading()
     geometry = Geometry(2 * SIDE, 2 * SIDE, SIDE, SIDE, 250.0, SIDE, margin=0.024)
-    values = measured(made, geometry, None, STATED, allow)
+    values = measured(made, geometry, None, NOTHING, STATED, allow)
     if quality is not None:
         values = {
             "quality": quality,
