@@ -25,6 +25,16 @@ def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere() -> None:
     assert "<link" not in text
 
 
+@pytest.mark.parametrize("name", sorted(pages._environment().list_templates(["html"])))
+def test_every_page_is_a_template_that_can_be_loaded(name: str) -> None:
+    assert pages._environment().get_template(name).name == name
+
+
+def test_a_pages_own_style_comes_after_the_shared_one() -> None:
+    page = pages.render("serve.html", title="t", model="m", needs_token=True)
+    assert page.count("<style>") == 1 and page.index("prefers-color-scheme:dark") < page.index("#drop{")
+
+
 def test_a_value_that_is_missing_is_no_gap_in_the_page() -> None:
     with pytest.raises(UndefinedError, match="note"):
         pages.render("gallery.html", title="t", marked=False, same="", rows=[])
