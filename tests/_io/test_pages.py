@@ -51,6 +51,11 @@ def test_a_picture_is_shrunk_and_stands_in_its_address(tmp_path: Path) -> None:
     assert pages.file_url(tmp_path / "a.png").startswith("data:image/png;base64,")
 
 
+def test_a_name_that_is_no_text_can_be_on_a_page() -> None:
+    text = pages.render("gallery.html", title="x\udcff", note="", marked=False, same="", rows=[])
+    assert "<title>x\\xff</title>" in text and text.encode()
+
+
 def test_every_page_has_the_one_stylesheet() -> None:
     folder = Path(pages.__file__).with_name("templates")
     for template in folder.glob("*.html"):
