@@ -194,8 +194,15 @@ def _parsed(text: str, where: str) -> Bounds:
         radius = float(said["radius"])
         lines = dict(said.get("lines") or {})
     except (
-        ValueError, SyntaxError, TypeError, KeyError, AttributeError, OverflowError, MemoryError, RecursionError
-    ):  # fmt: skip
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ):
         raise ConfigError(
             f"{where}: {text[:60]!r} are no bounds. They are {{'hw': (height, width), 'center': (x, y), "
             "'radius': r, 'lines': {...}}."
