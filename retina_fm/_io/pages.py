@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from retina_fm._io.names import as_text
+
 
 def render(template: str, **values: Any) -> str:
     """A page.
@@ -22,7 +24,7 @@ def render(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: a value that the template asks for is missing.
     """
-    return _environment().get_template(template).render(**values)
+    return as_text(_environment().get_template(template).render(**values))
 
 
 def picture_url(image: Image.Image, side: int | None = None, quality: int = 88) -> str:

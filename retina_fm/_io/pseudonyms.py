@@ -61,7 +61,7 @@ class Pseudonyms:
         return None if is_nobody(patient_id) else self._hash(f"patient {spelling(str(patient_id))}")[:_DIGITS]
 
     def _hash(self, text: str) -> str:
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def pseudonyms_of(key_file: str | Path | None) -> Pseudonyms | None:

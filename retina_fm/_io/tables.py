@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retina_fm._io.names import as_text
 from retina_fm._io.seals import check_table
 from retina_fm.errors import LayoutError, MissingDependencyError
 
@@ -54,12 +55,12 @@ def read_csv(path: Path) -> CsvRows:
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A CSV file's bytes, lines ended by a line feed on every system."""
+    """A CSV file's bytes, lines ended by a line feed on every system; names as :func:`as_text` has them."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return as_text(text.getvalue()).encode()
 
 
 def sheet_rows(path: Path) -> list[list[str]]:

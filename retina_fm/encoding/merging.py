@@ -25,6 +25,7 @@ from retina_fm.encoding.rows import ROW_GROUP
 from retina_fm.encoding.shards import ROOT, SHARD
 from retina_fm.errors import ConfigError, MergeError, OutputError
 from retina_fm.pictures.folders import natural_key
+from retina_fm.pictures.pages import frame_of
 
 _AT_ONCE = 64
 """Parts that are open together: more are first joined into scratch files, which are joined in turn."""
@@ -155,7 +156,7 @@ class _Source(NamedTuple):
 class _Row(NamedTuple):
     """Where a row lies, with what orders it."""
 
-    order: tuple[Any, str]
+    order: tuple[Any, str, int]
     path: str
     source: int
     batch: pa.RecordBatch
@@ -180,15 +181,14 @@ def _rows(number: int, source: _Source, home: str) -> Iterator[_Row]:
         groups = range(file.metadata.num_row_groups)  # one by one, or all of them come to lie in memory
         for batch in itertools.chain.from_iterable(file.iter_batches(_BATCH, [group]) for group in groups):
             for index, path in enumerate(batch.column("path").to_pylist()):
-                name = _relative(path, source.folder, source.root)
+                name, frame = frame_of(_relative(path, source.folder, source.root))
                 if source.part is not None and not source.part.shard.holds(name):
                     raise MergeError(
                         f"{source.path} says that it is shard {source.part.shard}, but {path} does not "
                         "belong there: its rows were changed, or it was moved away from the photos."
                     )
-                yield _Row(
-                    (natural_key(name), name), _relative(path, source.folder, home), number, batch, index
-                )
+                order = (natural_key(name), name, frame)
+                yield _Row(order, _relative(path, source.folder, home), number, batch, index)
 
 
 def _table(group: list[_Row], schema: pa.Schema) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retina_fm._io.files import written_beside
+from retina_fm._io.names import as_text
 from retina_fm._io.parquet_seals import EMPTY, KEY, check_parquet, seal_parquet
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, describe, read_picture
@@ -77,7 +78,7 @@ def key_of(photo: Any, folder: Path, position: int) -> Key:
         try:
             status = os.stat(spelt_as_on_disk(path))  # noqa: PTH116  called once a photo
         except (OSError, ValueError):
-            return Key(f"unreadable:{position}:{_text(os.fspath(path))}", 0, 0)
+            return Key(f"unreadable:{position}:{as_text(os.fspath(path))}", 0, 0)
         return Key(_name_of(photo, path, folder), status.st_size, status.st_mtime_ns)
     try:
         data = _content(photo)
@@ -205,17 +206,12 @@ def _path_of(photo: Any) -> str | os.PathLike[str] | None:
 
 def name_in(path: str | os.PathLike[str], folder: Path) -> str:
     """A path as tables in ``folder`` write it: relative, with ``/`` between its parts."""
-    return _text(_relative(Path(path), folder))
+    return as_text(_relative(Path(path), folder))
 
 
 def _name_of(photo: Any, path: str | os.PathLike[str], folder: Path) -> str:
     frame = photo.get("frame") if isinstance(photo, dict) else None
     return name_in(path, folder) + ("" if frame is None else f"#frame={frame}")
-
-
-def _text(path: str) -> str:
-    """A path that tables can hold: bytes of a name that are no UTF-8 are written as escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _relative(path: Path, folder: Path) -> str:

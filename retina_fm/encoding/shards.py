@@ -15,6 +15,7 @@ from retina_fm.encoding.rows import name_in
 from retina_fm.errors import ConfigError
 from retina_fm.pictures import describe, is_single
 from retina_fm.pictures.folders import list_folder, list_pattern
+from retina_fm.pictures.sources import each_of
 
 SHARD, ROOT = "shard", "shard_root"
 """What a part's metadata call its shard, and the folder that names are relative to (from the part's own)."""
@@ -61,8 +62,10 @@ class Shard:
         digest = hashlib.sha256(name.encode()).digest()
         return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
 
-    def photos(self, photos: Any) -> list[Path]:
-        """The files of a folder or pattern that belong here, in their order; the others take no memory.
+    def photos(self, photos: Any) -> list[Any]:
+        """The photos of a folder or pattern that belong here, in their order; the others take no memory.
+
+        A file with several belongs to one shard, with all of its frames.
 
         Raises:
             ConfigError: it is neither.
@@ -74,8 +77,8 @@ class Shard:
             return self.holds(name_in(path, root))
 
         if os.path.isdir(photos):  # noqa: PTH112
-            return list_folder(root, wanted).pictures
-        return list_pattern(os.fspath(photos), wanted).pictures
+            return each_of(list_folder(root, wanted))
+        return each_of(list_pattern(os.fspath(photos), wanted))
 
     def stated(self, photos: Any, folder: Path) -> Mapping[str, str]:
         """What the metadata of a part in ``folder`` say."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retina_fm._io.files import write_bytes
+from retina_fm._io.names import as_text
 from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError
 from retina_fm.pictures.field_of_view import find_field_of_view
@@ -145,7 +146,7 @@ def id_of(photo: Any) -> str:
     path = photo.get("path") if isinstance(photo, Mapping) else photo
     frame = photo.get("frame") if isinstance(photo, Mapping) else None
     stem = Path(os.fspath(path) if isinstance(path, str | os.PathLike) else describe(photo)).stem
-    return stem if frame is None else f"{stem}_{frame}"
+    return as_text(stem if frame is None else f"{stem}_{frame}")
 
 
 def ids_of(photos: Iterable[Any]) -> list[str]:
@@ -192,7 +193,16 @@ def _parsed(text: str, where: str) -> Bounds:
         x, y = (float(value) for value in said["center"])
         radius = float(said["radius"])
         lines = dict(said.get("lines") or {})
-    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, MemoryError, RecursionError):
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ):
         raise ConfigError(
             f"{where}: {text[:60]!r} are no bounds. They are {{'hw': (height, width), 'center': (x, y), "
             "'radius': r, 'lines': {...}}."

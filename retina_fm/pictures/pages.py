@@ -77,6 +77,12 @@ def photo_of(name: str) -> Any:
     return {"path": name[: frame.start()], "frame": int(frame[1])} if frame else name
 
 
+def frame_of(name: str) -> tuple[str, int]:
+    """File and frame of a photo by the name that tables give it; -1 of a file that holds one."""
+    frame = _FRAME.search(name)
+    return (name[: frame.start()], int(frame[1])) if frame else (name, -1)
+
+
 def _page_meant(image: Any, name: str) -> int:
     pages = [page for page in _pages(image, name) if page is not None]
     if len(pages) < 2:

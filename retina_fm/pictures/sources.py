@@ -72,7 +72,7 @@ def expand(photos: Any) -> Iterator[Any]:
         if listing.passed:
             level = logging.INFO if listing.is_usual else logging.WARNING
             logger.log(level, "%s: %s", ascii(os.fspath(photos))[1:-1], listing.passed_over())
-        yield from _each(listing)
+        yield from each_of(listing)
     elif tables.is_table(photos):
         yield from tables.photos_of(photos)
     elif isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
@@ -94,14 +94,14 @@ def count(photos: Any) -> int | None:
     if is_photo_table(photos):
         return len(photos_named(photos))
     if isinstance(photos, str | os.PathLike):
-        return len(_each(_listed(photos)))
+        return len(each_of(_listed(photos)))
     if isinstance(photos, np.ndarray) and photos.dtype.kind in "OSU":
         return photos.size
     known = isinstance(photos, Sequence | np.ndarray) or is_tensor(photos) or tables.is_column(photos)
     return len(photos) if (known or tables.is_table(photos)) and hasattr(photos, "__len__") else None
 
 
-def _each(listing: Listing) -> list[Any]:
+def each_of(listing: Listing) -> list[Any]:
     """The pictures of a listing, a file with several by its frames."""
     found: list[Any] = []
     for path in listing.pictures:

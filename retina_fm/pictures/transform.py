@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Triple = tuple[float, float, float]
+_LEAST_RADIUS = 2.0
+"""Pixels, of a circle that is given; a smaller one shows nothing."""
+_MOST_SIDES = 4
+"""Longer sides of the picture, that the radius of a given circle may have."""
 
 
 @dataclass(frozen=True)
@@ -188,4 +193,19 @@ def _given_circle(photo: Any, picture: np.ndarray, name: str | None) -> Circle |
             f"{name or describe(photo)}: its bounds are of a picture of {width} x {height} pixels, it has "
             f"{picture.shape[1]} x {picture.shape[0]}. Write them again."
         )
-    return Circle(float(centre_y), float(centre_x), float(radius))
+    circle = Circle(float(centre_y), float(centre_x), float(radius))
+    _check_circle(circle, picture, name or describe(photo))
+    return circle
+
+
+def _check_circle(circle: Circle, picture: np.ndarray, name: str) -> None:
+    """Refuse a circle that is no camera's: its view would show nothing, or take memory without end."""
+    height, width = picture.shape[:2]
+    beside_y = max(-circle.centre_y, circle.centre_y - height, 0.0)
+    beside_x = max(-circle.centre_x, circle.centre_x - width, 0.0)
+    fits = _LEAST_RADIUS <= circle.radius <= _MOST_SIDES * max(height, width)
+    if not fits or not math.hypot(beside_y, beside_x) < circle.radius:
+        raise PictureError(
+            f"{name}: its bounds are a circle of radius {circle.radius:g} round x {circle.centre_x:g}, y "
+            f"{circle.centre_y:g}, which is no field of view in {width} x {height} pixels. Write them again."
+        )

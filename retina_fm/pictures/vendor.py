@@ -33,7 +33,7 @@ _DEPTH = 1024  # pixels of an A-scan in a Zeiss cube
 _CUBES = {_DEPTH * 200 * 200: 200}  # bytes to columns; any other cube has 512
 _COLUMNS = 512
 _LEAST_SLICES = 32
-_MOST_CHUNKS = 1_000_000
+_MOST_CHUNKS = 200_000  # looked at in a file, which takes seconds; a hundred volumes have half of it
 _PATIENT, _PREAMBLE, _SCAN, _IMAGE = 9, 3, 10004, 1 << 30  # kinds of chunks in .e2e
 _PATIENT_ID = slice(102, 127)  # after names, title, birth and sex; its own, for these may be in any code page
 _TOPCON_EYES: dict[int, Eye] = {0: "right", 1: "left"}
@@ -235,19 +235,19 @@ def _heidelberg_chunks(data: bytes, name: str) -> Iterator[_Chunk]:
     )  # fmt: skip
     first = _parsed(head, data, skip + layouts.header_structure.sizeof())
     at, seen, count = first.current, set(), 0
-    starts = []
+    pos_and_start = struct.Struct(f"<II{entry.sizeof() - 8}x")  # construct would take minutes for many
+    starts: dict[int, None] = {}  # each chunk once, however often a damaged directory names it
     while at and at not in seen:
         seen.add(at)
         directory = _parsed(head, data, at + skip)
         place = at + skip + head.sizeof()
-        for _ in range(directory.num_entries):
-            count += 1
-            if count > _MOST_CHUNKS or place >= len(data):
-                raise PictureError(f"{name}: damaged, its directory does not end. Export it again.")
-            named = _parsed(entry, data, place)
-            place += entry.sizeof()
-            if named.start > named.pos:
-                starts.append(named.start + skip)
+        end = place + directory.num_entries * entry.sizeof()
+        count += directory.num_entries
+        if count > _MOST_CHUNKS or end > len(data):
+            raise PictureError(f"{name}: damaged, its directory does not end. Export it again.")
+        for pos, start in pos_and_start.iter_unpack(data[place:end]):
+            if start > pos:
+                starts[start + skip] = None
         at = directory.prev
     for start in starts:
         if chunk_head := _readable(chunk, data, start):

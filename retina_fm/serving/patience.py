@@ -1,4 +1,4 @@
-"""Connections that are closed where a request's head does not come."""
+"""Connections that are closed where a client keeps them and asks for nothing, or takes no answer."""
 
 from __future__ import annotations
 
@@ -8,29 +8,71 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0
-"""From a connection to the end of its first head: a client may not sit on a connection and say nothing."""
+"""From a connection, or from what follows an answer, to the end of the next head."""
+TAKE_SECONDS = 30.0
+"""In which a client has to take what was written for it, down to what the system holds for it anyway."""
 
 
 class Impatient(H11Protocol):
-    """uvicorn's HTTP with a limit on the time that the first head of a connection takes.
+    """uvicorn's HTTP with limits on the time that a client may sit on a connection.
 
-    Between two requests uvicorn's own limit of five seconds holds.
+    uvicorn's own limit of five seconds between two requests ends with the first byte that comes. So a head
+    that comes byte by byte, or the rest of a body whose request has been answered, is timed here.
     """
 
     _late: asyncio.TimerHandle | None = None
+    _full: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait."""
+        """Begin to wait for a head."""
         super().connection_made(transport)
-        self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._give_up)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on, or no more, once a request is under way."""
+        super().data_received(data)
+        if self._busy:
+            self._late = _ended(self._late)
+        elif self._late is None and not self.transport.is_closing():
+            self._wait()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close for want of a further request; what the client does not take is not waited for."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the client has taken what was written."""
+        super().pause_writing()
+        self._full = asyncio.get_running_loop().call_later(TAKE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken it."""
+        self._full = _ended(self._full)
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        if self._late is not None:
-            self._late.cancel()
+        self._late, self._full = _ended(self._late), _ended(self._full)
         super().connection_lost(exc)
 
-    def _give_up(self) -> None:
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is under way."""
         cycle: Any = self.cycle  # none before the first head, whatever its type says
-        if cycle is None and not self.transport.is_closing():
-            self.transport.close()
+        return cycle is not None and not cycle.response_complete
+
+    def _wait(self) -> None:
+        self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._late = None
+        if not self._busy:
+            self.timeout_keep_alive_handler()
+
+
+def _ended(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -131,7 +131,7 @@ class Service:
 def _declared(request: Request, limit: int) -> int:
     """Bytes to set aside for a body: as many as it declares, or as many as it may have."""
     text = request.headers.get("content-length")
-    if text is None:
+    if text is None or "transfer-encoding" in request.headers:  # in chunks, whatever length is declared, too
         return limit
     size = int(text) if text.isascii() and text.isdigit() else limit + 1
     if size > limit:

@@ -14,6 +14,7 @@ from retina_fm.cli.main import main
 from retina_fm.encoding import merging
 from retina_fm.encoding.shards import Shard
 from retina_fm.errors import ConfigError, MergeError, OutputError
+from tests.pictures.camera_files import e2e
 
 TINY = "fundus2video-tiny"
 SETTINGS = {"dtype": "float32", "workers": 0, "batch_size": 1, "progress": False}
@@ -71,6 +72,24 @@ def test_seven_uneven_shards_are_the_single_run(made: Path, tmp_path: Path) -> N
     assert (made / "all.parquet").read_bytes() == (made / "single.parquet").read_bytes()
     assert encode(made / "photos", made / "all.parquet").reused == 23
     assert [path.name for path in made.iterdir() if "merging" in path.name] == []
+
+
+def test_files_with_several_pictures_are_divided_whole_and_merge_to_the_single_run(tmp_path: Path) -> None:
+    grey = disc_picture(0, 32)[..., 1]
+    (tmp_path / "photos").mkdir()
+    for name in ("c2.e2e", "c10.e2e"):
+        (tmp_path / "photos" / name).write_bytes(e2e([(grey, "R")] * 11))
+    for name in ("c1.e2e!.png", "c1.png", "c2.e2f.png"):
+        Image.fromarray(disc_picture(1, 32)).save(tmp_path / "photos" / name)
+    encoder = retina_fm.load(TINY)
+    settings: dict[str, object] = {**SETTINGS, "pseudonymise": tmp_path / "key"}
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    retina_fm.encode_to(tmp_path / "photos", tmp_path / "single.parquet", encoder, **settings)  # type: ignore[arg-type]
+    for number in (1, 2):
+        part = tmp_path / "parts" / f"{number}.parquet"
+        retina_fm.encode_to(tmp_path / "photos", part, encoder, shard=(number, 2), **settings)  # type: ignore[arg-type]
+    assert retina_fm.merge(tmp_path / "parts", tmp_path / "all.parquet").rows == 25
+    assert (tmp_path / "all.parquet").read_bytes() == (tmp_path / "single.parquet").read_bytes()
 
 
 def test_more_parts_than_are_open_at_once_are_joined_in_rounds(

@@ -48,8 +48,12 @@ def e2e(
     patient: bytes = b"H123",
     ticks: int = 0,
     skip: bool = False,
+    again: int = 0,
 ) -> bytes:
-    """Heidelberg's .e2e: grey pictures with their eye, ``R`` or ``L``, each a series of its own."""
+    """Heidelberg's .e2e: grey pictures with their eye, ``R`` or ``L``, each a series of its own.
+
+    The directory names the last chunk ``again`` times more.
+    """
     parts: list[tuple[Series, int, int, bytes]] = [((5, 0, 0), 9, 0, b"\0" * 102 + patient.ljust(25, b"\0"))]
     for number, (picture, eye) in enumerate(pictures):
         series = (5, 1, number)
@@ -60,15 +64,16 @@ def e2e(
             parts.append((series, 10004, 0, b"\0" * 88 + struct.pack("<QIf", ticks, 1, 1.0)))
         parts.append((series, 1 << 30, 0, image))
     base = 36 + 52
-    place = base + 52 + 44 * len(parts)
+    place = base + 52 + 44 * (len(parts) + again)
     entries, chunks = b"", b""
     for series, kind, ind, data in parts:
         entries += struct.pack("<IIII", 0, place + len(chunks), len(data), 0)
         entries += struct.pack("<IIIiHHII", *series, 0, 0, 0, kind, 0)
         chunks += b"MDbData".ljust(12, b"\0") + struct.pack("<IIIII", 0, 0, 1, len(data), 0)
         chunks += struct.pack("<IIIiHHII", *series, 0, ind, 0, kind, 0) + data
-    main = _directory(0, base, 0)
-    whole = b"CMDb".ljust(12, b"\0") + b"\0" * 24 + main + _directory(len(parts), 0, 0) + entries + chunks
+    entries += entries[-44:] * again
+    main = _directory(0, base, 0) + _directory(len(parts) + again, 0, 0)
+    whole = b"CMDb".ljust(12, b"\0") + b"\0" * 24 + main + entries + chunks
     return (b"E2EMultipleVolumeFile".ljust(64, b"\0") if skip else b"") + whole
 
 

@@ -41,7 +41,20 @@ def test_what_fundusprep_writes_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["", "[1]", "__import__('os').getcwd()", "{'center': (1, 2), 'radius': -3}", "(" * 5000, "{'radius': 3}"],
+    [
+        *(
+            "",
+            "[1]",
+            "__import__('os').getcwd()",
+            "{'center': (1, 2), 'radius': -3}",
+            "(" * 5000,
+            "{'radius': 3}",
+        ),
+        "{'hw': (1e999, 64), 'center': (32, 32), 'radius': 30}",
+        "{'center': (nan, 32), 'radius': 30}",
+        "{'center': (1e999, 32), 'radius': 30}",
+        f"{{'center': (32, 32), 'radius': {'9' * 4000}}}",
+    ],
 )
 def test_what_are_no_bounds_is_refused_with_its_line(tmp_path: Path, cell: str) -> None:
     with pytest.raises(ConfigError, match="line 2"):
@@ -79,6 +92,28 @@ def test_a_view_is_cut_by_the_bounds_that_are_given(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="its bounds are of a picture of 240 x 100"):
         Transform().view(with_bounds(path, {"eye": given._replace(height=100)})[0])
     assert with_bounds(path, {"other": given}) == [path]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "radius"),
+    [(32, 32, 1e-300), (32, 32, 1e6), (32, 32, 1e300), (1e300, 32, 30), (200, 32, 30), (-25, -25, 30)],
+)
+def test_a_circle_that_is_no_field_of_view_of_the_photo_is_refused(
+    tmp_path: Path, x: float, y: float, radius: float
+) -> None:
+    Image.fromarray(fundus(64, 64)).save(tmp_path / "a.png")
+    given = {"a": Bounds(64, 64, y, x, radius)}
+    with pytest.raises(PictureError, match="no field of view in 64 x 64"):
+        Transform(size=32)(with_bounds(tmp_path / "a.png", given)[0])
+
+
+def test_a_name_that_is_no_text_finds_its_bounds_again(tmp_path: Path) -> None:
+    photo = tmp_path / "x\udcff.png"
+    name = id_of(photo)
+    assert name == "x\\xff"
+    write_bounds(tmp_path / "b.csv", {name: Bounds(64, 64, 32, 32, 30)})
+    (found,) = with_bounds([photo], tmp_path / "b.csv")
+    assert found["bounds"] == (64, 64, 32, 32, 30)
 
 
 def test_a_mask_drawn_on_a_crop_comes_back_to_the_photo() -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from retina_fm.errors import MissingDependencyError, PictureError
-from retina_fm.pictures import count, expand, read_picture
+from retina_fm.pictures import count, expand, read_picture, vendor
 from retina_fm.pictures.tags import Tags, tags_of
 from tests.pictures import camera_files as made
 from tests.pictures.drawn import encoded, fundus
@@ -75,6 +75,23 @@ def test_a_heidelberg_file_that_runs_in_circles_ends(tmp_path: Path) -> None:
     data[36 + 52 + 36 : 36 + 52 + 40] = (2**32 - 1).to_bytes(4, "little")  # and has no end
     with pytest.raises(PictureError):
         read_picture(bytes(data))
+
+
+def test_a_chunk_that_is_named_very_often_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = made.e2e([(GREY, "R")], again=50_000)
+    calls = 0
+    parsed = vendor._parsed
+
+    def counted(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return parsed(*given)
+
+    monkeypatch.setattr(vendor, "_parsed", counted)
+    assert (read_picture(many)[..., 0] == GREY).all()
+    assert calls < 20
+    with pytest.raises(PictureError, match="does not end"):
+        read_picture(many[:40_000])
 
 
 def test_a_zeiss_cube_is_seen_from_above(tmp_path: Path) -> None:

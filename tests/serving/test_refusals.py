@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,64 @@ def test_a_client_that_says_nothing_is_left(served: Served, monkeypatch: pytest.
     with socket.create_connection(("127.0.0.1", served.port), 10) as silent:
         silent.sendall(b"POST /v1/enc")
         assert silent.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /v1/pictures/0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n",
+    ],
+    ids=["head after an answer", "body after a refusal"],
+)
+def test_a_client_that_sends_byte_by_byte_after_an_answer_is_left(
+    served: Served, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    from retina_fm.serving import patience
+
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", served.port), 0.05) as slow:
+        slow.sendall(first)
+        until = time.monotonic() + 4
+        with pytest.raises(OSError, match=r"reset|Broken pipe|aborted"):
+            while time.monotonic() < until:
+                slow.sendall(b"G")
+                with suppress(TimeoutError):
+                    slow.recv(1000)
+
+
+def test_a_client_that_takes_no_answer_is_left(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from retina_fm.serving import patience
+
+    monkeypatch.setattr(patience, "TAKE_SECONDS", 0.3)
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), 0.2) as greedy:
+        until = time.monotonic() + 15
+        with pytest.raises(OSError, match=r"reset|Broken pipe|aborted"):
+            while time.monotonic() < until:
+                with suppress(TimeoutError):
+                    greedy.sendall(ask * 50)
+
+
+def test_a_body_in_chunks_takes_the_room_of_the_largest_whatever_length_it_declares(engine: Engine) -> None:
+    limits = Limits(body_bytes=200_000, in_flight_bytes=300_000, body_seconds=2.0)
+    head = (
+        b"POST /v1/encode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    with (
+        serving(engine, limits=limits) as small,
+        socket.create_connection(("127.0.0.1", small.port), 5) as one,
+        socket.create_connection(("127.0.0.1", small.port), 5) as other,
+    ):
+        one.sendall(head + b"5\r\nhello\r\n")
+        until = time.monotonic() + 2
+        while b"in_flight 1.0" not in small.get("/metrics").body and time.monotonic() < until:
+            time.sleep(0.02)
+        other.sendall(head)
+        assert b"503" in other.recv(100)
+        one.sendall(b"0\r\n\r\n")
+        assert b"422" in one.recv(100)
 
 
 @pytest.mark.parametrize(
