@@ -88,6 +88,7 @@ class Geometry:
         Raises:
             ValueError: the array has another height or width than the picture.
         """
+        array = _as_numpy(array)
         if array.shape[:2] != (self.height, self.width):
             raise ValueError(f"array {array.shape} does not belong to a picture {self.height} x {self.width}")
         if order == "area":
@@ -101,8 +102,8 @@ class Geometry:
         """What was predicted in the view, as it lies in the picture.
 
         Args:
-            array: ``(S, S)``, ``(S, S, C)``, or a video ``(T, S, S)`` with T other than S; S need not be
-                ``size``: a map at a stride is scaled along.
+            array: ``(S, S)``, ``(S, S, C)``, or a video or channels of a network ``(T, S, S)`` with T other
+                than S, in NumPy or torch; S need not be ``size``: a map at a stride is scaled along.
             order: ``nearest`` for label maps (keeps the type), ``bilinear`` for probabilities and frames
                 (float32).
             fill: value outside the view.
@@ -113,10 +114,14 @@ class Geometry:
         Raises:
             ValueError: the array is not square.
         """
+        array = _as_numpy(array)
         if array.ndim == 3 and array.shape[0] != array.shape[1] and array.shape[1] == array.shape[2]:
             return np.stack([self.picture_of(frame, order, fill) for frame in array])
         if array.ndim not in (2, 3) or array.shape[0] != array.shape[1]:
-            raise ValueError(f"a view is square, this array is {array.shape}")
+            batch = " Of a batch (N, C, S, S) pass one photo's maps: maps[0]." if array.ndim == 4 else ""
+            raise ValueError(
+                f"A view is square; shape {array.shape} is not (S, S), (S, S, C) or (C, S, S)." + batch
+            )
         scale = self.side / array.shape[0]
         rows = (np.arange(self.height) + 0.5 - self.origin[0]) / scale
         columns = (np.arange(self.width) + 0.5 - self.origin[1]) / scale
@@ -158,6 +163,15 @@ class Geometry:
         ]
         stacked = np.stack([np.asarray(one) for one in maps], axis=-1)
         return stacked[:, :, 0] if array.ndim == 2 else stacked
+
+
+def _as_numpy(array: Any) -> np.ndarray:
+    """Arrays as they are; tensors (of a network, with gradients, on a GPU, in bfloat16) as arrays."""
+    if not hasattr(array, "detach"):
+        return np.asarray(array)
+    tensor = array.detach().cpu()
+    # NumPy has no bfloat16
+    return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
 
 
 def crop_and_resize(image: Image.Image, geometry: Geometry, resample: str) -> Image.Image:

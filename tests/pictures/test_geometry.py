@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from retina_fm.errors import ConfigError
@@ -46,6 +47,19 @@ def test_the_views_corners_lie_on_the_crops_corners():
         corners = geometry.to_picture(np.array([[0, 0], [geometry.size, geometry.size]]))
         middle = np.array([geometry.centre_y, geometry.centre_x])
         assert np.allclose(corners, [middle - half, middle + half])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64], ids=str)
+def test_maps_of_a_network_go_back_without_a_detour_through_numpy(dtype):
+    geometry = Geometry(100, 120, 50, 60, 32, 64, margin=0)
+    maps = torch.arange(2 * 64 * 64).reshape(2, 64, 64).remainder(200).to(dtype)
+    if dtype.is_floating_point:
+        maps.requires_grad_()
+    back = geometry.picture_of(maps)
+    assert np.array_equal(back[:, 18:82, 28:92], maps.detach().float().numpy())
+    assert (back.dtype == np.int64) == (dtype == torch.int64)
+    with pytest.raises(ValueError, match=r"maps\[0\]"):
+        geometry.picture_of(maps[None])
 
 
 def test_at_scale_one_everything_is_an_exact_crop():
