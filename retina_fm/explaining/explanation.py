@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
+from retina_fm._io.progress import progress_bar
 from retina_fm.errors import ConfigError
 from retina_fm.explaining.evidence import evidence_in, refuse_unexplained, target_of
 from retina_fm.explaining.heat_map import LEAST_LOG_ODDS, HeatMap
-from retina_fm.explaining.methods import gradients, occlusion
+from retina_fm.explaining.methods import gradients, occlusion, views_of
 from retina_fm.pictures import read_picture
 
 WINDOWS = {"occlusion": 8, "gradients": 16}
@@ -27,6 +30,7 @@ def explain(
     target: Any = None,
     windows: int | None = None,
     batch_size: int | None = None,
+    progress: bool | None = None,
 ) -> HeatMap:
     """Where in a photo the evidence for an estimator's prediction lies.
 
@@ -43,6 +47,7 @@ def explain(
             one.
         windows: along a side of the view; 8 for occlusion, 16 for gradients.
         batch_size: views a pass of the network, 8 without it.
+        progress: a bar of the views; None shows it on a terminal.
 
     Returns:
         The map in the photo's own pixels. Log-odds are explained, not probabilities: a sure classifier's
@@ -68,11 +73,26 @@ def explain(
     embedding = estimator.embed([picture])
     column, name, predicted = target_of(estimator, embedding, target)
     heat = np.zeros(picture.shape[:2], np.float32)
-    for evidence in evidence_in(estimator, picture, embedding, column, exact=method == "gradients"):
-        inside = evidence.geometry.mask_in_view()
-        found = _METHODS[method](evidence, inside, count, batch_size or _BATCH)
-        heat += np.where(
-            evidence.geometry.mask_in_picture(), evidence.geometry.picture_of(found, "bilinear"), 0
-        )
+    evidences = list(evidence_in(estimator, picture, embedding, column, exact=method == "gradients"))
+    insides = [evidence.geometry.mask_in_view() for evidence in evidences]
+    total = sum(views_of(method, inside, count) for inside in insides)
+    with progress_bar(progress, total, "heat map", unit="view", few=0) as bar:
+        for evidence, inside in zip(evidences, insides, strict=True):
+            counted = replace(evidence, of=_counted(evidence.of, bar))
+            found = _METHODS[method](counted, inside, count, batch_size or _BATCH)
+            heat += np.where(
+                evidence.geometry.mask_in_picture(), evidence.geometry.picture_of(found, "bilinear"), 0
+            )
     least = LEAST_LOG_ODDS if estimator.task == "classification" else 0.0
     return HeatMap(picture, heat, name, predicted, method, least)
+
+
+def _counted(of: Callable[[Tensor], Tensor], bar: Any) -> Callable[[Tensor], Tensor]:
+    """The same function, which tells the bar of each view."""
+
+    def counting(views: Tensor) -> Tensor:
+        found = of(views)
+        bar.update(len(views))
+        return found
+
+    return counting

@@ -42,6 +42,7 @@ def write_heat_maps(
     written = []
     with progress_bar(progress, len(photos), "explain", few=1) as bar:
         for photo, name in zip(photos, names, strict=True):
-            written.append(explain(estimator, photo, method).save(out / f"{name}.png"))
+            heat = explain(estimator, photo, method, progress=progress if len(photos) == 1 else False)
+            written.append(heat.save(out / f"{name}.png"))
             bar.update()
     return written

@@ -95,6 +95,14 @@ def grids(inside: NDArray[np.bool_], windows: int) -> tuple[NDArray[np.int64], N
     return found[0], found[1]
 
 
+def views_of(method: str, inside: NDArray[np.bool_], windows: int) -> int:
+    """How many views the network is asked about."""
+    if method == "gradients":
+        return STEPS
+    # the whole view is asked about once a grid
+    return sum(len(np.unique(cells[inside])) + 1 for cells in grids(inside, windows))
+
+
 def _captum() -> Any:
     try:
         import captum.attr

@@ -13,6 +13,7 @@ from explaining.planted import EXUDATE, plain, planted, pointed_at
 from PIL import Image
 
 from conftest import disc_picture
+from retina_fm._io.progress import progress_bar
 from retina_fm.adapters import FundusClassifier, FundusRegressor, FundusSegmenter
 from retina_fm.adapters.heads import by_name
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
@@ -112,6 +113,25 @@ def test_hidden_evidence_is_what_the_log_odds_lose(sees_yellow: Estimator) -> No
     ]
     heat = explain(sees_yellow, photo, windows=2).heat
     assert 0.4 * (odds[0] - odds[1]) < heat.max() <= 1.1 * (odds[0] - odds[1])
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradients"])
+def test_a_bar_counts_the_views_it_announced(
+    sees_yellow: Estimator, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = []
+
+    def watched(progress: Any, total: int, note: str, **more: Any) -> Any:
+        bars.append((total, progress_bar(False, total, note, **more)))
+        counted = bars[-1][1]
+        counted.seen = 0
+        monkeypatch.setattr(counted, "update", lambda n: setattr(counted, "seen", counted.seen + n))
+        return counted
+
+    monkeypatch.setattr("retina_fm.explaining.explanation.progress_bar", watched)
+    explain(sees_yellow, spotted(30)[0], method)
+    ((total, bar),) = bars
+    assert bar.seen == total > 10
 
 
 def test_a_map_of_the_other_class_is_its_mirror_image(sees_yellow: Estimator) -> None:
