@@ -555,7 +555,7 @@ def encoded(
         workers = default_workers(len(photos), one.device.type == "cuda")
     ahead = 2 * one.batch_size + 2 * workers
     stream = decoded(enumerate(photos), one.encoder.transform, workers=workers, ahead=ahead)
-    with progress_bar(settings.get("progress"), len(photos), f"encode, {one.precision.dtype}") as bar:
+    with progress_bar(settings.get("progress"), len(photos), f"encode, {one.precision.name}") as bar:
         for batch in batches(stream, one.batch_size):
             failures: list[Decoded] = []
             good = split_failures(batch, failures, on_error)

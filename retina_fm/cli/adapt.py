@@ -83,6 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for key, value in report.items():
         print(f"{key}: {value}")
+    if "validation AUROC" in report:
+        print(
+            "The validation part chose the epoch, so its AUROC flatters. 'retina-fm evaluate supervised' on "
+            "the same table gives figures by patient, with intervals."
+        )
     return 0
 
 
@@ -147,7 +152,7 @@ def _report(estimator: Any, folder: Path) -> dict[str, Any]:
         "task": manifest["task"],
         "encoders": ", ".join(one["name"] for one in manifest["encoders"]),
         "licence": manifest["licence"],
-        "trained on": f"{len(manifest['drawn'])} photos",
+        "trained on": f"{len(manifest['drawn'])} photo{'s' * (len(manifest['drawn']) != 1)}",
     }
     if hasattr(estimator, "classes_"):
         report["classes"] = ", ".join(map(str, estimator.classes_))

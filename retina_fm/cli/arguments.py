@@ -27,7 +27,7 @@ class Named(NamedTuple):
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every command with an encoder shares."""
     parser.add_argument(
-        "--model", default="fundus2video", help="name, folder, timm/NAME or hf-hub:OWNER/NAME"
+        "--model", default="fundus2video", help="name, folder, timm/NAME or hf-hub:OWNER/NAME (fundus2video)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")

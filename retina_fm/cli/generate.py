@@ -22,7 +22,9 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("photo", help="a colour fundus photograph")
     parser.add_argument("--out", required=True, help="x.gif, x.mp4, x.png (a sheet), or a folder for frames")
-    parser.add_argument("--model", default="fundus2video", help="name, weights folder or hf-hub:OWNER/NAME")
+    parser.add_argument(
+        "--model", default="fundus2video", help="name, weights folder or hf-hub:OWNER/NAME (fundus2video)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the CPU without it)")
     parser.add_argument("--no-mark", action="store_true", help="leave the word SYNTHETIC out of the picture")
     parser.set_defaults(handler=run)

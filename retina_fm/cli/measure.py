@@ -32,7 +32,9 @@ def add(subparsers: Any) -> None:
     add_label_arguments(parser)
     add_exchange_arguments(parser)
     parser.add_argument("--out", required=True, help="table to write: FILE.csv or FILE.parquet")
-    parser.add_argument("--model", default="fundus2video-half", help="one that maps vessels and anatomy")
+    parser.add_argument(
+        "--model", default="fundus2video-half", help="one that maps vessels and anatomy (fundus2video-half)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the first GPU if there is one)")
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--batch-size", type=int, help="photos a forward pass (chosen for the device)")

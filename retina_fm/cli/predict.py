@@ -40,7 +40,11 @@ def add(subparsers: Any) -> None:
         help="heat maps too, of a classifier or regressor: where in each photo the evidence lies",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="leave out photos whose mask is there")
-    parser.add_argument("--model", help="where the encoder is, if not under the name the adapter remembers")
+    parser.add_argument(
+        "--model",
+        help="what vessels, lesions and the like are read with (fundus2video); of an adapter, where its "
+        "encoder is, if not under the name it remembers",
+    )
     parser.add_argument(
         "--allow-unreliable", action="store_true", help="read maps too whose stated reliability is not enough"
     )

@@ -29,7 +29,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--explain", choices=("occlusion", "gradients"), default="occlusion", help="how the heat map is made"
     )
-    parser.add_argument("--model", default="fundus2video-half", help="one that maps vessels and anatomy")
+    parser.add_argument(
+        "--model", default="fundus2video-half", help="one that maps vessels and anatomy (fundus2video-half)"
+    )
     parser.add_argument(
         "--allow-unreliable", action="store_true",
         help="layers and numbers too that rest on maps not to be relied on; they are marked",

@@ -73,7 +73,7 @@ def encode(
         batch_size=embedder.batch_size,
         workers=default_workers(total, embedder.device.type == "cuda") if workers is None else workers,
         on_error=on_error,
-        bar=progress_bar(progress, total, f"encode, {embedder.precision.dtype}"),
+        bar=progress_bar(progress, total, f"encode, {embedder.precision.name}"),
     )
     width = embedder.encoder.num_features
     embeddings = np.concatenate(rows) if rows else np.empty((0, width), np.float32)

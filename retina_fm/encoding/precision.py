@@ -24,8 +24,13 @@ class Precision:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def name(self) -> str:
+        """Of the type, as ``dtype=`` takes it."""
+        return str(self.dtype).removeprefix("torch.")
+
     def __str__(self) -> str:
-        return f"{str(self.dtype).removeprefix('torch.')} ({self.reason})"
+        return f"{self.name} ({self.reason})"
 
 
 def fastest_precision(device: torch.device) -> Precision:

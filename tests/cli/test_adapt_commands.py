@@ -49,7 +49,7 @@ def test_segmentation_from_folders_to_masks_and_overlays(
     command += ["--shots", "1", "--steps", "3", "--model", TINY, "--out", str(adapter), "--json"]
     assert main(command) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["trained on"] == "1 photos"
+    assert report["trained on"] == "1 photo"
     assert {path.name for path in adapter.iterdir()} == {"README.md", "adapter.json", "adapter.safetensors"}
     photos = [str(folder / "images" / f"eye{number}.png") for number in (1, 2)]
     assert main(["predict", str(adapter), *photos, "--out", str(tmp_path / "out"), "--probabilities"]) == 0
