@@ -237,10 +237,14 @@ def card_of(manifest: dict[str, Any]) -> str:
         f"- `{one['name']}`, licence {one['card']['licence']}, weights `{one['weights_sha256'][:16]}`"
         for one in manifest["encoders"]
     )
+    seen = "1 photo" if len(manifest["drawn"]) == 1 else f"{len(manifest['drawn'])} photos"
     return (
         f"{front_matter(manifest['licence'], _TASKS[manifest['task']])}"
         f"# {manifest['task'].capitalize()} adapter\n\n"
         f"Licence: {manifest['licence']}. It needs these encoders, which are not part of it and keep "
         "their own licences:\n\n"
-        f"{encoders}\n\n{manifest['intended_use']}\n"
+        f"{encoders}\n\n"
+        f"Learnt from {seen}, whose names are in `adapter.json` (`drawn_names`). In use: "
+        "`retina-fm predict FOLDER PHOTOS --out OUT`.\n\n"
+        f"{manifest['intended_use']}\n"
     )

@@ -133,14 +133,16 @@ def _eye(read: ReadPhoto) -> str:
 
 
 def _figure(hit: Any) -> Figure:
+    lost: tuple[str, ...] = ()
     try:
         image = Image.fromarray(read_picture(hit.path))
     except (PictureError, OSError):
         image = Image.new("RGB", (_THUMB, _THUMB), (120, 124, 130))
+        lost = ("its file cannot be read any more",)
     words = tuple(f"{key}: {value}" for key, value in hit.metadata.items() if value not in (None, ""))
     return (
         picture_url(image, _THUMB),
         f"{hit.rank}. {hit.score:.2f}",
         "",
-        (Path(hit.path).name, hit.why, *words),
+        (Path(hit.path).name, *lost, hit.why, *words),
     )

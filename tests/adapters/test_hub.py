@@ -40,6 +40,7 @@ def test_an_adapter_is_pushed_with_a_card_and_pulled_at_a_revision(
     assert "license: apache-2.0" in card
     assert "fundus2video-tiny" in card
     assert "Not a medical device" in card
+    assert f"Learnt from {len(photos)} photos, whose names are in `adapter.json`" in card
 
     def snapshot(repository: str, **settings: Any) -> str:
         calls["pull"] = (repository, settings["revision"])

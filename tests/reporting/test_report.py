@@ -167,6 +167,7 @@ def test_the_command_writes_one_page_that_holds_everything(
     index(photos, model, store=tmp_path / "clinic", signature=False, progress=False)
     classifier = FundusClassifier(model, head="linear", progress=False)
     classifier.fit(photos, ["a", "b"] * 3).save(tmp_path / "adapter")
+    Path(photos[-1]).unlink()  # a picture that the index still knows
     page = tmp_path / "page.html"
     command = ["report", photos[0], "--out", str(page), "--model", model, "--explain", "gradients"]
     assert main([*command, "--index", str(tmp_path / "clinic"), "--adapter", str(tmp_path / "adapter")]) == 0
@@ -177,6 +178,7 @@ def test_the_command_writes_one_page_that_holds_everything(
     assert "Heat map: " in text
     assert text.count("<figure") == 1 + 5
     assert "eye2.png" in text
+    assert text.count("its file cannot be read any more") == 1
     assert "prefers-color-scheme:dark" in text and 'name="viewport"' in text
 
 
