@@ -201,7 +201,11 @@ def refuse_unreliable(encoder: Any, name: str, allowed: bool) -> None:
     if why is None or allowed:
         return
     if not stated:
-        logger.warning("%s: %s: nobody measured how far it can be believed.", encoder.name, why)
+        logger.warning(
+            "%s: %s: nobody measured how far it can be believed. fundus2video-half states it.",
+            encoder.name,
+            why,
+        )
         return
     raise ConfigError(
         f"The {name} map of {encoder.name} is not to be relied on: {why}. Pass allow_unreliable=True to "
