@@ -15,6 +15,7 @@ from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.explaining import HeatMap, explain
 from retina_fm.explaining.heat_map import NOTE
 from retina_fm.pictures import describe, read_picture
+from retina_fm.pictures.pages import photo_of
 from retina_fm.reporting.layers import layers_of
 from retina_fm.reporting.measurements import reasons_of, rows_of
 from retina_fm.reporting.ranges import healthy_ranges, healthy_sources
@@ -134,7 +135,7 @@ def _eye(read: ReadPhoto) -> str:
 
 def _figure(hit: Any) -> Figure:
     try:
-        image = Image.fromarray(read_picture(hit.path))
+        image = Image.fromarray(read_picture(photo_of(hit.path)))
     except (PictureError, OSError):
         image = Image.new("RGB", (_THUMB, _THUMB), (120, 124, 130))
     words = tuple(f"{key}: {value}" for key, value in hit.metadata.items() if value not in (None, ""))

@@ -19,6 +19,8 @@ from conftest import disc_picture
 from retina_fm.measuring import COLUMNS
 from retina_fm.serving.engine import PREDICT, Engine
 from retina_fm.serving.page import page, policy
+from retina_fm.serving.reading import thumbnail_within
+from tests.pictures.camera_files import e2e
 
 
 def test_an_embedding_is_that_of_encode(served: Served, engine: Engine, photo: bytes) -> None:
@@ -174,3 +176,10 @@ def test_openapi_describes_each_path_and_its_refusals(served: Served) -> None:
     parameters = told["paths"]["/v1/segment"]["post"]["parameters"]
     assert "vessels" in parameters[0]["schema"]["enum"]
     assert "HTTPValidationError" not in json.dumps(told["paths"])
+
+
+def test_a_frame_of_a_file_is_a_picture_of_the_index(tmp_path: Path) -> None:
+    grey = np.full((40, 60), 90, np.uint8)
+    (tmp_path / "c.e2e").write_bytes(e2e([(grey, "R"), (grey.T.copy(), "L")]))
+    small = thumbnail_within(f"{tmp_path}/c.e2e#frame=1", 30, 10_000)
+    assert Image.open(io.BytesIO(small)).size == (20, 30)
