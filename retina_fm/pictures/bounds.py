@@ -127,11 +127,20 @@ def with_bounds(photos: Any, bounds: str | Path | Mapping[str, Bounds | None]) -
     Args:
         photos: one or many; the ``id`` of a photo's dict, or its file's name without the ending, is its id.
         bounds: the CSV, or what :func:`read_bounds` made of it.
+
+    Raises:
+        ConfigError: the CSV is none, or two photos have the id of one row.
     """
     known = bounds if isinstance(bounds, Mapping) else read_bounds(bounds)
     made, lost = [], 0
+    of_id: dict[str, str] = {}
     for photo in expand(photos):
-        one = known.get(id_of(photo))
+        one = known.get(name := id_of(photo))
+        if one is not None and of_id.setdefault(name, describe(photo)) != describe(photo):
+            raise ConfigError(
+                f"{of_id[name]} and {describe(photo)} have the id {name!r}, and bounds of one would "
+                "be used for both. Give a table with the columns id and path."
+            )
         lost += one is None
         made.append(photo if one is None else {**as_dict(photo), "bounds": tuple(one[:5])})
     if lost:
