@@ -31,6 +31,7 @@ from retina_fm.pictures.tags import as_dict
 logger = logging.getLogger("retina_fm")
 
 _LONGEST = 100_000  # characters of one cell
+_UNSAFE = re.compile(r"[/\\\0:]|^\.+")
 _NUMPY = re.compile(r"\b(?:np\.|numpy\.)?(?:float|int)\d+\(([^()]*)\)")
 
 
@@ -156,6 +157,11 @@ def id_of(photo: Any) -> str:
     frame = photo.get("frame") if isinstance(photo, Mapping) else None
     stem = Path(os.fspath(path) if isinstance(path, str | os.PathLike) else describe(photo)).stem
     return as_text(stem if frame is None else f"{stem}_{frame}")
+
+
+def file_name_of(photo: Any) -> str:
+    """What a file about a photo is called, without an ending: its id, made a name that lies in one folder."""
+    return _UNSAFE.sub("_", id_of(photo))
 
 
 def ids_of(photos: Iterable[Any]) -> list[str]:
