@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +22,11 @@ from retina_fm._io.label_tables import (
     understood,
 )
 from retina_fm._io.persons import is_blank, is_nobody
-from retina_fm._io.tables import csv_bytes
+from retina_fm._io.tables import csv_bytes, inert, inert_path
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
-from retina_fm.pictures.bounds import id_of
+from retina_fm.pictures.bounds import file_name_of
 from retina_fm.pictures.sheets import overlay
-
-_UNSAFE = re.compile(r"[/\\\0:]|^\.+")  # of an id, where a file is to be called by it
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Written(NamedTuple):
@@ -88,7 +84,7 @@ def write_masks(
     Raises:
         OutputError: two photos of the same name, or a folder that cannot be written or holds something else.
     """
-    names = [_UNSAFE.sub("_", id_of(photo)) for photo in photos]
+    names = [file_name_of(photo) for photo in photos]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise OutputError(f"Photos share a name ({', '.join(twice[:3])}); predict their folders one by one.")
@@ -164,13 +160,13 @@ def write_table(
         rows = []
         for photo, label, row in zip(photos, predicted, probability, strict=True):
             shown = label if np.ndim(label) == 0 else "|".join(map(str, estimator.classes_[label > 0]))
-            rows.append([_inert_path(describe(photo)), inert(shown), *(f"{value:.6f}" for value in row)])
+            rows.append([inert_path(describe(photo)), inert(shown), *(f"{value:.6f}" for value in row)])
     else:
         values = predicted.reshape(len(predicted), -1)
         width = values.shape[1]
         names = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
         rows = [
-            [_inert_path(describe(photo)), *(f"{value:.6g}" for value in row)]
+            [inert_path(describe(photo)), *(f"{value:.6g}" for value in row)]
             for photo, row in zip(photos, values, strict=True)
         ]
     for name, values in (columns or {}).items():
@@ -179,27 +175,6 @@ def write_table(
     with _writing(path):
         write_bytes(path, csv_bytes(names, rows))
     return path
-
-
-def inert(value: Any) -> Any:
-    """A cell that no spreadsheet runs: text that begins as a formula does stands behind an apostrophe."""
-    text = str(value)
-    if not text.startswith(_FORMULA) or _is_number(text):
-        return value
-    return f"'{text}"
-
-
-def _inert_path(path: str) -> str:
-    """A path that no spreadsheet runs, and that still is one."""
-    return f"./{path}" if path.startswith(_FORMULA) else path
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def read_labels(

@@ -24,7 +24,7 @@ from retina_fm.indexes.duplicates import NEAR, Duplicate, SameEyePairs, find_dup
 from retina_fm.indexes.exact import Neighbours
 from retina_fm.indexes.hits import Hit, Hits
 from retina_fm.indexes.models import LazyEmbedder, check_model
-from retina_fm.indexes.queries import Queries, prepare
+from retina_fm.indexes.queries import Queries, file_of, prepare
 from retina_fm.indexes.recall import Eyes, RecallReport, recall_of_pairs, recall_of_points
 from retina_fm.indexes.searcher import Searcher
 from retina_fm.indexes.space import Space
@@ -605,7 +605,7 @@ class ImageIndex:
     ) -> list[NDArray[np.int64]] | None:
         columns = [exclude_same] if isinstance(exclude_same, str) else list(exclude_same or ())
         known = queries.positions >= 0
-        files = [isinstance(photo, str | os.PathLike) for photo in queries.photos]
+        files = [file_of(photo) is not None for photo in queries.photos]
         itself = known & (np.array(files, np.bool_) if "path" not in columns else True)
         if include_query and "path" not in columns:
             itself[:] = False

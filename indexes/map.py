@@ -16,6 +16,7 @@ from retina_fm.errors import ConfigError, MissingDependencyError, OutputError, P
 from retina_fm.indexes.metadata import PATIENT, column_of, describe
 from retina_fm.indexes.spaces import checked_space
 from retina_fm.pictures import read_picture
+from retina_fm.pictures.pages import photo_of
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
@@ -219,7 +220,7 @@ def _drawn(count: int, most: int, seed: int) -> NDArray[np.int64]:
 def _thumbnail(photo: str) -> str:
     """Empty where the picture cannot be read any more."""
     try:
-        return picture_url(Image.fromarray(read_picture(photo)), _SIDE, quality=75)
+        return picture_url(Image.fromarray(read_picture(photo_of(photo))), _SIDE, quality=75)
     except (PictureError, OSError):
         return ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm._io.files import write_bytes
-from retina_fm._io.tables import csv_bytes
+from retina_fm._io.tables import csv_bytes, inert, inert_path
 from retina_fm.errors import OutputError
 from retina_fm.indexes.duplicates import Duplicate
 from retina_fm.indexes.gallery import ShownPair, save_gallery, save_pair_page
@@ -35,9 +35,15 @@ def write_pairs(pairs: Sequence[Duplicate], path: str | Path) -> Path:
     rows = []
     for pair in pairs:
         rate = "" if pair.false_accept is None else f"{pair.false_accept:.1e}"
-        row: list[Any] = [pair.kind, pair.first, pair.second, f"{pair.score:.5f}", rate]
+        row: list[Any] = [
+            pair.kind,
+            inert_path(pair.first),
+            inert_path(pair.second),
+            f"{pair.score:.5f}",
+            rate,
+        ]
         for name in names:
-            row += [_text(about.get(name)) for about in (pair.first_metadata, pair.second_metadata)]
+            row += [inert(_text(about.get(name))) for about in (pair.first_metadata, pair.second_metadata)]
         rows.append(row)
     try:
         write_bytes(Path(path), csv_bytes(columns, rows))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retina_fm.encoding.rows import key_of
 from retina_fm.errors import ConfigError, IndexMismatchError
 from retina_fm.indexes.models import LazyEmbedder
 from retina_fm.indexes.space import check_embeddings
@@ -129,11 +130,14 @@ def _given(
 
 
 def _stored(photo: Any, folder: Path) -> str:
-    """A file's path as the index holds it; nothing for what is no file."""
-    if not isinstance(photo, str | os.PathLike):
+    """The path of a file or of one of its frames as the index holds it; nothing for what is no file."""
+    path = file_of(photo)
+    if path is None:
         return ""
     try:
-        return stored_path(photo, folder)
+        if isinstance(photo, dict) and photo.get("frame") is not None:
+            return key_of(photo, folder, 0).path
+        return stored_path(path, folder)
     except ConfigError:
         return ""
 
@@ -147,9 +151,16 @@ def _unchanged(photos: list[Any], places: NDArray[np.int64], state: State) -> ND
     return np.array(same, np.bool_)
 
 
-def _size_and_time(path: Any) -> tuple[int, int] | None:
+def file_of(photo: Any) -> str | os.PathLike[str] | None:
+    """The file of a photo that is given as one."""
+    path = photo.get("path") if isinstance(photo, dict) and not photo.get("bytes") else photo
+    return path if isinstance(path, str | os.PathLike) else None
+
+
+def _size_and_time(photo: Any) -> tuple[int, int] | None:
+    path = file_of(photo)
     try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
+        status = os.stat(path)  # type: ignore[arg-type]  # noqa: PTH116
+    except (OSError, TypeError):
         return None
     return status.st_size, status.st_mtime_ns

@@ -328,7 +328,7 @@ class _Update:
             given[name] = None
             if own != NOTHING:
                 self.given[name] = hidden(own, self.pseudonyms)
-            row = self._looked_at(photo, name) if key is None else (-1, name, key.size, 0, None)
+            row = self._looked_at(photo, name) if key is None else (-1, name, key.size, key.mtime_ns, None)
             if row[1:4] == self.known.get(name, ())[1:4]:
                 self.report.unchanged += 1
             elif row[4] and row[4] in by_hash:

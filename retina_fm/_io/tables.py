@@ -14,6 +14,8 @@ from retina_fm._io.names import as_text
 from retina_fm._io.seals import check_table
 from retina_fm.errors import LayoutError, MissingDependencyError
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 class CsvRows(NamedTuple):
     """A table as text: its columns, its rows by column, and the line of the file that each row ends on."""
@@ -61,6 +63,27 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     writer.writerow(columns)
     writer.writerows(rows)
     return as_text(text.getvalue()).encode()
+
+
+def inert(value: Any) -> Any:
+    """A cell that no spreadsheet runs: text that begins as a formula does stands behind an apostrophe."""
+    text = str(value)
+    if not text.startswith(_FORMULA) or _is_number(text):
+        return value
+    return f"'{text}"
+
+
+def inert_path(path: str) -> str:
+    """A path that no spreadsheet runs, and that still is one."""
+    return f"./{path}" if path.startswith(_FORMULA) else path
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def sheet_rows(path: Path) -> list[list[str]]:

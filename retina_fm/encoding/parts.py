@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter, defaultdict
@@ -76,7 +77,7 @@ def files_of(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The tables that were named: files, folders of ``.parquet`` files, and patterns.
 
     Raises:
-        MergeError: a folder or pattern has none.
+        MergeError: a folder or pattern has none, or nothing was named.
     """
     found: dict[Path, None] = {}
     for place in places:
@@ -90,6 +91,8 @@ def files_of(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if not inside:
             raise MergeError(f"{place}: no .parquet file is there. Name the tables that --shard wrote.")
         found.update(dict.fromkeys(sorted(inside, key=natural_key)))
+    if not found:
+        raise MergeError("No part was named. Name the tables that --shard wrote.")
     return list(found)
 
 
@@ -141,9 +144,11 @@ def _conflicts(parts: list[Part]) -> Iterator[str]:
             yield f"{names} are all shard {number}; leave one"
     if parts:
         of = Counter(part.shard.of for part in parts).most_common(1)[0][0]
-        for number in range(1, of + 1):
-            if number not in of_number:
-                yield _missing(Shard(number, of), parts)
+        missing = (number for number in range(1, of + 1) if number not in of_number)
+        for number in itertools.islice(missing, _SHOWN):
+            yield _missing(Shard(number, of), parts)
+        if (more := of - len(of_number) - _SHOWN) > 0:  # counted: the file says how many, which may be any
+            yield f"{more} more shards are missing"
 
 
 def _others(parts: list[Part], what: Callable[[Part], object], told: Callable[..., str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from retina_fm._io.files import write_bytes
 from retina_fm._io.persons import persons
-from retina_fm._io.tables import csv_bytes
+from retina_fm._io.tables import csv_bytes, inert
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.evaluation.leaks import find_repeats, read_prints
 from retina_fm.evaluation.manifest import Manifest, Row
@@ -186,7 +186,7 @@ def write_pairs(found: Audit, path: str | Path) -> Path:
     """
     rows = pair_rows(found)
     columns = list(rows[0]) if rows else ["kind", "first_set", "first", "second_set", "second"]
-    cells = [["" if row[name] is None else _short(row[name]) for name in columns] for row in rows]
+    cells = [["" if row[name] is None else inert(_short(row[name])) for name in columns] for row in rows]
     try:
         write_bytes(Path(path), csv_bytes(columns, cells))
     except OSError as error:

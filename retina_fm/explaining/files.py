@@ -11,7 +11,7 @@ from retina_fm._io.folders import own_folder
 from retina_fm._io.progress import progress_bar
 from retina_fm.errors import OutputError
 from retina_fm.explaining.explanation import explain
-from retina_fm.pictures import describe
+from retina_fm.pictures.bounds import file_name_of
 
 
 def write_heat_maps(
@@ -24,6 +24,8 @@ def write_heat_maps(
 ) -> list[Path]:
     """A heat map a photo: ``NAME.png`` over the photo, ``NAME.npy`` as numbers.
 
+    The name is the photo's ``id`` where its dict has one, else its file's, with its frame (``c_1``).
+
     Args:
         estimator: a fitted classifier or regressor.
         photos: many photos.
@@ -34,7 +36,7 @@ def write_heat_maps(
     Raises:
         OutputError: two photos of the same name, or a folder that cannot be written or holds something else.
     """
-    names = [Path(describe(photo)).stem for photo in photos]
+    names = [file_name_of(photo) for photo in photos]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise OutputError(f"Photos share a name ({', '.join(twice[:3])}); explain their folders one by one.")

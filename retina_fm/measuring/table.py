@@ -17,7 +17,7 @@ from retina_fm._io.progress import progress_bar
 from retina_fm._io.pseudonyms import Pseudonyms, pseudonyms_of
 from retina_fm._io.scratch import hidden_name
 from retina_fm._io.seals import write_table_output
-from retina_fm._io.tables import csv_bytes
+from retina_fm._io.tables import csv_bytes, inert, inert_path
 from retina_fm.encoding.decoding import default_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import check_on_error, over_batches
@@ -290,7 +290,9 @@ def refuse_blind(encoder: Any) -> None:
 
 def _write_csv(table: Path, place: Path) -> None:
     rows = pq.read_table(table)
-    cells = zip(
-        *(["" if v is None else v for v in column.to_pylist()] for column in rows.columns), strict=True
-    )
+    columns = [
+        ["" if v is None else inert_path(v) if name == "path" else inert(v) for v in column.to_pylist()]
+        for name, column in zip(rows.column_names, rows.columns, strict=True)
+    ]
+    cells = zip(*columns, strict=True)
     write_table_output(place, csv_bytes(rows.column_names, cells))

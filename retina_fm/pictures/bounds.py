@@ -31,6 +31,7 @@ from retina_fm.pictures.tags import as_dict
 logger = logging.getLogger("retina_fm")
 
 _LONGEST = 100_000  # characters of one cell
+_UNSAFE = re.compile(r"[/\\\0:]|^\.+")
 _NUMPY = re.compile(r"\b(?:np\.|numpy\.)?(?:float|int)\d+\(([^()]*)\)")
 
 
@@ -127,11 +128,20 @@ def with_bounds(photos: Any, bounds: str | Path | Mapping[str, Bounds | None]) -
     Args:
         photos: one or many; the ``id`` of a photo's dict, or its file's name without the ending, is its id.
         bounds: the CSV, or what :func:`read_bounds` made of it.
+
+    Raises:
+        ConfigError: the CSV is none, or two photos have the id of one row.
     """
     known = bounds if isinstance(bounds, Mapping) else read_bounds(bounds)
     made, lost = [], 0
+    of_id: dict[str, str] = {}
     for photo in expand(photos):
-        one = known.get(id_of(photo))
+        one = known.get(name := id_of(photo))
+        if one is not None and of_id.setdefault(name, describe(photo)) != describe(photo):
+            raise ConfigError(
+                f"{of_id[name]} and {describe(photo)} have the id {name!r}, and bounds of one would "
+                "be used for both. Give a table with the columns id and path."
+            )
         lost += one is None
         made.append(photo if one is None else {**as_dict(photo), "bounds": tuple(one[:5])})
     if lost:
@@ -147,6 +157,11 @@ def id_of(photo: Any) -> str:
     frame = photo.get("frame") if isinstance(photo, Mapping) else None
     stem = Path(os.fspath(path) if isinstance(path, str | os.PathLike) else describe(photo)).stem
     return as_text(stem if frame is None else f"{stem}_{frame}")
+
+
+def file_name_of(photo: Any) -> str:
+    """What a file about a photo is called, without an ending: its id, made a name that lies in one folder."""
+    return _UNSAFE.sub("_", id_of(photo))
 
 
 def ids_of(photos: Iterable[Any]) -> list[str]:

@@ -15,6 +15,7 @@ from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.explaining import HeatMap, explain
 from retina_fm.explaining.heat_map import NOTE
 from retina_fm.pictures import describe, read_picture
+from retina_fm.pictures.pages import photo_of
 from retina_fm.reporting.layers import layers_of
 from retina_fm.reporting.measurements import reasons_of, rows_of
 from retina_fm.reporting.ranges import healthy_ranges, healthy_sources
@@ -135,7 +136,7 @@ def _eye(read: ReadPhoto) -> str:
 def _figure(hit: Any) -> Figure:
     lost: tuple[str, ...] = ()
     try:
-        image = Image.fromarray(read_picture(hit.path))
+        image = Image.fromarray(read_picture(photo_of(hit.path)))
     except (PictureError, OSError):
         image = Image.new("RGB", (_THUMB, _THUMB), (120, 124, 130))
         lost = ("its file cannot be read any more",)

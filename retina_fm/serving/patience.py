@@ -32,7 +32,7 @@ class Impatient(H11Protocol):
         """Wait on, or no more, once a request is under way."""
         super().data_received(data)
         if self._busy:
-            self._late = _ended(self._late)
+            self._stop_waiting()
         elif self._late is None and not self.transport.is_closing():
             self._wait()
 
@@ -50,12 +50,16 @@ class Impatient(H11Protocol):
 
     def resume_writing(self) -> None:
         """The client has taken it."""
-        self._full = _ended(self._full)
+        if self._full is not None:
+            self._full.cancel()
+            self._full = None
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        self._late, self._full = _ended(self._late), _ended(self._full)
+        self._stop_waiting()
+        if self._full is not None:
+            self._full.cancel()
         super().connection_lost(exc)
 
     @property
@@ -67,12 +71,12 @@ class Impatient(H11Protocol):
     def _wait(self) -> None:
         self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._give_up)
 
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
     def _give_up(self) -> None:
         self._late = None
         if not self._busy:
             self.timeout_keep_alive_handler()
-
-
-def _ended(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

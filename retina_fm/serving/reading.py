@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 from PIL import Image
 
 from retina_fm.encoding.work import Decoded, decode
 from retina_fm.pictures import Transform, read_picture
+from retina_fm.pictures.pages import photo_of
 
 
 def view_within(photo: bytes, transform: Transform, pixels: int) -> Decoded:
@@ -24,7 +24,7 @@ def thumbnail_within(path: str, side: int, pixels: int) -> bytes:
         PictureError: it cannot be read.
     """
     Image.MAX_IMAGE_PIXELS = pixels
-    image = Image.fromarray(read_picture(Path(path)))
+    image = Image.fromarray(read_picture(photo_of(path)))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

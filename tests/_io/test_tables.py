@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from retina_fm._io.tables import csv_bytes, parse_csv, read_csv, sheet_rows
+from retina_fm._io.tables import csv_bytes, inert, parse_csv, read_csv, sheet_rows
 from retina_fm.errors import LayoutError
+from retina_fm.indexes.duplicates import Duplicate
+from retina_fm.indexes.pair_tables import write_pairs
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -53,3 +55,18 @@ def test_a_damaged_sheet_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_text("no")
     with pytest.raises(LayoutError, match=r"a\.xlsx cannot be read"):
         sheet_rows(tmp_path / "a.xlsx")
+
+
+def test_cells_are_nothing_that_a_spreadsheet_runs(tmp_path: Path) -> None:
+    assert [inert(cell) for cell in ("=1+1", "@x", "-a", "-2", 3.5, "a")] == [
+        "'=1+1",
+        "'@x",
+        "'-a",
+        "-2",
+        3.5,
+        "a",
+    ]
+    pair = Duplicate("=a.png", "b.png", 1.0, True, {"patient_id": "=cmd()"}, {"patient_id": "-7"})
+    row = read_csv(write_pairs([pair], tmp_path / "pairs.csv")).rows[0]
+    assert (row["first"], row["second"]) == ("./=a.png", "b.png")
+    assert (row["first_patient_id"], row["second_patient_id"]) == ("'=cmd()", "-7")

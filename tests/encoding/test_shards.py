@@ -10,6 +10,7 @@ from PIL import Image
 
 import retina_fm
 from conftest import disc_picture
+from retina_fm._io.parquet_seals import seal_parquet
 from retina_fm.cli.main import main
 from retina_fm.encoding import merging
 from retina_fm.encoding.shards import Shard
@@ -219,3 +220,16 @@ def test_commands_shard_and_merge(
     assert main(["encode", photos, photos, "--shard", "1/2", "--out", "x.parquet"]) == 1
     assert "one folder" in capsys.readouterr().err
     assert main(["measure", photos, "--shard", "3/2", "--out", "x.parquet"]) == 1
+
+
+def test_parts_that_are_none_or_of_very_many_are_said(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(MergeError, match="No part was named"):
+        retina_fm.merge([], tmp_path / "all.parquet")
+    part = tmp_path / "part-1.parquet"
+    table = pq.read_table(made / "parts" / "part-1.parquet")
+    stated = {**table.schema.metadata, b"shard": b"1/999999999999"}
+    pq.write_table(table.replace_schema_metadata(stated), part, compression="none")
+    seal_parquet(part)
+    with pytest.raises(MergeError, match="and 1 more") as told:
+        retina_fm.merge([part], tmp_path / "all.parquet")
+    assert "shard 2/999999999999 is missing" in str(told.value)

@@ -263,6 +263,9 @@ def test_a_folder_of_heat_maps_and_photos_of_one_name(sees_yellow: Estimator, tm
     written = write_heat_maps(sees_yellow, photos, tmp_path / "heat", progress=False)
     assert [path.name for path in written] == ["a.png", "b.png"]
     assert (tmp_path / "heat" / "b.npy").is_file()
+    named = [{"path": str(photos[0]), "frame": 0}, {"path": str(photos[1]), "id": "../d"}]
+    written = write_heat_maps(sees_yellow, named, tmp_path / "named", progress=False)
+    assert [str(path.relative_to(tmp_path)) for path in written] == ["named/a_0.png", "named/__d.png"]
     with pytest.raises(OutputError, match="share a name"):
         write_heat_maps(sees_yellow, [photos[0], photos[0]], tmp_path / "heat", progress=False)
 

@@ -13,7 +13,7 @@ from conftest import disc_picture
 from retina_fm.errors import ConfigError
 from retina_fm.indexes import ImageIndex
 from retina_fm.pictures import Pseudonyms
-from tests.pictures.camera_files import fda
+from tests.pictures.camera_files import e2e, fda
 from tests.pictures.drawn import dataset, dicom_bytes
 
 TINY = "fundus2video-tiny"
@@ -55,6 +55,21 @@ def test_files_say_and_searches_ask(folder: Path) -> None:
     ]
     hits = found.search(folder / "d.jpg", k=5, where="eye=left")
     assert [Path(hit.path).name for hit in hits] == ["a.dcm"]
+
+
+def test_frames_of_a_file_are_pictures_like_others(folder: Path, tmp_path: Path) -> None:
+    grey = disc_picture(3)[..., 1]
+    (folder / "c.e2e").write_bytes(e2e([(grey, "R"), (grey[::-1].copy(), "L")]))
+    found = index(folder, store=tmp_path / "store")
+    second = {"path": str(folder / "c.e2e"), "frame": 1}
+    for query in (second, {"path": str(folder / "d.jpg")}):
+        assert len(found.search(query, k=9)) == 4, "a picture of the index is not in its own answer"
+    assert [hit.path for hit in found.search(second, k=1, include_query=True)] == [f"{folder}/c.e2e#frame=1"]
+    page = found.save_map(tmp_path / "map.html").read_text()
+    assert page.count("data:image/jpeg") == 5
+    assert index(folder, store=tmp_path / "store").report.unchanged == 5
+    (folder / "c.e2e").write_bytes(e2e([(grey.T.copy(), "R"), (grey, "L")]))  # of the same size
+    assert index(folder, store=tmp_path / "store").report.unchanged == 3
 
 
 def test_a_users_words_go_first_and_what_he_leaves_open_stays(folder: Path) -> None:

@@ -47,6 +47,13 @@ def test_the_network_is_asked_once_a_photo(
     assert passes == [4, 4, 3]
 
 
+def test_no_cell_is_a_formula(photo_folder: Path, tmp_path: Path, model: str) -> None:
+    photo = {"path": str(photo_folder / "eye1.png"), "patient_id": "=cmd()"}
+    retina_fm.measure_to([photo], tmp_path / "t.csv", model, progress=False)
+    with (tmp_path / "t.csv").open(encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["patient_id"] == "'=cmd()"
+
+
 def test_a_table_is_brought_up_to_date(photo_folder: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "t.parquet"
     first = retina_fm.measure_to(photo_folder, out, model, progress=False)

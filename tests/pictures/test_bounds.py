@@ -107,6 +107,15 @@ def test_a_circle_that_is_no_field_of_view_of_the_photo_is_refused(
         Transform(size=32)(with_bounds(tmp_path / "a.png", given)[0])
 
 
+def test_two_photos_of_one_id_do_not_share_bounds(tmp_path: Path) -> None:
+    given = {"a": Bounds(64, 64, 32, 32, 30)}
+    one, other = tmp_path / "one" / "a.png", tmp_path / "other" / "a.png"
+    assert len(with_bounds([one, one], given)) == 2
+    assert len(with_bounds([one, {"path": other, "id": "b"}], given)) == 2
+    with pytest.raises(ConfigError, match="have the id 'a'"):
+        with_bounds([one, other], given)
+
+
 def test_a_name_that_is_no_text_finds_its_bounds_again(tmp_path: Path) -> None:
     photo = tmp_path / "x\udcff.png"
     name = id_of(photo)

@@ -19,6 +19,9 @@ from conftest import disc_picture
 from retina_fm.measuring import COLUMNS
 from retina_fm.serving.engine import PREDICT, Engine
 from retina_fm.serving.page import page, policy
+from retina_fm.serving.reading import thumbnail_within
+from tests.pictures.camera_files import e2e
+from tests.pictures.drawn import dataset, dicom_bytes
 
 
 def test_an_embedding_is_that_of_encode(served: Served, engine: Engine, photo: bytes) -> None:
@@ -36,6 +39,23 @@ def test_measurements_are_those_of_measure(served: Served, engine: Engine, photo
     assert told["values"]["eye_source"] == "column" and set(told["values"]) >= set(COLUMNS)
     for name, value in told["values"].items():
         assert value == pytest.approx(table[name], abs=1e-4), name
+
+
+def test_a_dicom_file_says_which_eye_and_not_whose(served: Served) -> None:
+    made = dataset(disc_picture(1), "RGB")
+    made.ImageLaterality, made.PatientID, made.PatientName, made.StudyDate = (
+        "L",
+        "0042",
+        "Doe^Jane",
+        "20200304",
+    )
+    for path in ("/v1/measure", "/v1/report?k=1", "/v1/encode"):
+        reply = served.post(path, dicom_bytes(made))
+        assert reply.status == 200
+        assert not any(word in reply.body for word in (b"0042", b"Doe", b"2020-03-04"))
+        if path == "/v1/measure":
+            values = reply.json["values"]
+            assert (values["eye"], values["eye_source"], values["patient_id"]) == ("left", "dicom", None)
 
 
 def test_a_search_finds_the_picture_itself_and_others_by_filter(served: Served, photo: bytes) -> None:
@@ -174,3 +194,10 @@ def test_openapi_describes_each_path_and_its_refusals(served: Served) -> None:
     parameters = told["paths"]["/v1/segment"]["post"]["parameters"]
     assert "vessels" in parameters[0]["schema"]["enum"]
     assert "HTTPValidationError" not in json.dumps(told["paths"])
+
+
+def test_a_frame_of_a_file_is_a_picture_of_the_index(tmp_path: Path) -> None:
+    grey = disc_picture(3, 60)[:40, :, 1].copy()
+    (tmp_path / "c.e2e").write_bytes(e2e([(grey, "R"), (grey.T.copy(), "L")]))
+    small = thumbnail_within(f"{tmp_path}/c.e2e#frame=1", 30, 10_000)
+    assert Image.open(io.BytesIO(small)).size == (20, 30)
