@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,9 @@ DEPTHS = (20, 50, 100, 200, 400, 800)
 """Candidates that are scored again with whole vectors."""
 _ERRORS = 2.0  # standard errors of the measured recall that the target keeps away from it
 _RANDOM_READ = 4.0  # cost of a byte read at random, in bytes read in order
+
+Search = Callable[[Any, NDArray[np.float32], int, int], NDArray[np.int64]]
+"""From an index, queries, how many are wanted and lists to be read to places ``(Q, count)``, -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +127,16 @@ def build_approximate(
     faiss = load_faiss()
     random = np.random.Generator(np.random.PCG64(seed))
     places = state.live_positions
-    rough = space.points(state.vectors.take(_drawn(random, places, 16_384)))
+    rough = space.points(state.vectors.take(drawn(random, places, 16_384)))
     plan = plan_approximate(len(places), rough, memory)
     index = faiss.index_factory(state.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
     inverted = faiss.extract_index_ivf(index)
     inverted.cp.niter = 10
     # FAISS warns below 39 points a list; a small index in a test has fewer
     inverted.cp.min_points_per_centroid = 1
-    sample = _drawn(random, places, max(TRAINED_PER_LIST * plan.lists, 65_536))
+    sample = drawn(random, places, max(TRAINED_PER_LIST * plan.lists, 65_536))
     index.train(space.points(state.vectors.take(sample)))
-    asked = _drawn(random, places, MEASURED_QUERIES)
+    asked = drawn(random, places, MEASURED_QUERIES)
     queries = space.points(state.vectors.take(asked))
 
     def filling() -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -158,6 +161,7 @@ def tune(
     truth: NDArray[np.int64],
     state: State,
     target: float,
+    search: Search | None = None,
 ) -> Setting:
     """The cheapest setting that reaches the recall asked for, or the best there is.
 
@@ -169,7 +173,7 @@ def tune(
     per_list = plan.code_bytes * state.total / plan.lists
     probes = 1
     while True:
-        ids = search_ids(index, queries, DEPTHS[-1] + 1, probes)
+        ids = (search or search_ids)(index, queries, DEPTHS[-1] + 1, probes)
         ids = np.where(ids == own[:, None], -2, ids)
         for depth in DEPTHS:
             hit = [
@@ -204,7 +208,8 @@ def search_ids(
     return ids
 
 
-def _drawn(random: np.random.Generator, places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def drawn(random: np.random.Generator, places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """So many of some places, or all of them, in ascending order."""
     if len(places) <= count:
         return places
     return np.sort(random.choice(places, count, replace=False))

@@ -23,6 +23,9 @@ from retina_fm.indexes.cache import Cache, build_cache, load_cache
 from retina_fm.indexes.duplicates import NEAR, Duplicate, SameEyePairs, find_duplicates, same_eye_pairs
 from retina_fm.indexes.exact import Neighbours
 from retina_fm.indexes.hits import Hit, Hits
+from retina_fm.indexes.lance_places import LancePlace, lance_place
+from retina_fm.indexes.lance_search import lance_searcher
+from retina_fm.indexes.lance_store import LanceState
 from retina_fm.indexes.models import LazyEmbedder, check_model
 from retina_fm.indexes.queries import Queries, file_of, prepare
 from retina_fm.indexes.recall import Eyes, RecallReport, recall_of_pairs, recall_of_points
@@ -55,7 +58,8 @@ class ImageIndex:
     Searching never changes anything. ``add`` and ``remove`` commit before they return.
 
     Attributes:
-        folder: of the store, or None for an index in memory.
+        folder: of the store, or None for an index in memory. Paths of pictures are relative to it.
+        place: of the store: that folder, or a place in LanceDB, or None.
         report: what the last ``index``, ``add`` or ``remove`` did.
         state: rows and vectors.
     """
@@ -64,12 +68,13 @@ class ImageIndex:
         self,
         state: State,
         *,
-        folder: Path | None = None,
+        place: Path | LancePlace | None = None,
         whiten: bool | None = None,
         model: str | RetinalEncoder | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        self.folder = folder
+        self.place = place
+        self.folder = place.folder if isinstance(place, LancePlace) else place
         self.report = updating.UpdateReport()
         self._whiten = whiten
         self._model = model
@@ -89,7 +94,7 @@ class ImageIndex:
         """Open an index for searching; a folder that cannot be written will do.
 
         Args:
-            store: folder of the index.
+            store: folder of the index, or ``lance://FOLDER-OR-URL``.
             whiten: apply the model's whitening; as the index was made without it.
             model: where the index's model lies now, or the loaded model; the name in the index without it.
             device: of the model; the first GPU or the CPU without it.
@@ -100,12 +105,12 @@ class ImageIndex:
             IndexDamagedError: files are cut or missing; the message says what remains.
             IndexMismatchError: it was made with another model, or by a newer release.
         """
-        folder = Path(store)
-        state = open_state(folder)
+        place = lance_place(store) or Path(store)
+        state = open_state(place)
         if model is not None:
             check_model(state.manifest.model, model)
         found = cls(
-            state, folder=folder, whiten=whiten, model=model, settings={"device": device, "dtype": dtype}
+            state, place=place, whiten=whiten, model=model, settings={"device": device, "dtype": dtype}
         )
         found.searcher  # noqa: B018  what is damaged is told now
         return found
@@ -115,7 +120,7 @@ class ImageIndex:
 
     def __repr__(self) -> str:
         model = self.manifest.model.name if self.manifest.model else "plain embeddings"
-        place = self.folder if self.folder is not None else "in memory"
+        place = self.place if self.place is not None else "in memory"
         return f"ImageIndex({len(self)} of {model}, {self.space.metric}, {place})"
 
     @property
@@ -355,7 +360,7 @@ class ImageIndex:
         Raises:
             ConfigError: there is no such column.
         """
-        with writing(self.folder, wait, memory=self.state) as writer:
+        with writing(self.place, wait, memory=self.state) as writer:
             updating.prepared(self, writer)
             describing.column_kind(self.state, column)
             writer.index_column(column)
@@ -363,24 +368,29 @@ class ImageIndex:
 
     def forget_signatures(self, wait: float = 0.0) -> None:
         """Delete the signatures, which recognise persons; everything else stays."""
-        with writing(self.folder, wait, memory=self.state) as writer:
+        with writing(self.place, wait, memory=self.state) as writer:
             updating.prepared(self, writer)
             writer.forget_signatures()
             writer.commit()
             self.adopt(writer.committed())
             writer.tidy()
+            if isinstance(self.place, LancePlace):  # which rewrites its vectors for it
+                updating.refresh_cache(self, writer)
 
     def compact(self, wait: float = 0.0) -> None:
-        """Rewrite the files without what was removed, so that it is gone for good."""
-        with writing(self.folder, wait, memory=self.state) as writer:
+        """Rewrite the files without what was removed, so that it is gone for good.
+
+        In LanceDB all versions before are deleted: an index that was opened before has to be opened again.
+        """
+        with writing(self.place, wait, memory=self.state) as writer:
             updating.prepared(self, writer)
             if not writer.upgraded:  # that has rewritten everything
                 updating.compact(self, writer)
-            if self.folder is not None:
+            if self.place is not None:
                 updating.refresh_cache(self, writer)
 
     def save(self, store: str | Path) -> ImageIndex:
-        """Write an index to a new folder.
+        """Write an index to a new folder, or to a place in LanceDB (``lance://FOLDER-OR-URL``).
 
         Returns:
             The index in its new place.
@@ -388,21 +398,22 @@ class ImageIndex:
         Raises:
             OutputError: there is an index already, or the disk is full.
         """
-        folder, plain = Path(store), self.state.manifest.model is None
+        place, plain = lance_place(store) or Path(store), self.state.manifest.model is None
+        folder = place.folder if isinstance(place, LancePlace) else place
 
         def moved(path: str) -> str:
             return (
                 path if plain or path.startswith("sha256:") else stored_path(self.state.usable(path), folder)
             )
 
-        with writing(folder) as writer:
+        with writing(place) as writer:
             if writer.state is not None:
                 raise OutputError(f"{store} holds an index already; name another folder, or remove it first.")
             writer.manifest = replace(self.state.manifest, generation=0)
             writer.whitening, writer.basis = self.whitening, self.state.basis
             writer.rewrite(self.state, moved)
             writer.commit()
-            saved = ImageIndex(writer.committed(), folder=folder, model=self._model, settings=self._settings)
+            saved = ImageIndex(writer.committed(), place=place, model=self._model, settings=self._settings)
             updating.refresh_cache(saved, writer)
         return saved
 
@@ -480,7 +491,7 @@ class ImageIndex:
 
     def verify(self) -> list[str]:
         """Read every byte; what is wrong, in words, empty where nothing is."""
-        return [] if self.folder is None else verify(self.folder)
+        return [] if self.place is None else verify(self.place)
 
     def to_parquet(self, path: str | Path, *, signatures: bool = False) -> Path:
         """Paths, embeddings and metadata as one Parquet table; see :mod:`retina_fm.indexes.export`."""
@@ -504,9 +515,9 @@ class ImageIndex:
 
     def reload(self) -> None:
         """Take over the state that is on the disk now."""
-        if self.folder is None:
+        if self.place is None:
             raise OutputError("An index in memory has nothing to load; save it first.")
-        self.adopt(open_state(self.folder))
+        self.adopt(open_state(self.place))
 
     def adopt(self, state: State) -> None:
         """Be another state of the same index."""
@@ -528,6 +539,8 @@ class ImageIndex:
     @property
     def searcher(self) -> Searcher:
         """Search by places."""
+        if self._searcher is None and isinstance(self.state, LanceState):
+            self._searcher = lance_searcher(self.state, self.space)
         if self._searcher is None:
             cache: Cache | None = None
             if self.state.total:

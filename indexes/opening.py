@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -17,7 +16,9 @@ from retina_fm.encoding.tagging import STATED
 from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
 from retina_fm.indexes import database, old_format, updating
 from retina_fm.indexes.image_index import ImageIndex
+from retina_fm.indexes.lance_places import LancePlace, lance_place
 from retina_fm.indexes.models import basis_of, identity_of, require_same
+from retina_fm.indexes.parquet_vectors import ParquetVectors
 from retina_fm.indexes.queries import are_embeddings
 from retina_fm.indexes.space import METRICS, Space
 from retina_fm.indexes.state import Manifest, ModelIdentity, empty_state, stored_path
@@ -70,8 +71,9 @@ def index(
         model: name, weights folder or loaded encoder; for plain embeddings None, or what made them. Without
             it, that of the index or the table that is there, else ``fundus2video``.
         metric: ``cosine`` or ``dot``.
-        store: folder of the index. Without it, a folder of photos gets it in ``.retina-fm-index`` inside,
-            and anything else is indexed in memory.
+        store: folder of the index; or ``lance://FOLDER`` or ``lance://URL`` (``lance://s3://bucket/path``)
+            for one in LanceDB (extra ``lance``), which answers the same. Without it, a folder of photos gets
+            it in ``.retina-fm-index`` inside, and anything else is indexed in memory.
         metadata: CSV or Parquet file, data frame, list of dictionaries or mapping, with a column ``path``
             (relative to the file, or to the folder of photos); without it, one row a picture in order.
         paths: names of embeddings; row numbers without it.
@@ -120,9 +122,10 @@ def index(
         raise ConfigError(f"{table} holds pseudonyms by another key. Pass the key that it was made with.")
     if whiten and metric != "cosine":
         raise ConfigError(f"Whitening goes with metric='cosine', not with {metric!r}.")
-    folder = _place(photos, store, plain)
+    place = _place(photos, store, plain)
+    folder = place.folder if isinstance(place, LancePlace) else place
     of_model = {"device": device, "dtype": dtype}
-    there = find(folder, of_model) if folder is not None else None
+    there = find(place, of_model) if place is not None else None
     whitening: Whitening | None = None
     if isinstance(model, _Default) and (there is not None or plain):
         identity = made_by(table) if table is not None else None
@@ -136,17 +139,17 @@ def index(
         require_same(there.manifest.model, identity)
         if there.manifest.metric != metric:
             raise IndexMismatchError(
-                f"The index {folder} was made with metric={there.manifest.metric!r}, not {metric!r}; use it, "
+                f"The index {place} was made with metric={there.manifest.metric!r}, not {metric!r}; use it, "
                 "or another store."
             )
         if whiten is not None and whiten != there.manifest.whiten:
             raise IndexMismatchError(
-                f"The index {folder} was made with whiten={there.manifest.whiten}; "
+                f"The index {place} was made with whiten={there.manifest.whiten}; "
                 f"ImageIndex.open(..., whiten={whiten}) searches it the other way."
             )
         if signature is not None and signature != (there.manifest.signature is not None):
             raise IndexMismatchError(
-                f"The index {folder} holds {'no ' if signature else ''}signatures. "
+                f"The index {place} holds {'no ' if signature else ''}signatures. "
                 + ("Build it again in another store." if signature else "forget_signatures() deletes them.")
             )
         found = there
@@ -172,7 +175,7 @@ def index(
         )
         found = ImageIndex(
             empty_state(manifest, whitening, basis),
-            folder=folder,
+            place=place,
             model=model if not isinstance(model, str) else None,
             settings=of_model,
         )
@@ -193,10 +196,10 @@ def index(
     return found
 
 
-def find(folder: Path, settings: dict[str, Any]) -> ImageIndex | None:
+def find(folder: Path | LancePlace, settings: dict[str, Any]) -> ImageIndex | None:
     """The index of a folder, or None where there is none yet."""
     try:
-        return ImageIndex.open(folder, **settings)
+        return ImageIndex.open(folder if isinstance(folder, Path) else str(folder), **settings)
     except IndexNotFoundError:
         return None
 
@@ -224,14 +227,11 @@ def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, A
     Raises:
         ConfigError: it cannot be read or has no embeddings.
     """
-    table = _parquet(path).read()
-    names = table.column_names
+    file = _parquet(path)
+    names = file.schema_arrow.names
     if "embedding" not in names or "path" not in names:
         raise ConfigError(f"{path} has the columns {', '.join(names)}; path and embedding are needed.")
-    column = table.column("embedding").combine_chunks()
-    values = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-    if column.null_count or len(values) % max(1, table.num_rows):
-        raise ConfigError(f"{path}: embeddings are missing or of several lengths.")
+    table = file.read([name for name in names if name not in ("embedding", "signature")])
     paths = [str(value) for value in table.column("path").to_pylist()]
     seen: dict[str, str] = {}
     if not plain:
@@ -243,8 +243,7 @@ def read_table(path: Path, folder: Path, plain: bool) -> tuple[updating.Table, A
         files = [(size or 0, time or 0, None) for size, time in zip(sizes, times, strict=True)]
     silent = {name for name in COLUMNS if name in names and table.column(name).null_count == table.num_rows}
     more = [name for name in names if name not in _OF_ENCODING and name not in silent]
-    matrix = values.reshape(table.num_rows, -1) if table.num_rows else values.reshape(0, 0)
-    return updating.Table(matrix, paths, files), table.select(more) if more else None
+    return updating.Table(ParquetVectors(file, path), paths, files), table.select(more) if more else None
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
@@ -260,8 +259,10 @@ def default_store(folder: str | os.PathLike[str]) -> Path:
     return Path(folder) / DEFAULT_STORE
 
 
-def find_store(place: str | os.PathLike[str]) -> Path:
-    """The index meant by its own folder, or by the folder of photos that it lies in."""
+def find_store(place: str | os.PathLike[str]) -> str | Path:
+    """The index meant by its own place, or by the folder of photos that it lies in."""
+    if (lance := lance_place(place)) is not None:
+        return str(lance)
     inside = default_store(place)
     return inside if not is_store(Path(place)) and is_store(inside) else Path(place)
 
@@ -271,9 +272,9 @@ def is_store(folder: Path) -> bool:
     return (folder / database.FILE).exists() or old_format.is_there(folder)
 
 
-def _place(photos: Any, store: str | Path | None, plain: bool) -> Path | None:
+def _place(photos: Any, store: str | Path | None, plain: bool) -> Path | LancePlace | None:
     if store is not None:
-        return Path(store)
+        return lance_place(store) or Path(store)
     if not plain and isinstance(photos, str | os.PathLike) and Path(photos).is_dir():
         return default_store(photos)
     return None

@@ -70,7 +70,7 @@ def rebuild(folder: Path, wait: float = 0.0) -> RepairReport:
         open_state(folder)  # an index of the format before this one is whole or cannot be mended
     with writing(folder, wait) as writer:
         assert writer.state is not None
-        index = ImageIndex(writer.state, folder=folder)
+        index = ImageIndex(writer.state, place=folder)
         prepared(index, writer)
         made = refresh_cache(index, writer, force=True)
         return RepairReport(len(index), lost, tuple(dropped), made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ Positions = NDArray[np.int64]
 
 KEPT_BYTES = 2 << 30
 """Points that are kept in memory where no cache holds them."""
-_FEW_LEFT = 0.9
+FEW_LEFT = 0.9
+"""Share of places from which on candidates are searched among all and those that may not be found dropped."""
 _MOST_CANDIDATES = 2048  # beyond it exact search is no slower
 
 
@@ -33,6 +35,9 @@ class Searcher:
         cache: points that were prepared, or None.
         vectors: what is compared; the state's embeddings unless another space is searched.
     """
+
+    selects: ClassVar[bool] = True
+    """Whether the cache can be searched among some places alone."""
 
     def __init__(
         self, state: State, space: Compared, cache: Cache | None, vectors: Rows | None = None
@@ -141,14 +146,10 @@ class Searcher:
             depth += max((len(positions) for positions in excluded), default=0)
         if depth > _MOST_CANDIDATES:
             return self._exact(points, k, live, excluded)
-        selector, probes = None, setting.probes
         share = float(live[:covered].mean()) if filtered or len(self.state) < self.state.total else 1.0
-        if share < _FEW_LEFT:
-            selector = _selector(np.flatnonzero(live[:covered]))
-            probes = int(min(self.lists, np.ceil(probes / max(share, 1e-9))))
-        elif share < 1:
-            depth = int(np.ceil(depth / share))  # cheaper than to ask of each code whether it may be found
-        ids = search_ids(self.cache.index, points, depth, probes, selector)
+        if filtered and share < FEW_LEFT and not self.selects:
+            return self._exact(points, k, live, excluded)
+        ids = self.candidates(points, depth, setting.probes, live[:covered], share)
         candidates = [np.sort(row[row >= 0]) for row in ids]
         answers = Neighbours(
             np.full((len(points), k), -1, np.int64), np.full((len(points), k), -np.inf, np.float32)
@@ -175,6 +176,27 @@ class Searcher:
             answers.positions[number, : len(first)] = found[first]
             answers.scores[number, : len(first)] = scores[first]
         return answers
+
+    def candidates(
+        self, points: NDArray[np.float32], depth: int, probes: int, live: Mask, share: float
+    ) -> NDArray[np.int64]:
+        """Places of candidates ``(Q, depth or more)`` among those that the cache covers, -1 for none.
+
+        Args:
+            points: of the queries.
+            depth: how many are wanted.
+            probes: lists to be read.
+            live: covered places that may be found.
+            share: of these among all covered ones.
+        """
+        assert self.cache is not None
+        selector = None
+        if share < FEW_LEFT:
+            selector = _selector(np.flatnonzero(live))
+            probes = int(min(self.lists, np.ceil(probes / max(share, 1e-9))))
+        elif share < 1:
+            depth = int(np.ceil(depth / share))  # cheaper than to ask of each code whether it may be found
+        return search_ids(self.cache.index, points, depth, probes, selector)
 
     @cached_property
     def lists(self) -> int:

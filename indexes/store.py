@@ -1,4 +1,4 @@
-"""An index's folder: its state in either format, its only writer, and a check of every byte."""
+"""An index's place: its state in either format or in LanceDB, its only writer, and a check of every byte."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retina_fm.errors import IndexNotFoundError, RetinaError
-from retina_fm.indexes import cache, database, old_format
+from retina_fm.indexes import cache, database, lance_store, old_format
+from retina_fm.indexes.lance_places import LancePlace
 from retina_fm.indexes.state import State, read_state
 from retina_fm.indexes.writer import CACHE, Writer, locked, reporting, unwritten
 
 
-def open_state(folder: Path) -> State:
+def open_state(folder: Path | LancePlace) -> State:
     """The state of an index on disk now.
 
     Raises:
@@ -22,6 +23,8 @@ def open_state(folder: Path) -> State:
         IndexDamagedError: files are cut, changed or missing.
         IndexMismatchError: a newer release wrote it.
     """
+    if isinstance(folder, LancePlace):
+        return lance_store.open_state(folder)
     state = read_state(folder)
     if state is not None:
         return state
@@ -34,7 +37,9 @@ def open_state(folder: Path) -> State:
 
 
 @contextmanager
-def writing(folder: Path | None, wait: float = 0.0, memory: State | None = None) -> Iterator[Writer]:
+def writing(
+    folder: Path | LancePlace | None, wait: float = 0.0, memory: State | None = None
+) -> Iterator[Writer]:
     """The only writer of an index, for the length of a block; the system frees the lock of a killed one.
 
     What was not committed when the block ends is forgotten.
@@ -48,6 +53,10 @@ def writing(folder: Path | None, wait: float = 0.0, memory: State | None = None)
         OutputError: another process writes, or the folder cannot be written.
         IndexDamagedError: the state that is there must not be built upon.
     """
+    if isinstance(folder, LancePlace):
+        with lance_store.writing(folder, wait, memory) as lance_writer:
+            yield lance_writer
+        return
     if folder is None:
         writer = Writer(memory.db if memory is not None else database.connect_memory(), None, memory)
         try:
@@ -75,12 +84,14 @@ def writing(folder: Path | None, wait: float = 0.0, memory: State | None = None)
         lock.release()
 
 
-def verify(folder: Path) -> list[str]:
+def verify(folder: Path | LancePlace) -> list[str]:
     """Read every byte of an index; what is wrong, in words, empty where nothing is.
 
     Raises:
         IndexNotFoundError: there is no index.
     """
+    if isinstance(folder, LancePlace):
+        return lance_store.verify(folder)
     try:
         state = open_state(folder)
     except IndexNotFoundError:

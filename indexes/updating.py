@@ -27,6 +27,8 @@ from retina_fm.indexes.cache import build_cache, is_stale, load_cache, save_cach
 from retina_fm.indexes.database import Row
 from retina_fm.indexes.exact import Positions
 from retina_fm.indexes.file_tags import hidden_metadata, with_tags
+from retina_fm.indexes.lance_search import refresh_search
+from retina_fm.indexes.lance_store import LanceState, LanceWriter
 from retina_fm.indexes.metadata import Metadata, incoming
 from retina_fm.indexes.models import LazyEmbedder
 from retina_fm.indexes.queries import are_embeddings, as_matrix
@@ -92,7 +94,7 @@ class Table:
     """Embeddings that have names, and perhaps files.
 
     Attributes:
-        values: ``(N, D)``.
+        values: ``(N, D)``; or what gives its slices and says how many rows one should have.
         names: stored paths; None for numbers.
         files: size, mtime in nanoseconds and SHA-256 of each one's file, or None.
     """
@@ -128,7 +130,7 @@ def update(
     report = UpdateReport()
     if metadata is not None or not are_embeddings(photos):
         check_pseudonyms(index.manifest.pseudonyms, pseudonyms, are_hidden)
-    with writing(index.folder, wait, memory=index.state) as writer:
+    with writing(index.place, wait, memory=index.state) as writer:
         prepared(index, writer)
         work = _Update(index, writer, report, drop_missing, photos, None if are_hidden else pseudonyms)
         if are_embeddings(photos):
@@ -153,7 +155,7 @@ def prepared(index: ImageIndex, writer: Writer) -> None:
         writer.basis = index.state.basis
     elif writer.upgrades:
         old_format.upgrade(writer)
-    if writer.folder is not None and writer.state is not None:
+    if writer.state is not None and writer.state is not index.state:
         index.adopt(writer.state)  # another writer may have been here since it was opened
 
 
@@ -166,7 +168,7 @@ def finished(index: ImageIndex, writer: Writer, build: bool = True) -> None:
     if state.total and state.total - len(state) > DEAD_SHARE * state.total:
         compact(index, writer)
         build = True
-    if (build or writer.upgraded) and index.folder is not None:
+    if (build or writer.upgraded) and index.place is not None:
         refresh_cache(index, writer)
 
 
@@ -179,7 +181,7 @@ def compact(index: ImageIndex, writer: Writer) -> None:
 
 
 def refresh_cache(index: ImageIndex, writer: Writer, force: bool = False) -> bool:
-    """Make ``index.faiss`` again where it is missing, unfit or too far behind.
+    """Make ``index.faiss``, or LanceDB's index, again where it is missing, unfit or too far behind.
 
     Returns:
         Whether it was made.
@@ -188,6 +190,11 @@ def refresh_cache(index: ImageIndex, writer: Writer, force: bool = False) -> boo
     state = index.state
     if not state.total or index.space_is_not_stored:
         return False
+    if isinstance(writer, LanceWriter) and isinstance(state, LanceState):
+        made = refresh_search(state, index.space, writer, force)
+        if made:
+            index.adopt(writer.committed())
+        return made
     found = None if force else load_cache(index.folder, state, index.space)
     if not is_stale(found, state):
         return False
@@ -200,7 +207,7 @@ def refresh_cache(index: ImageIndex, writer: Writer, force: bool = False) -> boo
 
 def remove(index: ImageIndex, choose: Any, wait: float) -> int:
     """Remove the pictures at the places that ``choose`` finds once nobody else writes."""
-    with writing(index.folder, wait, memory=index.state) as writer:
+    with writing(index.place, wait, memory=index.state) as writer:
         prepared(index, writer)
         places: Positions = choose()
         writer.remove(places.tolist())
@@ -253,15 +260,16 @@ class _Update:
             self._read_metadata(metadata, [str(name) for name in given])
         look = writer.manifest.count > 0 and (table.names is not None or self.drop_missing)
         added = 0
-        for start in range(0, count, BLOCK):
-            matrix = as_matrix(table.values[start : start + BLOCK], writer.manifest.dimension or None)[0]
-            some = given[start : start + BLOCK]
+        block = getattr(table.values, "rows_at_once", BLOCK)
+        for start in range(0, count, block):
+            matrix = as_matrix(table.values[start : start + block], writer.manifest.dimension or None)[0]
+            some = given[start : start + block]
             keep = np.arange(len(some))
             if not (look and any(str(name) in self.known for name in some)) and metadata is None:
                 if len(some):
                     self._append_new(writer.append(matrix), some, table, start)
             else:
-                files = table.files[start : start + BLOCK] if table.files else [(0, 0, None)] * len(some)
+                files = table.files[start : start + block] if table.files else [(0, 0, None)] * len(some)
                 keep = self._differing(matrix, [self.known.get(str(name)) for name in some])
                 report.unchanged += len(some) - len(keep)
                 self._put([(-1, some[k], *files[k]) for k in keep.tolist()], [(matrix[keep], None)])

@@ -73,6 +73,15 @@ def check_training_data(places: Iterable[str]) -> None:
 
 def check_index(place: str) -> None:
     """Raises IndexNotFoundError where a folder holds no index, and says what makes one of what is there."""
+    from retina_fm.indexes.lance_places import lance_place
+
+    lance = lance_place(place)
+    if lance is not None:
+        if not lance.is_store():
+            raise IndexNotFoundError(
+                f"{place} holds no index. 'retina-fm index PHOTOS --store {place}' makes one."
+            )
+        return
     folder = Path(place)
     for one in (folder, folder / ".retina-fm-index"):
         if any((one / name).exists() for name in _INDEX_FILES):

@@ -34,7 +34,10 @@ def add(subparsers: Any) -> None:
         nargs="*",
         help="a folder; or with --store quoted globs, files, folders, or a .parquet table of embeddings",
     )
-    parser.add_argument("--store", help="folder of the index (.retina-fm-index in the folder of photos)")
+    parser.add_argument(
+        "--store",
+        help="folder of the index (.retina-fm-index in the folder of photos), or lance://FOLDER-OR-URL",
+    )
     add_label_arguments(parser)
     add_exchange_arguments(parser, bounds=False)
     parser.add_argument(
@@ -192,8 +195,9 @@ def _verify(arguments: argparse.Namespace, store: Any) -> int:
 
     from retina_fm.cli.main import print_json
     from retina_fm.indexes import verify
+    from retina_fm.indexes.lance_places import lance_place
 
-    faults = verify(Path(store))
+    faults = verify(lance_place(store) or Path(store))
     if arguments.json:
         print_json({"store": str(store), "faults": faults})
     else:
@@ -205,8 +209,15 @@ def _rebuild(arguments: argparse.Namespace, store: Any) -> int:
     from pathlib import Path
 
     from retina_fm.cli.main import print_json
+    from retina_fm.errors import ConfigError
     from retina_fm.indexes import rebuild
+    from retina_fm.indexes.lance_places import lance_place
 
+    if lance_place(store) is not None:
+        raise ConfigError(
+            f"--rebuild is for folders with index.db; {store} keeps versions instead. Build it again in "
+            "another store from its photos or its table."
+        )
     report = rebuild(Path(store), arguments.wait)
     if arguments.json:
         print_json({"store": str(store), **report.__dict__})

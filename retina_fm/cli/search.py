@@ -21,7 +21,7 @@ def add(subparsers: Any) -> None:
         help="the pictures of an index nearest to a photo",
         description="Search an index. A query that is in the index and has not changed needs no model.",
     )
-    parser.add_argument("index", help="folder of the index, or the folder of photos that it lies in")
+    parser.add_argument("index", help="folder of the index, or of the photos that it lies in, or lance://...")
     parser.add_argument("queries", nargs="+", metavar="query", help="photos, a folder or a quoted glob")
     parser.add_argument("-k", type=int, default=10, help="how many to find (10)")
     parser.add_argument(

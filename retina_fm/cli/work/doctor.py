@@ -34,6 +34,7 @@ _OPTIONAL = {
     "accelerate": "train",
     "captum": "explain",
     "fastapi": "serve",
+    "lancedb": "lance",
     "ray": "ray",
 }
 
