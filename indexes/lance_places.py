@@ -12,6 +12,7 @@ from typing import Any
 from retina_fm.errors import ConfigError, IndexDamagedError, MissingDependencyError, OutputError, RetinaError
 
 PREFIX = "lance://"
+_READ_AHEAD = 256 << 20
 COMMITS = "retina_fm_commits"
 """Name of the table that says what an index consists of; where it is, there is an index of ours."""
 
@@ -65,6 +66,8 @@ def load_lancedb() -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
+    # LanceDB reads up to 2 GB ahead, also where it builds its index: memory is to be bounded by less
+    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(_READ_AHEAD))
     try:
         import lancedb
     except ImportError:

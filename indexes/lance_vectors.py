@@ -16,6 +16,7 @@ from retina_fm.indexes.vectors import Vectors, checksums
 
 PLACE = "_place"
 _TAKEN = 8192
+_READ_BYTES = 64 << 20
 
 
 def crc_column(column: str) -> str:
@@ -92,11 +93,12 @@ class LanceVectors(Vectors):
         return [PLACE, crc_column(self.column), self.column]
 
     def _scanned(self, first: int) -> Iterator[pa.RecordBatch]:
-        count = self.total - first
-        if count <= 0:
-            return
-        with reading(self.name):
-            yield from self.table.search().select(self._columns).offset(first).limit(count).to_batches()
+        # a query a piece: LanceDB reads ahead of a slow reader, up to gigabytes
+        rows = max(1, _READ_BYTES // (4 * max(1, self.dimension)))
+        for start in range(first, self.total, rows):
+            count = min(rows, self.total - start)
+            with reading(self.name):
+                yield from self.table.search().select(self._columns).offset(start).limit(count).to_batches()
 
     def _read(self, found: pa.Table) -> tuple[NDArray[np.floating], NDArray[np.uint32], Positions]:
         values = found.column(self.column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
