@@ -37,7 +37,6 @@ POINT = "point"
 _WHITENING, _BASIS = "whitening", "basis"
 _BUFFERED = 64 << 20
 _MOST_FRAGMENTS = 64
-_KEPT = timedelta(days=7)
 _FOREVER = timedelta(days=36_500)
 _INDEX_NAME = "pictures by "
 
@@ -259,7 +258,7 @@ class LanceWriter(Writer):
     def tidy(self) -> None:
         """Delete the versions before the last commit where it took something away for good."""
         if self._purge:
-            self._delete_versions(timedelta(0))
+            self._delete_versions()
             self._purge = False
 
     def build_search(self, column: str, config: Any) -> Any:
@@ -274,11 +273,10 @@ class LanceWriter(Writer):
         return table
 
     def commit_search(self, search: dict[str, Any]) -> None:
-        """Make LanceDB's own index part of this one, and delete versions that nobody needs any more."""
+        """Make LanceDB's own index part of this one."""
         self._search = search
         self.begin()
         self.commit(publish=False)
-        self._delete_versions(_KEPT)
 
     def close(self) -> None:
         """Forget what was not committed."""
@@ -366,7 +364,7 @@ class LanceWriter(Writer):
         )  # fmt: skip
         lance_tables.write_commit(self._tables, self._commit)
 
-    def _delete_versions(self, older: timedelta) -> None:
+    def _delete_versions(self) -> None:
         """Delete what earlier versions alone hold.
 
         A tag on the version that the index consists of makes LanceDB refuse rather than delete that one.
@@ -378,10 +376,10 @@ class LanceWriter(Writer):
                 with contextlib.suppress(RuntimeError, ValueError):
                     table.tags.delete("named")
                 table.tags.create("named", version)
-                table.optimize(cleanup_older_than=older, delete_unverified=not older)
+                table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
                 table.tags.delete("named")
             commits = self._tables.open_table(COMMITS)
-            commits.optimize(cleanup_older_than=older, delete_unverified=not older)
+            commits.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
 def verify(place: LancePlace) -> list[str]:
