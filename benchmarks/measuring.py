@@ -264,7 +264,7 @@ def label(photo: Path, kind: str, geometry: Geometry) -> np.ndarray:
 def judge_vessels(maps: Maps, sets: dict[str, list[Path]]) -> dict[str, Any]:
     numbers: dict[str, Callable[[Reading], float]] = {
         "vessel_density": vessels.density,
-        "tortuosity": lambda r: vessels.tortuosity(vessels.segments(r)[0], r.radius) or np.nan,
+        "tortuosity": lambda r: vessels.tortuosity(vessels.lines(r), r.radius) or np.nan,
         "fractal_dimension": vessels.fractal_dimension,
         "vessel_width": lambda r: mean_width(r),
         "crae": lambda r: central(r, arteries=True),
