@@ -32,6 +32,7 @@ from retina_fm.measuring.quality import quality
 from retina_fm.measuring.reading import Reading
 from retina_fm.measuring.row import measured
 from retina_fm.pictures import Geometry, read_picture
+from retina_fm.pictures.tags import NOTHING
 from retina_fm.training.simulator.rendering.poor_photos import degrade_poor
 
 DATA = Path(os.environ["RETINA_FM_TEST_DATA"])
@@ -264,7 +265,7 @@ def label(photo: Path, kind: str, geometry: Geometry) -> np.ndarray:
 def judge_vessels(maps: Maps, sets: dict[str, list[Path]]) -> dict[str, Any]:
     numbers: dict[str, Callable[[Reading], float]] = {
         "vessel_density": vessels.density,
-        "tortuosity": lambda r: vessels.tortuosity(vessels.segments(r)[0], r.radius) or np.nan,
+        "tortuosity": lambda r: vessels.tortuosity(vessels.lines(r), r.radius) or np.nan,
         "fractal_dimension": vessels.fractal_dimension,
         "vessel_width": lambda r: mean_width(r),
         "crae": lambda r: central(r, arteries=True),
@@ -350,7 +351,7 @@ def judge_repeats(maps: Maps, sets: dict[str, list[Path]]) -> dict[str, Any]:
     for name in ("grape", "tvhl"):
         by: dict[str, list[dict[str, Any]]] = {}
         for reading, geometry, photo in maps.readings(name, sets[name]):
-            values = measured(reading, geometry, photo, {}, allow_unreliable=True)
+            values = measured(reading, geometry, photo, NOTHING, {}, allow_unreliable=True)
             for key in LENGTHS:  # cameras differ: lengths as shares of the field
                 if values.get(key) is not None:
                     values[key] /= geometry.radius

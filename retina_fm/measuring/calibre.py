@@ -53,11 +53,13 @@ def calibres(reading: Reading) -> list[Calibre]:
     least = _LEAST_CROSSED * diameter * (ZONE[1] - ZONE[0])
     coverage = np.where(zone, reading.maps["vessel"], np.float32(0))  # what lies beyond is no vessel's width
     found, lines = segments_of(coverage, reading.vessels & zone, reading.lines & zone, least)
+    at = np.nonzero(lines)
+    owner, away, artery = lines[at], away[at], reading.artery_share[at]
     crossing = []
     for one in found:
-        line = lines == one.label
+        line = owner == one.label
         if diameter * float(np.ptp(away[line])) >= least:
-            crossing.append(Calibre(one.width, float(reading.artery_share[line].mean())))
+            crossing.append(Calibre(one.width, float(artery[line].mean())))
     return crossing
 
 

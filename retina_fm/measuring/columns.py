@@ -51,7 +51,9 @@ _VESSELS = {
     },
     "vessel_width": Column("px", "mean width of vessels that cross 0.5 to 1 disc diameters off the disc"),
     "tortuosity": Column("ratio", "length over chord less 1, mean over segments by length"),
-    "fractal_dimension": Column("1 to 2", "box-counting dimension of the centre lines"),
+    "fractal_dimension": Column(
+        "near 1", "box-counting dimension of the centre lines, boxes of 2 to 32 view pixels"
+    ),
     "crae": Column("px", "central retinal arteriolar equivalent"),
     "crve": Column("px", "central retinal venular equivalent"),
     "avr": Column("ratio", "crae over crve"),

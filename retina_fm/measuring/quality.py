@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from retina_fm.measuring.reading import Reading
-from retina_fm.vessels.line_filter import blurred
-from retina_fm.vessels.trust import believe
+from retina_fm.vessels.line_filter import blurred_all
+from retina_fm.vessels.trust import trust_in
 
 _STEEP = 0.05
 """Mean fall of log green a view pixel across the edges of vessels, from which a photo counts as sharp."""
@@ -48,8 +48,8 @@ class Quality(NamedTuple):
 def quality(reading: Reading) -> Quality:
     """Judges a photo by its view and its map of vessels."""
     disc, fovea = reading.disc, reading.fovea
-    believed = believe(
-        reading.view,
+    trust = trust_in(
+        reading.light,
         reading.maps["vessel"],
         reading.inside,
         reading.radius,
@@ -60,8 +60,8 @@ def quality(reading: Reading) -> Quality:
         focus=_share(steepness(reading) / _STEEP),
         illumination=illumination(reading),
         field=_share(float(reading.inside.sum()) / (np.pi * reading.radius**2)),
-        vessels=_share(believed.trust),
-        fundus=fundus(reading, believed.trust),
+        vessels=_share(trust),
+        fundus=fundus(reading, trust),
     )
 
 
@@ -72,11 +72,13 @@ def steepness(reading: Reading) -> float:
     """
     down, right = np.gradient(ndimage.gaussian_filter(reading.maps["vessel"], 1.0))
     steep = np.hypot(down, right)
-    edges = (steep > _AN_EDGE) & (reading.depth_inside > 0.03 * reading.radius)
+    edges = (steep > _AN_EDGE) & (reading.depth_inside > max(1.0, 0.03 * reading.radius))
     if int(edges.sum()) < _FEWEST_EDGES:
         return 0.0
-    light_down, light_right = np.gradient(reading.light)
-    falls = -(light_down * down + light_right * right)[edges] / steep[edges]
+    light, (y, x) = reading.light, np.nonzero(edges)  # none lies on the view's edge
+    light_down = (light[y + 1, x] - light[y - 1, x]) / 2
+    light_right = (light[y, x + 1] - light[y, x - 1]) / 2
+    falls = -(light_down * down[y, x] + light_right * right[y, x]) / steep[y, x]
     return max(0.0, float(falls.mean()))
 
 
@@ -86,9 +88,11 @@ def illumination(reading: Reading) -> float:
     if not inside.any():
         return 0.0
     sigma = 0.03 * reading.radius
-    brightest = blurred(reading.view.max(2).astype(np.float32), inside, sigma)[reading.inside]
-    seen = float(((brightest >= _DARK) & (brightest <= _WASHED_OUT)).mean())
-    uneven = float(blurred(reading.light, inside, sigma)[reading.inside].std())
+    red, green, blue = np.moveaxis(reading.view, 2, 0)
+    brightest = np.maximum(np.maximum(red, green), blue).astype(np.float32)
+    bright, light = (mean[reading.inside] for mean in blurred_all([brightest, reading.light], inside, sigma))
+    seen = float(((bright >= _DARK) & (bright <= _WASHED_OUT)).mean())
+    uneven = float(light.std())
     return seen * _share(1 - uneven / _UNEVEN)
 
 
@@ -99,9 +103,8 @@ def fundus(reading: Reading, trust: float) -> float:
         reading: of the photo.
         trust: 0 to 1, in its tree of vessels.
     """
-    red, _, blue = (
-        reading.view[reading.inside].astype(np.float64).mean(0) if reading.inside.any() else (0,) * 3
-    )
+    area = max(1, int(reading.inside.sum()))
+    red, blue = (float(reading.view[..., channel][reading.inside].sum()) / area for channel in (0, 2))
     warm = _share((red - blue) / max(red + blue, 1.0) / _WARM)
     disc = 0.0 if reading.disc is None else reading.disc.sureness
     return warm * max(disc, _share(2 * trust))

@@ -67,8 +67,8 @@ class Reading:
     def from_disc(self) -> Map:
         """Distance of each pixel from the disc's margin, in disc diameters; below 0 inside it."""
         assert self.disc is not None
-        y, x = np.mgrid[: self.inside.shape[0], : self.inside.shape[1]] + 0.5
-        away = np.hypot(y - self.disc.centre[0], x - self.disc.centre[1])
+        y, x = (np.arange(length) + 0.5 for length in self.inside.shape)
+        away = np.hypot(y[:, None] - self.disc.centre[0], x - self.disc.centre[1])
         return np.asarray((away - self.disc.radius) / (2 * self.disc.radius), np.float32)
 
     @cached_property

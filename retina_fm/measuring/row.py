@@ -135,7 +135,7 @@ def _tree(reading: Reading, reasons: dict[str, str]) -> Values:
     if dense < vessels.LEAST_VESSELS:
         reasons["tortuosity, fractal_dimension"] = f"vessels cover {100 * dense:.1f} % of the field"
         return values
-    values["tortuosity"] = vessels.tortuosity(vessels.segments(reading)[0], reading.radius)
+    values["tortuosity"] = vessels.tortuosity(vessels.lines(reading), reading.radius)
     values["fractal_dimension"] = vessels.fractal_dimension(reading)
     return values
 
@@ -144,16 +144,20 @@ def _calibres(reading: Reading, geometry: Geometry, fault: Faults, reasons: dict
     if reading.disc is None:
         reasons["vessel_width, crae, crve, avr"] = "no disc is seen"
         return {}
+    unreliable = {kind: fault(kind) for kind in ("artery", "vein")}
+    why = next((reason for reason in unreliable.values() if reason), None)
+    if why is not None:
+        reasons["crae, crve, avr"] = f"arteries and veins are not told apart well enough: {why}"
+        if (width := fault("vessel_width")) is not None:  # nothing is left to be given
+            reasons["vessel_width"] = width
+            return {}
     crossing = calibre.calibres(reading)
     values: Values = {}
     if crossing:
         values["vessel_width"] = float(np.mean([one.width for one in crossing])) * geometry.scale
     else:
         reasons["vessel_width"] = "no vessel crosses the zone"
-    unreliable = {kind: fault(kind) for kind in ("artery", "vein")}
-    why = next((reason for reason in unreliable.values() if reason), None)
     if why is not None:
-        reasons["crae, crve, avr"] = f"arteries and veins are not told apart well enough: {why}"
         return values
     for name, arteries, factor in (("crae", True, calibre.ARTERIOLES), ("crve", False, calibre.VENULES)):
         widths = calibre.largest(crossing, arteries=arteries)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from retina_fm.vessels.smoothing import smoothed
+
 Map = NDArray[np.float32]
 Point = tuple[float, float]
 
@@ -65,7 +67,7 @@ def fovea_in(probability: Map, radius: float) -> SeenFovea | None:
         probability: of the fovea, float32 (S, S).
         radius: of the field of view, pixels.
     """
-    smooth = ndimage.gaussian_filter(probability, 0.02 * radius)
+    smooth = smoothed(probability, 0.02 * radius)
     highest = float(smooth.max())
     if highest < _SURE_FOVEA:
         return None

@@ -6,11 +6,14 @@ several widths and directions, and the strongest response against the local nois
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+
+from retina_fm.vessels.smoothing import smoothed
 
 Map = NDArray[np.float32]
 
@@ -22,14 +25,19 @@ _WIDTHS = ((0.0045, 3.2, 0.9), (0.0075, 2.8, 1.0), (0.0125, 2.4, 0.9))
 
 def blurred(image: Map, inside: Map, sigma: float) -> Map:
     """Gaussian mean over pixels inside the field of view only (normalised convolution)."""
+    return blurred_all([image], inside, sigma)[0]
+
+
+def blurred_all(images: Sequence[Map], inside: Map, sigma: float) -> list[Map]:
+    """``blurred`` of several pictures of one field of view, whose own blur is taken once."""
     step = max(1, int(sigma / 4))
-    small, weight = image * inside, inside
+    parts = [inside, *(image * inside for image in images)]
     if step > 1:
-        small, weight = _reduce(small, step), _reduce(weight, step)
-    top = ndimage.gaussian_filter(small, sigma / step)
-    bottom = ndimage.gaussian_filter(weight, sigma / step)
-    mean = top / np.maximum(bottom, 1e-4)
-    return _enlarge(mean, image.shape, step) if step > 1 else np.asarray(mean, np.float32)
+        parts = [_reduce(part, step) for part in parts]
+    bottom, *tops = (smoothed(part, sigma / step) for part in parts)
+    weight: Map = np.maximum(bottom, np.float32(1e-4))
+    means: list[Map] = [np.asarray(top / weight, np.float32) for top in tops]
+    return [_enlarge(mean, inside.shape, step) for mean in means] if step > 1 else means
 
 
 def _reduce(image: Map, step: int) -> Map:
@@ -39,10 +47,18 @@ def _reduce(image: Map, step: int) -> Map:
 
 
 def _enlarge(image: Map, shape: tuple[int, ...], step: int) -> Map:
-    y = (np.arange(shape[0], dtype=np.float32) + 0.5) / step - 0.5
-    x = (np.arange(shape[1], dtype=np.float32) + 0.5) / step - 0.5
-    grid = np.meshgrid(y, x, indexing="ij")
-    return np.asarray(ndimage.map_coordinates(image, grid, order=1, mode="nearest"), np.float32)
+    (above, below, down), (left, right, over) = (
+        _between(there, length, step) for there, length in zip(image.shape, shape, strict=True)
+    )
+    rows = image[above] + (image[below] - image[above]) * down[:, None]
+    return np.asarray(rows[:, left] + (rows[:, right] - rows[:, left]) * over, np.float32)
+
+
+def _between(there: int, length: int, step: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Map]:
+    """Which two of the small picture's pixels each of the large one lies between, and how near the second."""
+    at = np.clip((np.arange(length) + 0.5) / step - 0.5, 0, there - 1)
+    first = at.astype(np.intp)
+    return first, np.minimum(first + 1, there - 1), np.asarray(at - first, np.float32)
 
 
 def flatten(photo: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: float) -> Map:

@@ -9,12 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from retina_fm.vessels.smoothing import grown
+
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _STEPS = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 _EIGHT = np.ones((3, 3), bool)
 _SMOOTHED = 2.0  # pixels: steps of the grid are no bends of a vessel
+
+
+class Line(NamedTuple):
+    """A centre line between two junctions or ends.
+
+    Attributes:
+        label: its number in the map of lines, from 1.
+        path: (n, 2) points (y, x) along the smoothed line, pixel centres at half-integers.
+        length: along the path, pixels.
+        chord: between its ends, pixels.
+    """
+
+    label: int
+    path: NDArray[np.float64]
+    length: float
+    chord: float
 
 
 class Segment(NamedTuple):
@@ -40,45 +58,58 @@ def thinned(mask: Mask) -> Mask:
 
     Zhang and Suen 1984, Communications of the ACM 27:236.
     """
-    thin = np.pad(mask, 1).astype(np.uint8)
-    while True:
-        before = int(thin.sum())
-        for first in (True, False):
-            thin[_removable(thin, first)] = 0
-        if int(thin.sum()) == before:
-            return np.asarray(thin[1:-1, 1:-1], bool)
+    thin = np.pad(mask, 1).astype(np.uint8, order="C")  # so that what is flat is a view of it
+    flat, left = thin.reshape(-1), np.flatnonzero(thin)
+    before = -1
+    while len(left) != before:
+        before = len(left)
+        for removable in _REMOVABLE:
+            gone = removable[_around(flat, left, thin.shape[1])]
+            flat[left[gone]] = 0
+            left = left[~gone]
+    return np.asarray(thin[1:-1, 1:-1], bool)
 
 
-def _removable(thin: NDArray[np.uint8], first: bool) -> tuple[NDArray[np.intp], ...]:
-    """Border pixels that one half of a round takes away, as indices."""
-    y, x = np.nonzero(thin)
-    around, crossings = _around(thin, y, x)
+def _around(flat: NDArray[np.uint8], at: NDArray[np.intp], width: int) -> NDArray[np.uint8]:
+    """Which of its eight neighbours each pixel has, a bit each, clockwise from above.
+
+    Args:
+        flat: 0 and 1, rows of a picture one after another; none of ``at`` lies on its edge.
+        at: indices in it.
+        width: of the picture.
+    """
+    found = np.zeros(len(at), np.uint8)
+    for bit, (dy, dx) in enumerate(_STEPS):
+        found |= flat[at + (dy * width + dx)] << np.uint8(bit)
+    return found
+
+
+def _cases() -> tuple[tuple[Mask, Mask], NDArray[np.intp]]:
+    """What holds for each of the 256 ways a pixel's neighbours can be, one bit each.
+
+    Returns:
+        Which border pixels each half of a round takes away, and how many lines leave a pixel.
+    """
+    around = np.arange(256) >> np.arange(8)[:, None] & 1
+    crossings = ((around == 0) & (np.roll(around, -1, 0) == 1)).sum(0)
     neighbours = around.sum(0)
     north, east, south, west = around[0], around[2], around[4], around[6]
-    if first:
-        open_side = (north * east * south == 0) & (east * south * west == 0)
-    else:
-        open_side = (north * east * west == 0) & (north * south * west == 0)
-    chosen = (neighbours >= 2) & (neighbours <= 6) & (crossings == 1) & open_side
-    return y[chosen], x[chosen]
+    border = (neighbours >= 2) & (neighbours <= 6) & (crossings == 1)
+    first = border & (north * east * south == 0) & (east * south * west == 0)
+    second = border & (north * east * west == 0) & (north * south * west == 0)
+    return (first, second), crossings
 
 
-def _around(
-    thin: NDArray[np.uint8], y: NDArray[np.intp], x: NDArray[np.intp]
-) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """The eight neighbours of pixels, clockwise from above, (8, n), and how many lines leave each, (n,)."""
-    around = np.stack([thin[y + dy, x + dx] for dy, dx in _STEPS])
-    return around, ((around == 0) & (np.roll(around, -1, 0) == 1)).sum(0)
+_REMOVABLE, _LEAVING = _cases()
 
 
 def _junctions(lines: Mask) -> Mask:
     """Pixels that three lines or more leave; a corner of the grid's steps is none."""
     padded = np.pad(lines, 1).astype(np.uint8)
-    y, x = np.nonzero(padded)
-    meet = _around(padded, y, x)[1] >= 3
-    found = np.zeros(lines.shape, bool)
-    found[y[meet] - 1, x[meet] - 1] = True
-    return found
+    flat, at = padded.reshape(-1), np.flatnonzero(padded)
+    found = np.zeros(padded.shape, bool)
+    found.reshape(-1)[at[_LEAVING[_around(flat, at, padded.shape[1])] >= 3]] = True
+    return found[1:-1, 1:-1]
 
 
 def segments_of(
@@ -95,54 +126,85 @@ def segments_of(
     Returns:
         Segments, and an int32 map (S, S) of which centre line pixel belongs to which piece.
     """
+    found, labels = lines_of(lines, shortest)
+    if not found:
+        return [], labels
+    near = grown(mask, 2)
+    box = _box(near | (labels > 0))
+    nearest = ndimage.distance_transform_edt(labels[box] == 0, return_distances=False, return_indices=True)
+    owner = labels[box][tuple(nearest)][near[box]]
+    areas = np.bincount(owner, coverage[box][near[box]], found[-1].label + 1)
+    # the line ends half a pixel inside its last pixels
+    return [Segment(*one, float(areas[one.label] / (one.length + 1))) for one in found], labels
+
+
+def lines_of(lines: Mask, shortest: float) -> tuple[list[Line], NDArray[np.int32]]:
+    """Centre lines between junctions, without the widths of their vessels.
+
+    Args:
+        lines: see ``segments_of``.
+        shortest: likewise.
+
+    Returns:
+        Lines by number, and an int32 map (S, S) of which pixel belongs to which of all pieces.
+    """
     # with what touches a junction: its arms touch each other across corners
-    pieces = lines & ~ndimage.binary_dilation(_junctions(lines), _EIGHT)
-    labels, count = ndimage.label(pieces, _EIGHT)
+    labels, count = ndimage.label(lines & ~grown(_junctions(lines), corners=True), _EIGHT)
+    labels = np.asarray(labels, np.int32)
     if not count:
-        return [], np.zeros(mask.shape, np.int32)
-    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    near = ndimage.binary_dilation(mask, iterations=2)
-    owner = labels[tuple(nearest)][near]
-    areas = np.bincount(owner, coverage[near], count + 1)
-    pixels = np.bincount(labels.ravel(), minlength=count + 1)
+        return [], labels
+    at = np.flatnonzero(labels)
+    owner = labels.reshape(-1)[at]
+    # pixels by piece, each piece's from above and from the left
+    pieces = np.split(at[np.argsort(owner, kind="stable")], np.cumsum(np.bincount(owner)[1:-1]))
+    width = lines.shape[1] + 1  # with a margin, so that the end of a row does not touch the next
     kept = []
-    for number, box in enumerate(ndimage.find_objects(labels), 1):
-        if box is None or pixels[number] < shortest:
+    for number, piece in enumerate(pieces, 1):
+        if len(piece) < shortest:
             continue
-        points = np.argwhere(labels[box] == number)
-        path = _smooth(_in_order(points) + np.array([box[0].start, box[1].start]) + 0.5)
+        y, x = np.divmod(piece, lines.shape[1])
+        top, left = int(y.min()), int(x.min())
+        ordered = _in_order(list(zip((y - top).tolist(), (x - left).tolist(), strict=True)), width)
+        path = _smooth(np.stack(np.divmod(ordered, width), 1) + np.array([top, left]) + 0.5)
         length = float(np.hypot(*np.diff(path, axis=0).T).sum())
         chord = float(np.hypot(*(path[-1] - path[0])))
         if length > 0:
-            # the line ends half a pixel inside its last pixels
-            kept.append(Segment(number, path, length, chord, float(areas[number] / (length + 1))))
-    return kept, np.asarray(labels, np.int32)
+            kept.append(Line(number, path, length, chord))
+    return kept, labels
 
 
-def _in_order(points: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Pixels of a line from one of its ends to the other, the shortest way."""
-    left = {(int(y), int(x)) for y, x in points}
-    end = list(_reached(next(iter(left)), left))[-1]
-    before = _reached(end, left)
-    at: tuple[int, int] | None = list(before)[-1]
-    path = []
-    while at is not None:
-        path.append(at)
-        at = before[at]
-    return np.array(path, np.float64)
+def _box(mask: Mask) -> tuple[slice, slice]:
+    """The smallest part of a picture that holds a mask, which is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _reached(
-    start: tuple[int, int], pixels: set[tuple[int, int]]
-) -> dict[tuple[int, int], tuple[int, int] | None]:
+def _in_order(points: list[tuple[int, int]], width: int) -> list[int]:
+    """Pixels of a line from one of its ends to the other, the shortest way, as indices in rows of a width."""
+    steps = [dy * width + dx for dy, dx in _STEPS]
+    pixels = [y * width + x for y, x in points]
+    # where a piece forks or closes a ring, the way depends on the start: that of all figures so far is kept
+    y, x = next(iter(set(points)))
+    end = next(reversed(_reached(y * width + x, pixels, steps)))
+    before = _reached(end, pixels, steps)
+    path = [next(reversed(before))]
+    while path[-1] != end:
+        path.append(before[path[-1]])
+    return path
+
+
+def _reached(start: int, pixels: list[int], steps: list[int]) -> dict[int, int]:
     """All pixels in the order of their distance from one of them, each with the one before it."""
-    before: dict[tuple[int, int], tuple[int, int] | None] = {start: None}
+    left = set(pixels)
+    left.remove(start)
+    before = {start: start}
     waiting = deque([start])
-    while waiting:
-        y, x = at = waiting.popleft()
-        for dy, dx in _STEPS:
-            beside = (y + dy, x + dx)
-            if beside in pixels and beside not in before:
+    while waiting and left:
+        at = waiting.popleft()
+        for step in steps:
+            beside = at + step
+            if beside in left:
+                left.remove(beside)
                 before[beside] = at
                 waiting.append(beside)
     return before

@@ -65,6 +65,23 @@ def test_calibres_of_drawn_vessels() -> None:
     assert values["avr"] == pytest.approx(values["crae"] / values["crve"])
 
 
+def test_calibres_are_not_taken_where_all_they_give_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    coin = {**SURE, "vein": Reliability(on="labels", balanced_accuracy=0.51)}
+    given = measured(reading(), GEOMETRY, PHOTO, NOTHING, coin)
+    assert given["vessel_width"] is not None and given.get("crve") is None
+
+    def refuse(_: Reading) -> None:
+        raise AssertionError("measured for nothing")
+
+    monkeypatch.setattr("retina_fm.measuring.calibre.calibres", refuse)
+    none = {**coin, "vessel_width": Reliability(on="labels", agreement=0.1)}
+    refused = measured(reading(), GEOMETRY, PHOTO, NOTHING, none)
+    assert refused.get("vessel_width") is None and "vessel_width: its correlation" in refused["reasons"]
+    assert "crae, crve, avr: arteries and veins" in refused["reasons"]
+    with pytest.raises(AssertionError, match="for nothing"):
+        measured(reading(), GEOMETRY, PHOTO, NOTHING, none, allow_unreliable=True)
+
+
 def test_what_maps_cannot_support_is_null_with_the_figures() -> None:
     coin = {
         **SURE,

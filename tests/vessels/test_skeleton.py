@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from retina_fm.vessels.skeleton import segments_of, thinned
+from retina_fm.vessels.skeleton import lines_of, segments_of, thinned
 
 SIDE = 160
 
@@ -48,7 +48,47 @@ def test_crossing_vessels_are_four_segments() -> None:
     found, labels = segments_of(coverage, mask, lines, 8)
     assert len(found) == 4 and set(np.unique(labels)) >= {one.label for one in found}
     assert all(one.width == pytest.approx(5, rel=0.15) for one in found)
+    alone, numbers = lines_of(lines, 8)
+    assert [one.length for one in alone] == [one.length for one in found] and np.array_equal(numbers, labels)
     assert ndimage.label(lines, np.ones((3, 3)))[1] == 1 and not (lines & ~mask).any()
+
+
+def thinned_by_the_book(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Zhang and Suen's two halves of a round, pixel by pixel."""
+    thin = np.pad(mask, 1)
+    turned = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
+    while True:
+        before = thin.copy()
+        for sides in (((0, 2, 4), (2, 4, 6)), ((0, 2, 6), (0, 4, 6))):
+            gone = []
+            for y, x in np.argwhere(thin):
+                p = [bool(thin[y + dy, x + dx]) for dy, dx in turned]
+                rises = sum(b > a for a, b in zip(p, p[1:] + p[:1], strict=True))
+                if 2 <= sum(p) <= 6 and rises == 1 and not any(all(p[i] for i in side) for side in sides):
+                    gone.append((y, x))
+            for y, x in gone:
+                thin[y, x] = False
+        if np.array_equal(thin, before):
+            return thin[1:-1, 1:-1]
+
+
+def test_blots_are_thinned_by_the_book() -> None:
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).random((30, 47)), 1.5) > 0.5
+    lines = thinned(mask)
+    assert np.array_equal(lines, thinned_by_the_book(mask)) and 20 < lines.sum() < 0.5 * mask.sum()
+    assert np.array_equal(lines, thinned(np.asfortranarray(mask)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_line_to_the_edge_does_not_go_on_at_the_other(turned: bool) -> None:
+    lines = np.zeros((40, 30), bool)
+    lines[10, 15:] = lines[11, :15] = True
+    lines = lines.T if turned else lines
+    found, _ = lines_of(lines, 2)
+    assert len(found) == 1 and found[0].chord == pytest.approx(np.hypot(29, 1))
+    lines = np.zeros((40, 30), bool)
+    lines[10, 20:] = lines[11, :10] = True
+    assert [one.length for one in lines_of(lines, 2)[0]] == pytest.approx([9, 9])
 
 
 def test_nothing_has_no_segments() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from retina_fm.training.simulator.anatomy.drawn import DrawnRetina, draw_retina
-from retina_fm.vessels.trust import Believed, believe
+from retina_fm.vessels.trust import Believed, believe, trust_in
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,14 @@ def test_pieces_that_hang_on_nothing_are_taken_out_and_in_doubt(retina: DrawnRet
     assert found.unsure[y - 11, x]
     trunk = retina.vessels > 0.9
     assert (found.vessels > 0.5)[trunk].mean() > 0.9 and found.unsure[trunk].mean() < 0.05
+
+
+def test_trust_alone_is_the_same(retina: DrawnRetina) -> None:
+    light = np.log(retina.photo[..., 1].astype(np.float32) + 4)
+    disc_radius = float(np.sqrt(retina.disc.sum() / np.pi))
+    field = retina.field_of_view
+    alone = trust_in(light, retina.vessels, field, retina.field_radius, disc_radius, retina.fovea_centre)
+    assert alone == believed(retina, retina.vessels).trust > 0.3
 
 
 def test_nothing_runs_through_the_foveal_avascular_zone_and_that_is_sure(retina: DrawnRetina) -> None:
