@@ -19,6 +19,7 @@ Map = NDArray[np.float32]
 
 _DIRECTIONS = 12
 _BLOB = 0.5
+_ROUNDING = 2e-5  # of density: a blank picture has nothing else, and lines are measured by its noise
 # Widths (standard deviation of the profile) as shares of the field's radius, elongation, and weight.
 _WIDTHS = ((0.0045, 3.2, 0.9), (0.0075, 2.8, 1.0), (0.0125, 2.4, 0.9))
 
@@ -76,6 +77,7 @@ def flatten(photo: NDArray[np.uint8], field_of_view: NDArray[np.bool_], radius: 
     # The field's edge is a cliff: beyond it the picture goes on as its own local mean.
     background = blurred(density, inside, 0.075 * radius)
     flat = (density - background) * inside
+    flat[np.abs(flat) < _ROUNDING] = 0.0
     spread = np.sqrt(blurred(np.minimum(flat**2, 0.09), inside, 0.22 * radius)) + 1e-3
     return np.asarray(flat / spread * inside, np.float32)
 
