@@ -43,6 +43,7 @@ def shown(
     (out / MARKER).write_text("")
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(out.parent)  # the folder lies below, and is named from the root
         patch.setattr(demo, "draw_photos", lambda folder: draw_photos(folder, 6, 64, 0))
         report = run_demo(None, out, model=str(generator_folder), progress=False, say=said.append)
     return report, said
@@ -125,7 +126,10 @@ def test_the_page_before_the_angiograms_says_that_they_come(
 
 
 @pytest.mark.slow
-def test_the_users_photos_and_labels(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_users_photos_and_labels_named_from_the_root_and_lying_below(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(drawn.parent)
     words = ["demo", str(drawn), "--labels", str(drawn / "labels.csv"), "--out", str(tmp_path / "d")]
     assert main([*words, "--model", "fundus2video-tiny", "--json"]) == 0
     captured = capsys.readouterr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from retina_fm.cli.work.demo_page import Results, demo_page
 from retina_fm.cli.work.demo_panels import (
     Eye,
     FewShots,
+    as_held,
     find_similar,
     learn_from_few,
     look_at,
@@ -123,6 +125,7 @@ def run_demo(
     if not len(index):
         raise PictureError(f"None of {len(given.paths)} photos could be read; the first: {skipped[0][1]}")
     table = index.to_parquet(out / "embeddings.parquet")
+    given = as_held(given, index)
     there = set(index.paths)
     readable = [path for path in given.paths if path in there]
     first = [path for path in readable if Path(path).name in _FIRST] if given.drawn else []
@@ -184,7 +187,7 @@ def _shown(readable: list[str], photos: Photos) -> list[str]:
 
 def _written(path: str, out: Path, photos: Photos) -> str:
     """A photo's path as the page writes it: that of a drawn one from the page's folder."""
-    return Path(path).relative_to(out).as_posix() if photos.drawn else path
+    return Path(os.path.relpath(path, out)).as_posix() if photos.drawn else path
 
 
 def _fastest() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,6 +134,12 @@ def make_index(photos: Photos, model: str, *, progress: bool | None = None) -> I
             [{name: row.get(name) or None for name in columns} for row in photos.rows] if columns else None
         )
     return retina_fm.index(photos.paths, model, metadata=known, on_error="skip", progress=progress)
+
+
+def as_held(photos: Photos, index: ImageIndex) -> Photos:
+    """The photos by the paths that the index calls them by, which are relative where they can be."""
+    held = {os.path.realpath(path): path for path in index.paths}
+    return replace(photos, paths=[held.get(os.path.realpath(path), path) for path in photos.paths])
 
 
 def column_of(index: ImageIndex, name: str) -> NDArray[Any]:
