@@ -232,18 +232,7 @@ class LanceWriter(Writer):
     def rewrite(self, state: State, rename: Callable[[str], str] | None = None) -> None:
         """See :meth:`Writer.rewrite`; the versions before are deleted by :meth:`tidy`."""
         self._begin_afresh()
-        places, kinds = state.live_positions, database.metadata_columns(state.db)
-        rows = state.query("SELECT * FROM picture ORDER BY _place")
-        for table in ("picture", "removed"):
-            self.db.execute(f"DELETE FROM {table}")
-        width = max(1, _BUFFERED // (8 * max(1, state.dimension)))
-        for start in range(0, len(places), width):
-            some = places[start : start + width]
-            signatures = state.signatures.take(some) if state.signatures is not None else None
-            self.append(state.vectors.take(some), signatures)
-        paths = [rename(str(row[1])) if rename else row[1] for row in rows]
-        self.add((place, path, *row[2:5]) for place, (path, row) in enumerate(zip(paths, rows, strict=True)))
-        self.describe(kinds, {place: row[6:] for place, row in enumerate(rows)})
+        self._copy_rows(state, rename, max(1, _BUFFERED // (8 * max(1, state.dimension))))
 
     def forget_signatures(self) -> None:
         """Hold none any more; everything is rewritten, so that no version keeps them."""

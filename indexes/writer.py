@@ -262,19 +262,27 @@ class Writer:
             state: of this index, or of another.
             rename: from a stored path of that state to one of this index.
         """
-        old, places = self.files, state.live_positions
-        kinds, rows = (
-            database.metadata_columns(state.db),
-            state.query("SELECT * FROM picture ORDER BY _place"),
-        )
+        old = self.files
         self._new_files(state.dimension)
-        for table in ("picture", "removed"):
-            self.db.execute(f"DELETE FROM {table}")
         for name in old:
             self.db.execute("DELETE FROM checksum WHERE file = ?", (name,))
             self.name_file(name, "old")
-        for start in range(0, len(places), _WRITTEN):
-            some = places[start : start + _WRITTEN]
+        self._copy_rows(state, rename, _WRITTEN)
+
+    def _copy_rows(self, state: State, rename: Callable[[str], str] | None, block: int) -> None:
+        """Put the live rows of a state, with what is known of them, in the place of all rows.
+
+        Args:
+            state: of this index, or of another.
+            rename: from a stored path of that state to one of this index.
+            block: rows whose vectors are in memory at once.
+        """
+        places, kinds = state.live_positions, database.metadata_columns(state.db)
+        rows = state.query("SELECT * FROM picture ORDER BY _place")
+        for table in ("picture", "removed"):
+            self.db.execute(f"DELETE FROM {table}")
+        for start in range(0, len(places), block):
+            some = places[start : start + block]
             signatures = state.signatures.take(some) if state.signatures is not None else None
             self.append(state.vectors.take(some), signatures)
         paths = [rename(str(row[1])) if rename else row[1] for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class Elsewhere(ABC):
     """A photo that is fetched where it is decoded, and listed with its key.
 
     Attributes:
@@ -50,9 +51,9 @@ class Elsewhere:
     key: Key
     name: str
 
+    @abstractmethod
     def fetch(self) -> bytes:
         """Its bytes; whatever is raised becomes the photo's error."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
