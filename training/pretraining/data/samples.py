@@ -38,7 +38,6 @@ class Samples:
         sure: float32 (B, 1, H, W), 0 outside the field of view and where nobody knows whether there are
             vessels: frames and vessel map are compared where it is 1. The field of view where None.
         anatomy: float32 (B, 4, H, W) in [0, 1] in the order of ``ANATOMY``, or None for pairs.
-        anatomy_known: bool (B, 4), which of them are true; or None.
     """
 
     photo: Tensor
@@ -52,7 +51,6 @@ class Samples:
     vessels: Tensor | None = None
     sure: Tensor | None = None
     anatomy: Tensor | None = None
-    anatomy_known: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.photo.shape[0])
@@ -84,7 +82,6 @@ def _assemble(
     vessels: Tensor | None = None,
     sure: Tensor | None = None,
     anatomy: Tensor | None = None,
-    anatomy_known: Tensor | None = None,
 ) -> Samples:
     inside = field > 0.5
     last, target = (torch.where(inside, grey * 2 - 1, -1.0) for grey in (last, target))
@@ -101,7 +98,6 @@ def _assemble(
         vessels=vessels,
         sure=sure,
         anatomy=anatomy,
-        anatomy_known=anatomy_known,
     )
 
 
@@ -117,25 +113,18 @@ def samples_of(rendered: Rendered, step: Tensor) -> Samples:
         vessels=(rendered.compartments["artery"] + rendered.compartments["vein"]).clamp(0, 1),
         sure=rendered.sure,
         anatomy=anatomy_of(rendered),
-        anatomy_known=_anatomy_known(rendered.exact),
     )
 
 
 def anatomy_of(rendered: Rendered) -> Tensor:
-    """Arteries, veins, disc and fovea, (B, 4, H, W) in [0, 1]; the fovea is a spot half a disc wide."""
+    """Arteries, veins, disc and fovea, (B, 4, H, W) in [0, 1]; the fovea is a spot half a disc wide.
+
+    Where nobody drew them they are estimates: arteries and veins share a vessel by probability. Most are
+    right, and a network learns from the many.
+    """
     parts = rendered.compartments
     fovea = ((parts["macula"] - _FOVEA) / (1 - _FOVEA)).clamp(0, 1)
     return torch.cat([parts["artery"], parts["vein"], parts["disc"], fovea], 1).clamp(0, 1)
-
-
-def _anatomy_known(exact: Tensor) -> Tensor:
-    """Which parts to learn from, bool (B, 4).
-
-    Estimated arteries and veins are told apart too badly to learn from. Where disc and fovea are estimated,
-    most are right, and a network learns from the many.
-    """
-    sure = torch.ones_like(exact)
-    return torch.stack([exact, exact, sure, sure], 1)
 
 
 def view_samples(
@@ -149,7 +138,6 @@ def view_samples(
     vessels: Tensor | None = None,
     sure: Tensor | None = None,
     anatomy: Tensor | None = None,
-    anatomy_known: Tensor | None = None,
 ) -> Samples:
     """Samples from the six frames (B, 6, H, W) that ``needed_frames(step)`` names."""
     mask = ((frames[:, :1] - frames[:, 5:]).abs() > MASK_THRESHOLD).float() * field_of_view
@@ -167,7 +155,6 @@ def view_samples(
         vessels,
         sure,
         anatomy,
-        anatomy_known,
     )
 
 

@@ -121,11 +121,11 @@ class Learner(nn.Module):
         if weights.vessels > 0 and made.vessels and samples.vessels is not None:
             terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, sure)
         if weights.anatomy > 0 and made.anatomy and samples.anatomy is not None:
-            known = samples.anatomy_known
-            assert known is not None
-            chosen = [ANATOMY.index(part) for part in self.generator.architecture.anatomy]
+            names = self.generator.architecture.anatomy
+            # A disc can be known where vessels are in doubt.
+            known = torch.cat([sure if name in ("artery", "vein") else inside for name in names], 1)
             terms["anatomy"] = losses.dense_anatomy(
-                made.anatomy, samples.anatomy[:, chosen], known[:, chosen], inside
+                made.anatomy, samples.anatomy[:, [ANATOMY.index(name) for name in names]], known
             )
         if weights.attention > 0 and made.attention is not None:
             terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)

@@ -172,22 +172,18 @@ def _vessel_term(logits: Tensor, vessels: Tensor, inside: Tensor) -> Tensor:
     return inside_mean(errors, inside) + 0.5 * (1 - dice)
 
 
-def dense_anatomy(logits: Sequence[Tensor], anatomy: Tensor, known: Tensor, inside: Tensor) -> Tensor:
-    """Prediction of arteries, veins, disc and fovea: as the vessel map, the mean over known parts.
+def dense_anatomy(logits: Sequence[Tensor], anatomy: Tensor, known: Tensor) -> Tensor:
+    """Prediction of arteries, veins, disc and fovea: each as the vessel map, the mean over the parts.
 
     Args:
         logits: ``(B, A, H / s, W / s)`` for strides s that divide H and W.
         anatomy: coverage ``(B, A, H, W)`` in [0, 1].
-        known: bool ``(B, A)``; what is not known is not compared.
-        inside: field of view ``(B, 1, H, W)``.
+        known: where each is, ``(B, A, H, W)``, 0 or 1.
     """
-    terms = []
-    for part in range(anatomy.shape[1]):
-        rows = known[:, part].nonzero()[:, 0]
-        if len(rows):
-            chosen = [one[rows, part : part + 1] for one in logits]
-            terms.append(dense_vessels(chosen, anatomy[rows, part : part + 1], inside[rows]))
-    return torch.stack(terms).mean() if terms else 0.0 * logits[0].float().mean()
+    each = [maps.chunk(maps.shape[1], 1) for maps in (anatomy, known, *logits)]
+    return torch.stack(
+        [dense_vessels(one, part, where) for part, where, *one in zip(*each, strict=True)]
+    ).mean()
 
 
 def dense_lesions(

@@ -147,7 +147,7 @@ def prepare_view(
     if arteries is None or veins is None:
         if vessels is None and seen_by is not None:
             seen = see(seen_by, view, field, radius)
-            arteries, veins, unsure = seen.arteries, seen.veins, seen.unsure.astype(np.float32)
+            vessels, unsure = seen.vessels, seen.unsure.astype(np.float32)
             disc, landmarks = seen.disc if disc is None else disc, landmarks or seen.landmarks
             about = {"vessels": "seen", "trust": round(seen.trust, 4)}
         elif vessels is None:

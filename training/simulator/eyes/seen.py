@@ -1,8 +1,9 @@
 """What a trained encoder sees of an eye's anatomy: better targets than a filter's, for the next training.
 
-Self-training (Xie 2020, "Noisy Student"): a network that learnt vessels, arteries and veins, disc and fovea
-where they are known maps them on photographs where they are not. Views of two sizes, each also mirrored, must
-agree; what they do not agree on, and pieces that no tree supports, no loss reads.
+Self-training (Xie 2020, "Noisy Student"): a network that learnt vessels, disc and fovea where they are known
+maps them on photographs where they are not. Views of two sizes, each also mirrored, must agree; what they do
+not agree on, and pieces that no tree supports, no loss reads. Arteries and veins are told apart by colour as
+everywhere: networks that learnt them from drawings are at chance on photographs.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from retina_fm.network import Encoder
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.network.levels import from_levels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
-from retina_fm.vessels.kinds import artery_share
 from retina_fm.vessels.landmarks import disc_in, fovea_in
 from retina_fm.vessels.trust import believe
 
 Map = NDArray[np.float32]
 
 _SIZES = (1.0, 0.75)
+_LANDMARKS = [ANATOMY.index("disc"), ANATOMY.index("fovea")]
 _DISAGREEMENT = 0.3  # standard deviation of a probability between views from which it is unsure
 
 
@@ -37,15 +38,14 @@ class Seen:
     """Anatomy of one view. All maps are in its own pixels.
 
     Attributes:
-        arteries, veins: coverage in [0, 1], float32 (S, S).
+        vessels: coverage in [0, 1], float32 (S, S).
         disc: coverage of the optic disc, float32 (S, S), or None where it is not seen.
         unsure: bool (S, S), where nothing can be said of vessels.
         landmarks: disc centre (y, x), disc radius, fovea centre, pixels.
         trust: 0 to 1, how far the vessels as a whole can be believed; 0 where no disc is seen.
     """
 
-    arteries: Map
-    veins: Map
+    vessels: Map
     disc: Map | None
     unsure: NDArray[np.bool_]
     landmarks: tuple[tuple[float, float], float, tuple[float, float]]
@@ -66,7 +66,7 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     """
     refuse_blind(encoder)
     mean, spread = _agreed(encoder, view, field_of_view)
-    vessels, artery, vein, disc, fovea = mean
+    vessels, disc, fovea = mean
     first = find_landmarks(view, field_of_view, vessels)
     disc_centre, disc_radius, disc_map = first.disc, first.disc_radius, None
     if (seen_disc := disc_in(disc, radius)) is not None:
@@ -76,11 +76,9 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     seen_fovea = fovea_in(fovea, radius)
     fovea_centre = first.fovea if seen_fovea is None else seen_fovea.centre
     believed = believe(view, vessels, field_of_view, radius, disc_radius, fovea_centre)
-    share = artery_share(artery, vein, believed.vessels)
     unsure = believed.unsure | (spread[0] > _DISAGREEMENT) & field_of_view
     return Seen(
-        arteries=np.asarray(believed.vessels * share, np.float32),
-        veins=np.asarray(believed.vessels * (1 - share), np.float32),
+        vessels=believed.vessels,
         disc=disc_map,
         unsure=unsure,
         landmarks=(disc_centre, disc_radius, fovea_centre),
@@ -101,7 +99,7 @@ def refuse_blind(encoder: Any) -> None:
 
 @torch.inference_mode()
 def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.bool_]) -> tuple[Map, Map]:
-    """Mean and standard deviation over views of vessels and anatomy, each float32 (5, S, S)."""
+    """Mean and standard deviation over views of vessels, disc and fovea, each float32 (3, S, S)."""
     size = view.shape[0]
     inside = torch.from_numpy(field_of_view)[None, None]
     photo = from_levels(view.transpose(2, 0, 1))[None]
@@ -118,7 +116,8 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
         for mirrored in (False, True):
             shown = smaller.flip(-1) if mirrored else smaller
             maps = encoder.maps(shown.to(dtype))
-            seen = torch.cat([encoder.vessels(maps), encoder.anatomy(maps)], 1).float()
+            anatomy = encoder.anatomy(maps)[:, _LANDMARKS]
+            seen = torch.cat([encoder.vessels(maps), anatomy], 1).float()
             seen = seen.flip(-1) if mirrored else seen
             found.append(F.interpolate(seen, (size, size), mode="bilinear", align_corners=False))
     stacked = torch.cat(found) * inside

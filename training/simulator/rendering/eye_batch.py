@@ -26,7 +26,6 @@ class EyeBatch:
         anchors: float32 (B, 4, 256, 2).
         radius: of the field of view in pixels, float32 (B,).
         disc: centre (x, y) in [-1, 1], float32 (B, 2).
-        exact: bool (B,), arteries, veins, disc and fovea are drawn, not estimated.
     """
 
     maps: Tensor
@@ -35,7 +34,6 @@ class EyeBatch:
     anchors: Tensor
     radius: Tensor
     disc: Tensor
-    exact: Tensor
 
     def __len__(self) -> int:
         return int(self.maps.shape[0])
@@ -54,7 +52,6 @@ class EyeBatch:
             self.anchors.to(device),
             self.radius.to(device),
             self.disc.to(device),
-            self.exact.to(device),
         )
 
     def rows(self, chosen: Tensor) -> EyeBatch:
@@ -66,7 +63,6 @@ class EyeBatch:
             self.anchors[chosen],
             self.radius[chosen],
             self.disc[chosen],
-            self.exact[chosen],
         )
 
 
@@ -93,7 +89,6 @@ def stack_eyes(eyes: Sequence[PreparedEye]) -> EyeBatch:
             [[eye.disc_centre[1] / size * 2 - 1, eye.disc_centre[0] / size * 2 - 1] for eye in eyes],
             dtype=torch.float32,
         ),
-        torch.tensor([eye.metadata.get("vessels") == "drawn" for eye in eyes]),
     )
 
 

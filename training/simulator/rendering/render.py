@@ -46,7 +46,6 @@ class Rendered:
         photo: float32 (B, 3, H, W) in [-1, 1], -1 outside the field of view.
         field_of_view: float32 (B, 1, H, W), 0 or 1.
         mask: float32 (B, 1, H, W), the knowledge mask |first - last| > 45/255.
-        exact: bool (B,), arteries, veins, disc and fovea are drawn, not estimated.
         sure: float32 (B, 1, H, W), the field of view without what is in doubt.
         lesions: float32 (B, 6, H, W) in [0, 1], given and painted, in the order of ``LESION_TYPES``.
         lesion_known: bool (B, 6), types whose absence is certain where the map is 0.
@@ -62,7 +61,6 @@ class Rendered:
     photo: Tensor
     field_of_view: Tensor
     mask: Tensor
-    exact: Tensor
     sure: Tensor
     lesions: Tensor
     lesion_known: Tensor
@@ -328,7 +326,6 @@ def _render(
         photo=torch.where(field > 0, view, -1.0),
         field_of_view=field,
         mask=mask,
-        exact=eyes.exact,
         sure=field * (window.maps["unsure"] < 0.5),
         lesions=shown,
         lesion_known=eyes.lesion_known,

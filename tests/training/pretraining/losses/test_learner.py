@@ -32,8 +32,7 @@ def parts():
     initialise_modules([learner.generator, learner.heads, judge], preset, 0)
     samples = CrudeStream().batch_at(0)
     parts = samples.mask.expand(-1, len(ANATOMY), -1, -1)
-    known = torch.ones(len(samples), len(ANATOMY), dtype=torch.bool)
-    mapped_samples = dataclasses.replace(samples, vessels=samples.mask, anatomy=parts, anatomy_known=known)
+    mapped_samples = dataclasses.replace(samples, vessels=samples.mask, anatomy=parts)
     return learner, judge, mapped_samples
 
 
