@@ -71,6 +71,17 @@ class Generator(nn.Module):
         """Number type that it computes in."""
         return next(self.model.parameters()).dtype
 
+    def freeze_encoder(self) -> None:
+        """Lets the decoder alone take gradients: trunk and lesion heads stay as they are."""
+        self.model[: self._decoder_at].requires_grad_(False)
+        if self.lesion_heads is not None:
+            self.lesion_heads.requires_grad_(False)
+
+    @property
+    def _decoder_at(self) -> int:
+        """Where in ``model`` the decoder begins."""
+        return TRUNK_LAYERS + self.architecture.encoder_blocks
+
     def forward(self, photo: Tensor, last: Tensor | None = None) -> Generated:
         """One step of the video.
 
@@ -91,7 +102,7 @@ class Generator(nn.Module):
         padded, _ = pad_to_stride(inputs, inputs[:, 0] > -torch.inf)
         maps = tuple(m for _, m in run_trunk(self.model, padded, self.architecture.encoder_blocks))
         coarse, attention = attend(self.attention, maps[-1])
-        after = list(self.model)[TRUNK_LAYERS + self.architecture.encoder_blocks :]
+        after = list(self.model)[self._decoder_at :]
         decoded, before = decode(after, self.skips, coarse, maps)
         decoded = crop_to(decoded, 1, height, width)
         dense = [decoded[:, FRAMES_A_PASS:]]

@@ -76,6 +76,8 @@ class Optimiser(Configuration):
         schedule: ``cosine`` to 2 % of the rate, or ``decay``: constant for the first half, then linear to 0.
         clip: largest norm of the gradient; 0 does not clip.
         average: decay of the moving average of the weights; 0 keeps none.
+        encoder: whether the encoder is trained; False trains the decoder alone, over the encoder's maps as
+            they are.
     """
 
     section: ClassVar[str] = "optimiser"
@@ -89,6 +91,7 @@ class Optimiser(Configuration):
     schedule: Literal["cosine", "decay"] = "cosine"
     clip: float = 5.0
     average: float = 0.998
+    encoder: bool = True
 
 
 class Curriculum(Configuration):

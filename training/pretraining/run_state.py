@@ -55,6 +55,8 @@ class RunState:
         if start_from is not None:
             begun = self.learner.generator.load_state_dict(start_from, strict=False)
             assert not begun.unexpected_keys, begun
+        if not preset.optimiser.encoder:
+            self.learner.generator.freeze_encoder()
         for module in (self.learner, self.judge):
             if module is not None:
                 _place(module, device, device.type != "cpu" if channels_last is None else channels_last)

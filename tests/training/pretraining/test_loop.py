@@ -19,6 +19,7 @@ from run_crude import crude_preset
 from safetensors.torch import load_file
 
 from retina_fm.errors import ConfigError, OutputError
+from retina_fm.network.layers import TRUNK_LAYERS
 from retina_fm.training.pretraining import checkpoints, presets
 from retina_fm.training.pretraining.data.streams import pass_order
 from retina_fm.training.pretraining.loop import _Run
@@ -162,6 +163,25 @@ def test_adversarial_terms_wait_for_the_warm_start(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert ["adversarial" in line for line in lines] == [False] * 5 + [True] * 5
     assert all("discriminator" in line and "patch_nce" in line for line in lines[5:])
+
+
+def test_a_frozen_encoder_stays_as_it_is_while_the_decoder_learns(tmp_path):
+    alone = with_settings(crude_preset(), {"optimiser.encoder": False})
+    go(tmp_path / "first", 1, preset=alone)
+    go(tmp_path / "both", 3, preset=alone)
+    first, later = tensors_of(tmp_path / "first"), tensors_of(tmp_path / "both")
+    changed = {
+        key
+        for file, key in first
+        if file == "generator" and not torch.equal(first[file, key], later[file, key])
+    }
+    start = TRUNK_LAYERS + alone.architecture.encoder_blocks
+    layers = {int(key.split(".")[1]) for key in changed if key.startswith("model.")}
+    assert layers and min(layers) >= start
+    assert not any(key.startswith("lesion_heads.") for key in changed)
+    resumed = go(tmp_path / "first", 3, preset=alone, resume=True)
+    assert resumed.step == 3
+    assert_same(tmp_path / "first", tmp_path / "both")
 
 
 def test_bfloat16_trains_too(tmp_path):
