@@ -1,9 +1,9 @@
 """How far the numbers of retina_fm.measure can be believed, on photographs with labels.
 
-    python benchmarks/measuring.py [--cache FOLDER] [--sheet FILE.png] [--only eyes,quality,...]
+    python benchmarks/measuring.py [--model NAME] [--cache FOLDER] [--sheet FILE.png] [--only eyes,...]
 
-$RETINA_FM_TEST_DATA is read, at most 40 photographs a set, some made worse. Maps are kept in the cache, so
-that a run that was stopped goes on. Prints, and writes docs/results/measuring.json.
+$RETINA_FM_TEST_DATA is read, at most 40 photographs a set, some made worse. Maps are kept in the cache, by
+the model's hash, so that a run that was stopped goes on. Prints, and writes docs/results/measuring.json.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from retina_fm.measuring.lesions import RIM
 from retina_fm.measuring.quality import quality
 from retina_fm.measuring.reading import Reading
 from retina_fm.measuring.row import measured
+from retina_fm.models import read_config
+from retina_fm.models.registry import resolve
 from retina_fm.pictures import Geometry, read_picture
 from retina_fm.pictures.tags import NOTHING
 from retina_fm.training.simulator.rendering.poor_photos import degrade_poor
 
 DATA = Path(os.environ["RETINA_FM_TEST_DATA"])
-MODEL = "fundus2video-half"
 FAULTS: dict[str, dict[str, float]] = {
     "good": {},
     "blurred": {"poor_blur": 2.0},
@@ -117,10 +118,11 @@ def found(folder: str, path: str) -> Path:
 class Maps:
     """Readings of photographs, each computed once and kept."""
 
-    def __init__(self, cache: Path) -> None:
-        self.cache = cache
+    def __init__(self, cache: Path, model: str) -> None:
+        self.cache = cache / read_config(resolve(model)).sha256[:12]
+        self.model = model
         self.encoder: Any = None
-        cache.mkdir(parents=True, exist_ok=True)
+        self.cache.mkdir(parents=True, exist_ok=True)
 
     def readings(
         self, name: str, photos: list[Path], fault: str = ""
@@ -140,7 +142,7 @@ class Maps:
 
     def loaded(self) -> Any:
         if self.encoder is None:
-            self.encoder, precision = load_fast(MODEL)
+            self.encoder, precision = load_fast(self.model)
             print(precision, flush=True)
         return self.encoder
 
@@ -410,12 +412,13 @@ JUDGES: dict[str, Callable[[Maps, dict[str, list[Path]]], dict[str, Any]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="fundus2video-half")
     parser.add_argument("--cache", type=Path, default=Path("build/measuring"))
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--only", default=",".join(JUDGES))
     parser.add_argument("--out", type=Path, default=Path("docs/results/measuring.json"))
     arguments = parser.parse_args()
-    maps, sets = Maps(arguments.cache), chosen()
+    maps, sets = Maps(arguments.cache, arguments.model), chosen()
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for name in arguments.only.split(","):
         results[name] = JUDGES[name](maps, sets)
