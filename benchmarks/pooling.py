@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,18 @@ from retina_fm.evaluation.classifying import run_cell
 from retina_fm.evaluation.suite import Suite, read_suite
 from retina_fm.evaluation.tasks import Task
 from retina_fm.network import Encoder
-from retina_fm.network.pooling import DECODED
+from retina_fm.network.pooling import DECODED, SHARES
 from retina_fm.training.pretraining.export import even_rotation, principal_directions
 
 Floats = NDArray[np.floating[Any]]
 Blocks = dict[str, Floats]
 LEVELS = ("level0", "level1", "level2", "level3")
+PLACES = ("colour", "anatomy", "regions")
+# Variance of the decoder's lesions, colour, vessels and anatomy, and regions, as multiples of other blocks'.
+TRIED = (
+    (7, 3, 0, 0), (7, 1, 2, 0), (7, 1, 0, 5), (3, 3, 2, 5), (7, 3, 2, 5), (14, 3, 2, 5), (7, 3, 2, 10),
+    (7, 7, 2, 5), (7, 7, 5, 10), (14, 7, 5, 10),
+)  # fmt: skip
 
 
 def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Blocks:
@@ -54,16 +60,13 @@ def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Bloc
     return {**dict(zip(encoder.pooling.blocks, parts, strict=True)), "average": found["average"]}
 
 
-def scaled(blocks: Blocks, fit: Blocks, names: Sequence[str]) -> Floats:
-    """Chosen blocks side by side: each statistic centred and scaled, each block of equal variance.
-
-    The decoder's lesion statistics get as much as all others together, as in the released pooling.
-    """
+def scaled(blocks: Blocks, fit: Blocks, names: Sequence[str], shares: Mapping[str, float] = SHARES) -> Floats:
+    """Chosen blocks side by side: each statistic centred and scaled, each block of its share of variance."""
     parts = []
     for name in names:
         spread = fit[name].std(0)
         spread = np.maximum(spread, 0.1 * np.median(spread) + 1e-6)
-        share = max(1, len(names) - 1) if name == DECODED else 1
+        share = shares.get(name, 1)
         parts.append((blocks[name] - fit[name].mean(0)) / spread * np.sqrt(share / len(spread)))
     return np.concatenate(parts, 1) * np.sqrt(1000)
 
@@ -72,14 +75,19 @@ def variants(present: Collection[str]) -> dict[str, Callable[[Blocks, Blocks], F
     """Poolings by name: blocks of the photos and of the photographs to fit on, to features."""
     quantiles = (*LEVELS, "last")
     lesions = tuple(name for name in ("lesions", DECODED) if name in present)
-    whole = (*quantiles, *lesions)
+    places = tuple(name for name in PLACES if name in present)
+    whole = (*quantiles, *lesions, *places)
 
     def plain(*names: str) -> Callable[[Blocks, Blocks], Floats]:
         return lambda blocks, fit: scaled(blocks, fit, names)
 
-    def mapped(length: int, kind: str) -> Callable[[Blocks, Blocks], Floats]:
+    def mapped(
+        length: int, kind: str, shares: Mapping[str, float] = SHARES
+    ) -> Callable[[Blocks, Blocks], Floats]:
+        names = [name for name in whole if shares.get(name, 1)]
+
         def apply(blocks: Blocks, fit: Blocks) -> Floats:
-            values, known = scaled(blocks, fit, whole), scaled(fit, fit, whole)
+            values, known = scaled(blocks, fit, names, shares), scaled(fit, fit, names, shares)
             if kind == "random":
                 known = np.zeros_like(known)  # no principal directions: all are drawn
             rows = principal_directions(torch.from_numpy(known - known.mean(0)), length)
@@ -102,11 +110,15 @@ def variants(present: Collection[str]) -> dict[str, Callable[[Blocks, Blocks], F
     if DECODED in lesions:
         found["the decoder's lesion statistics alone"] = plain(DECODED)
         found["quantiles and the decoder's lesion statistics"] = plain(*LEVELS, DECODED)
+    found |= {f"{name} alone": plain(name) for name in places}
     found["all blocks"] = plain(*whole)
     for length in (256, 512, 1024):
         found[f"all blocks, {length} principal directions"] = mapped(length, "principal")
         found[f"all blocks, {length} principal directions turned"] = mapped(length, "even")
         found[f"all blocks, {length} random directions"] = mapped(length, "random")
+    for tried in TRIED if places == PLACES else ():
+        shares = dict(zip((DECODED, *PLACES), tried, strict=True))
+        found[f"512 turned, shares {tried}"] = mapped(512, "even", shares)
     return found
 
 

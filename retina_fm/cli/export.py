@@ -38,6 +38,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--colour", action="store_true", help="pool colour and texture of the view beside the maps"
     )
+    parser.add_argument(
+        "--regions",
+        action="store_true",
+        help="pool vessels and anatomy, and what disc and macula show",
+    )
     parser.add_argument("--last", action="store_true", help="the last weights instead of their average")
     parser.add_argument(
         "--without-sources",
@@ -64,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         photos=arguments.photos,
         calibrated_on=arguments.calibrate,
         colour=arguments.colour,
+        regions=arguments.regions,
         averaged=not arguments.last,
         sources=not arguments.without_sources,
     )

@@ -49,6 +49,8 @@ class Architecture(Configuration):
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
             vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
         colour: whether colour and texture of the view are pooled beside the maps.
+        regions: whether what the vessel map and the maps of the anatomy say is pooled, too, and what they
+            and colour say at disc and macula; needs ``vessels`` and all of the ``anatomy``.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
@@ -70,6 +72,7 @@ class Architecture(Configuration):
     anatomy: Annotated[tuple[str, ...], Field(strict=False)] = ()
     lesion_decoder: bool = False
     colour: bool = False
+    regions: bool = False
     embedding: Annotated[int, Field(ge=1, le=65536)] = 512
     spacing: _AtLeast1 = 8
 
@@ -84,6 +87,11 @@ class Architecture(Configuration):
         if self.anatomy != tuple(part for part in ANATOMY if part in self.anatomy):
             raise ValueError(
                 f"architecture.anatomy is {self.anatomy!r}; give parts of {ANATOMY}, in that order."
+            )
+        if self.regions and not (self.lesion_decoder and self.vessels and self.anatomy == ANATOMY):
+            raise ValueError(
+                "architecture.regions is on, but not all that it reads is mapped: it needs lesion_decoder, "
+                f"vessels and anatomy={ANATOMY}."
             )
         return self
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from retina_fm.errors import ViewError
 from retina_fm.network import pooling
-from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
+from retina_fm.network.architecture import ANATOMY, DOWNSAMPLINGS, STRIDES, Architecture
 from retina_fm.network.colour_texture import colour_texture
 from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
 from retina_fm.network.lesion_decoder import COARSE_STRIDE, LesionDecoder
 from retina_fm.network.masks import field_of_view
+from retina_fm.network.regions import regional_statistics
 from retina_fm.network.timm_contract import TimmContract, again_in_backward
 from retina_fm.network.views import as_batch, check_view, crop_to, pad_to_stride, warn_of_levels
 
@@ -258,7 +259,7 @@ class Encoder(TimmContract):
             self.levels_seen = warn_of_levels(view)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         colour = colour_texture(view, mask) if self.architecture.colour else None
-        view = view.to(self.dtype)
+        shown, view = view, view.to(self.dtype)
         spacing = self.architecture.spacing
         blocks: list[Tensor] = []
         kept: list[Tensor] = []
@@ -275,6 +276,7 @@ class Encoder(TimmContract):
             if STRIDES[level] in pooling.LESION_STRIDES:
                 heads_read.append(maps)
         lesions = vessels = None
+        places: list[Tensor] = []
         if self.lesion_heads is not None:
             logits = self.lesion_heads(*heads_read)
             pairs = zip(logits, pooling.LESION_STRIDES, strict=True)
@@ -286,20 +288,24 @@ class Encoder(TimmContract):
             fine = coarse = None
             if decoder.coarse is None:
                 fine = again_in_backward(lambda *maps: decoder(maps), again)(*kept)
-                blocks.append(pooling.decoded_statistics(fine[:, :count], mask))
+            # full resolution is most of the decoder's cost, and only maps need it
+            elif keep_maps:
+                fine, coarse = again_in_backward(lambda *maps: decoder.at_both(maps), again)(*kept)
             else:
-                # full resolution is most of the decoder's cost, and only maps need it
-                if keep_maps:
-                    fine, coarse = again_in_backward(lambda *maps: decoder.at_both(maps), again)(*kept)
-                else:
-                    coarse = again_in_backward(lambda *maps: decoder.at_stride_2(maps), again)(*kept)
-                blocks.append(pooling.lesion_statistics(coarse[:, :count], mask, COARSE_STRIDE))
+                coarse = again_in_backward(lambda *maps: decoder.at_stride_2(maps), again)(*kept)
+            dense, stride = (fine, 1) if coarse is None else (coarse, COARSE_STRIDE)
+            assert dense is not None
+            blocks.append(pooling.decoded_statistics(dense[:, :count], mask, stride))
             if self.architecture.vessels:
-                dense, stride = (fine, 1) if coarse is None else (coarse, COARSE_STRIDE)
-                assert dense is not None
                 vessels = dense[:, count : count + 1], stride
             if fine is not None:
                 lesions = fine[:, :count].float().sigmoid(), 1
-        if colour is not None:
-            blocks.append(colour)
+            if self.architecture.regions:
+                anatomy = pooling.decoded_statistics(dense[:, count:], mask, stride)
+                seen = dense.float().sigmoid()
+                named = dict(
+                    zip(("vessel", *ANATOMY), seen[:, count:].chunk(1 + len(ANATOMY), 1), strict=True)
+                )
+                places = [anatomy, regional_statistics(shown, named, seen[:, :count], mask)]
+        blocks += [block for block in (colour, *places) if block is not None]
         return torch.cat(blocks, dim=-1), kept, lesions, vessels

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retina_fm.network import colour_texture
+from retina_fm.network import colour_texture, regions
 from retina_fm.network.architecture import STRIDES, Architecture
 from retina_fm.network.masks import mask_at_stride
 from retina_fm.network.quantiles import masked_quantiles, masked_std
@@ -27,6 +27,8 @@ LESION_STATISTICS = len(LESION_QUANTILES) + 1 + len(LESION_AREAS)
 LESION_STRIDES = (4, 8)
 DECODED = "decoded"
 """Name of the block of the decoder's lesion statistics."""
+SHARES = {DECODED: 7, "colour": 3, "anatomy": 2, "regions": 5}
+"""Variance of blocks that say more than others, as multiples of the others'."""
 RAW_LEVELS = 4
 """Levels pooled before their normalisation: stem to third downsampling."""
 
@@ -42,6 +44,9 @@ def block_sizes(architecture: Architecture) -> dict[str, int]:
         sizes[DECODED] = len(architecture.lesions) * LESION_STATISTICS
     if architecture.colour:
         sizes["colour"] = colour_texture.LENGTH
+    if architecture.regions:
+        sizes["anatomy"] = (1 + len(architecture.anatomy)) * LESION_STATISTICS
+        sizes["regions"] = regions.length(len(architecture.lesions))
     return sizes
 
 
@@ -74,7 +79,7 @@ def spread(maps: Tensor, mask: Tensor) -> Tensor:
 
 
 def lesion_statistics(logits: Tensor, mask: Tensor, stride: int) -> Tensor:
-    """What a predicted lesion map says about the whole eye.
+    """What a predicted map of lesions, or of vessels or anatomy, says about the whole eye.
 
     Quantiles of the logits up to 99.9 %, the log of the mean probability, and the areas above 0.3, 0.6, 0.9.
 
@@ -97,8 +102,10 @@ def lesion_statistics(logits: Tensor, mask: Tensor, stride: int) -> Tensor:
     return torch.cat([quantiles, torch.stack([mean, *areas], dim=-1)], dim=-1).flatten(1)
 
 
-def decoded_statistics(logits: Tensor, mask: Tensor) -> Tensor:
-    """The same of the decoder's maps ``(N, L, H, W)``: the surest of each 2 x 2 pixels counts."""
+def decoded_statistics(logits: Tensor, mask: Tensor, stride: int) -> Tensor:
+    """The same of the decoder's maps; at stride 1 the surest of each 2 x 2 pixels counts."""
+    if stride > 1:
+        return lesion_statistics(logits, mask, stride)
     # four times fewer numbers to sort, and a lesion of one pixel stays
     return lesion_statistics(F.max_pool2d(logits, 2), mask, 2)
 
@@ -135,9 +142,9 @@ class Pooling(nn.Module):
     def fit_scale(self, statistics: Tensor) -> None:
         """Set offset and scale from the statistics ``(M, F)`` of M >= 2 pictures.
 
-        Each statistic gets mean 0 and variance 1, and each block the same total variance; the decoder's
-        lesion statistics get as much as all others together, since they say most about disease. A statistic
-        that hardly varies within its block is not blown up beyond ten times the block's typical scale.
+        Each statistic gets mean 0 and variance 1, and each block the same total variance but for those of
+        ``SHARES``. A statistic that hardly varies within its block is not blown up beyond ten times the
+        block's typical scale.
         """
         statistics = statistics.to(self.offset)
         self.offset.copy_(statistics.mean(0))
@@ -145,8 +152,9 @@ class Pooling(nn.Module):
         scales = []
         for name, deviation in zip(self.blocks, deviations, strict=True):
             typical = deviation.median().clamp_min(1e-6)
-            share = len(self.blocks) - 1 if name == DECODED else 1
-            scales.append(deviation.clamp_min(0.1 * typical) * math.sqrt(len(deviation) / share))
+            scales.append(
+                deviation.clamp_min(0.1 * typical) * math.sqrt(len(deviation) / SHARES.get(name, 1))
+            )
         self.scale.copy_(torch.cat(scales) / math.sqrt(statistics.shape[1] / len(self.blocks)))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pooling:  # noqa: ARG002

@@ -12,7 +12,7 @@ from retina_fm.errors import ConfigError, ViewError
 from retina_fm.models import ModelCard, WeightsConfig, load_generator, save_folder
 from retina_fm.network import Architecture, Encoder, Generator, encoder_of
 from retina_fm.network.masks import field_of_view
-from retina_fm.network.pooling import LESION_STATISTICS, lesion_statistics
+from retina_fm.network.pooling import DECODED, LESION_STATISTICS, SHARES, lesion_statistics
 from retina_fm.pictures import Transform
 
 PLAIN = Architecture(width=4, encoder_blocks=1, decoder_blocks=1, skips=True, memory=4, embedding=16)
@@ -59,14 +59,14 @@ def test_statistics_end_with_the_surest_pixels_of_the_decoded_maps(generator: Ge
     torch.testing.assert_close(encoder.embed(view()), encoder(view()).pooled)
 
 
-def test_decoded_statistics_weigh_as_much_as_all_others() -> None:
+def test_decoded_statistics_weigh_more_than_others() -> None:
     pooling = Encoder(DECODING).pooling
     torch.manual_seed(1)
     statistics = torch.randn(400, len(pooling.offset)) * torch.rand(len(pooling.offset)).add(0.5)
     pooling.fit_scale(statistics)
     parts = torch.split((statistics - pooling.offset) / pooling.scale, list(pooling.blocks.values()), dim=1)
     variances = [float(part.var(0).sum()) for part in parts]
-    assert variances[-1] == pytest.approx(sum(variances[:-1]), rel=1e-3)
+    assert variances[-1] == pytest.approx(SHARES[DECODED] * variances[0], rel=1e-3)
     assert max(variances[:-1]) == pytest.approx(min(variances[:-1]), rel=1e-3)
 
 
