@@ -32,12 +32,9 @@ from retina_fm.training.pretraining.export import even_rotation, principal_direc
 Floats = NDArray[np.floating[Any]]
 Blocks = dict[str, Floats]
 LEVELS = ("level0", "level1", "level2", "level3")
-PLACES = ("colour", "anatomy", "regions")
-# Variance of the decoder's lesions, colour, vessels and anatomy, and regions, as multiples of other blocks'.
-TRIED = (
-    (7, 3, 0, 0), (7, 1, 2, 0), (7, 1, 0, 5), (3, 3, 2, 5), (7, 3, 2, 5), (14, 3, 2, 5), (7, 3, 2, 10),
-    (7, 7, 2, 5), (7, 7, 5, 10), (14, 7, 5, 10),
-)  # fmt: skip
+BESIDE = ("colour", "anatomy")
+# Variance of the decoder's lesions, of colour and of the anatomy, as multiples of other blocks'.
+TRIED = ((7, 1, 0), (7, 3, 0), (7, 1, 2), (7, 3, 3), (14, 3, 4), (14, 7, 5))
 
 
 def collect(encoder: Any, paths: Sequence[Path], size: int, place: Path) -> Blocks:
@@ -75,8 +72,8 @@ def variants(present: Collection[str]) -> dict[str, Callable[[Blocks, Blocks], F
     """Poolings by name: blocks of the photos and of the photographs to fit on, to features."""
     quantiles = (*LEVELS, "last")
     lesions = tuple(name for name in ("lesions", DECODED) if name in present)
-    places = tuple(name for name in PLACES if name in present)
-    whole = (*quantiles, *lesions, *places)
+    beside = tuple(name for name in BESIDE if name in present)
+    whole = (*quantiles, *lesions, *beside)
 
     def plain(*names: str) -> Callable[[Blocks, Blocks], Floats]:
         return lambda blocks, fit: scaled(blocks, fit, names)
@@ -110,14 +107,14 @@ def variants(present: Collection[str]) -> dict[str, Callable[[Blocks, Blocks], F
     if DECODED in lesions:
         found["the decoder's lesion statistics alone"] = plain(DECODED)
         found["quantiles and the decoder's lesion statistics"] = plain(*LEVELS, DECODED)
-    found |= {f"{name} alone": plain(name) for name in places}
+    found |= {f"{name} alone": plain(name) for name in beside}
     found["all blocks"] = plain(*whole)
     for length in (256, 512, 1024):
         found[f"all blocks, {length} principal directions"] = mapped(length, "principal")
         found[f"all blocks, {length} principal directions turned"] = mapped(length, "even")
         found[f"all blocks, {length} random directions"] = mapped(length, "random")
-    for tried in TRIED if places == PLACES else ():
-        shares = dict(zip((DECODED, *PLACES), tried, strict=True))
+    for tried in TRIED if beside == BESIDE else ():
+        shares = dict(zip((DECODED, *BESIDE), tried, strict=True))
         found[f"512 turned, shares {tried}"] = mapped(512, "even", shares)
     return found
 

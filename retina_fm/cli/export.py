@@ -39,9 +39,7 @@ def add(subparsers: Any) -> None:
         "--colour", action="store_true", help="pool colour and texture of the view beside the maps"
     )
     parser.add_argument(
-        "--regions",
-        action="store_true",
-        help="pool vessels and anatomy, and what disc and macula show",
+        "--anatomy", action="store_true", help="pool what the maps of vessels and anatomy say, too"
     )
     parser.add_argument("--last", action="store_true", help="the last weights instead of their average")
     parser.add_argument(
@@ -69,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         photos=arguments.photos,
         calibrated_on=arguments.calibrate,
         colour=arguments.colour,
-        regions=arguments.regions,
+        anatomy=arguments.anatomy,
         averaged=not arguments.last,
         sources=not arguments.without_sources,
     )

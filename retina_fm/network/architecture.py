@@ -49,8 +49,7 @@ class Architecture(Configuration):
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
             vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
         colour: whether colour and texture of the view are pooled beside the maps.
-        regions: whether what the vessel map and the maps of the anatomy say is pooled, too, and what they
-            and colour say at disc and macula; needs ``vessels`` and all of the ``anatomy``.
+        pools_anatomy: whether what the maps of vessels and anatomy say is pooled beside the lesions.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
@@ -72,7 +71,7 @@ class Architecture(Configuration):
     anatomy: Annotated[tuple[str, ...], Field(strict=False)] = ()
     lesion_decoder: bool = False
     colour: bool = False
-    regions: bool = False
+    pools_anatomy: bool = False
     embedding: Annotated[int, Field(ge=1, le=65536)] = 512
     spacing: _AtLeast1 = 8
 
@@ -88,10 +87,10 @@ class Architecture(Configuration):
             raise ValueError(
                 f"architecture.anatomy is {self.anatomy!r}; give parts of {ANATOMY}, in that order."
             )
-        if self.regions and not (self.lesion_decoder and self.vessels and self.anatomy == ANATOMY):
+        if self.pools_anatomy and not (self.lesion_decoder and (self.vessels or self.anatomy)):
             raise ValueError(
-                "architecture.regions is on, but not all that it reads is mapped: it needs lesion_decoder, "
-                f"vessels and anatomy={ANATOMY}."
+                "architecture.pools_anatomy is on, but nothing maps it: it needs lesion_decoder, and vessels or "
+                "anatomy."
             )
         return self
 

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from retina_fm.errors import ViewError
 from retina_fm.network import pooling
-from retina_fm.network.architecture import ANATOMY, DOWNSAMPLINGS, STRIDES, Architecture
+from retina_fm.network.architecture import DOWNSAMPLINGS, STRIDES, Architecture
 from retina_fm.network.colour_texture import colour_texture
 from retina_fm.network.features import FeatureInfo, Features
 from retina_fm.network.layers import TRUNK_LAYERS, trunk_layers
 from retina_fm.network.lesion_decoder import COARSE_STRIDE, LesionDecoder
 from retina_fm.network.masks import field_of_view
-from retina_fm.network.regions import regional_statistics
 from retina_fm.network.timm_contract import TimmContract, again_in_backward
 from retina_fm.network.views import as_batch, check_view, crop_to, pad_to_stride, warn_of_levels
 
@@ -259,7 +258,7 @@ class Encoder(TimmContract):
             self.levels_seen = warn_of_levels(view)
         view, mask = pad_to_stride(view, field_of_view(view) if mask is None else mask)
         colour = colour_texture(view, mask) if self.architecture.colour else None
-        shown, view = view, view.to(self.dtype)
+        view = view.to(self.dtype)
         spacing = self.architecture.spacing
         blocks: list[Tensor] = []
         kept: list[Tensor] = []
@@ -275,8 +274,7 @@ class Encoder(TimmContract):
                 kept.append(maps)
             if STRIDES[level] in pooling.LESION_STRIDES:
                 heads_read.append(maps)
-        lesions = vessels = None
-        places: list[Tensor] = []
+        lesions = vessels = anatomy = None
         if self.lesion_heads is not None:
             logits = self.lesion_heads(*heads_read)
             pairs = zip(logits, pooling.LESION_STRIDES, strict=True)
@@ -300,12 +298,7 @@ class Encoder(TimmContract):
                 vessels = dense[:, count : count + 1], stride
             if fine is not None:
                 lesions = fine[:, :count].float().sigmoid(), 1
-            if self.architecture.regions:
+            if self.architecture.pools_anatomy:
                 anatomy = pooling.decoded_statistics(dense[:, count:], mask, stride)
-                seen = dense.float().sigmoid()
-                named = dict(
-                    zip(("vessel", *ANATOMY), seen[:, count:].chunk(1 + len(ANATOMY), 1), strict=True)
-                )
-                places = [anatomy, regional_statistics(shown, named, seen[:, :count], mask)]
-        blocks += [block for block in (colour, *places) if block is not None]
+        blocks += [block for block in (colour, anatomy) if block is not None]
         return torch.cat(blocks, dim=-1), kept, lesions, vessels

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retina_fm.network import colour_texture, regions
+from retina_fm.network import colour_texture
 from retina_fm.network.architecture import STRIDES, Architecture
 from retina_fm.network.masks import mask_at_stride
 from retina_fm.network.quantiles import masked_quantiles, masked_std
@@ -27,7 +27,7 @@ LESION_STATISTICS = len(LESION_QUANTILES) + 1 + len(LESION_AREAS)
 LESION_STRIDES = (4, 8)
 DECODED = "decoded"
 """Name of the block of the decoder's lesion statistics."""
-SHARES = {DECODED: 7, "colour": 3, "anatomy": 2, "regions": 5}
+SHARES = {DECODED: 7, "colour": 3, "anatomy": 3}
 """Variance of blocks that say more than others, as multiples of the others'."""
 RAW_LEVELS = 4
 """Levels pooled before their normalisation: stem to third downsampling."""
@@ -44,9 +44,8 @@ def block_sizes(architecture: Architecture) -> dict[str, int]:
         sizes[DECODED] = len(architecture.lesions) * LESION_STATISTICS
     if architecture.colour:
         sizes["colour"] = colour_texture.LENGTH
-    if architecture.regions:
-        sizes["anatomy"] = (1 + len(architecture.anatomy)) * LESION_STATISTICS
-        sizes["regions"] = regions.length(len(architecture.lesions))
+    if architecture.pools_anatomy:
+        sizes["anatomy"] = (architecture.dense_maps - len(architecture.lesions)) * LESION_STATISTICS
     return sizes
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import retina_fm
 from retina_fm.errors import ConfigError, ViewError
@@ -113,6 +114,28 @@ def test_the_decoder_trains_with_the_encoder() -> None:
     features.lesions.mean().backward()
     assert encoder.lesion_decoder is not None
     assert all(p.grad is not None for p in encoder.lesion_decoder.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("coarse", [False, True])
+def test_what_vessels_and_anatomy_say_is_pooled_as_the_last_block(coarse: bool) -> None:
+    torch.manual_seed(4)
+    mapping = {"vessels": True, "anatomy": ("disc", "fovea"), "coarse_maps": coarse, "pools_anatomy": True}
+    encoder = Encoder(DECODING.model_copy(update=mapping)).eval()
+    assert encoder.lesion_decoder is not None
+    maps, mask = encoder.maps(view()), field_of_view(view())
+    logits = (
+        encoder.lesion_decoder.at_stride_2(maps) if coarse else F.max_pool2d(encoder.lesion_decoder(maps), 2)
+    )
+    found = encoder.statistics(view())
+    assert list(encoder.pooling.blocks.items())[-1] == ("anatomy", 3 * LESION_STATISTICS)
+    wanted = lesion_statistics(logits[:, 6:], mask, 2)
+    torch.testing.assert_close(found[:, -wanted.shape[1] :], wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_anatomy_that_nothing_maps_cannot_be_pooled() -> None:
+    with pytest.raises(ConfigError, match="pools_anatomy"):
+        DECODING.model_copy(update={"pools_anatomy": True})
 
 
 @torch.no_grad()

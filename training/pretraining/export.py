@@ -39,7 +39,7 @@ def export(
     photos: int = 512,
     calibrated_on: int = 0,
     colour: bool = False,
-    regions: bool = False,
+    anatomy: bool = False,
     averaged: bool = True,
     sources: bool = True,
 ) -> WeightsConfig:
@@ -57,7 +57,7 @@ def export(
         calibrated_on: lesion maps are made probabilities on so many windows of eyes whose every lesion is
             known; 0 leaves them as they were trained.
         colour: whether colour and texture of the view are pooled beside the maps.
-        regions: whether the maps of vessels and anatomy are pooled, too, and what disc and macula show.
+        anatomy: whether what the maps of vessels and anatomy say is pooled, too.
         averaged: whether to take the moving average of the weights, where the run keeps one.
         sources: whether to write ``sources.csv``, for which the run's data must still be there.
 
@@ -89,7 +89,11 @@ def export(
     generator = Generator(preset.architecture)
     generator.load_state_dict({key: value.float() for key, value in rounded.items()})
     architecture = preset.architecture.model_copy(
-        update={"lesion_decoder": bool(preset.architecture.lesions), "colour": colour, "regions": regions}
+        update={
+            "lesion_decoder": bool(preset.architecture.lesions),
+            "colour": colour,
+            "pools_anatomy": anatomy,
+        }
     )
     encoder = encoder_of(generator, architecture).eval()
     views = list(training_views(places, preset.size, photos))
