@@ -89,8 +89,8 @@ class Architecture(Configuration):
             )
         if self.pools_anatomy and not (self.lesion_decoder and (self.vessels or self.anatomy)):
             raise ValueError(
-                "architecture.pools_anatomy is on, but nothing maps it: it needs lesion_decoder, and vessels or "
-                "anatomy."
+                "architecture.pools_anatomy is on, but nothing maps it: it needs lesion_decoder, and "
+                "vessels or anatomy."
             )
         return self
 
