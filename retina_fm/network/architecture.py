@@ -49,7 +49,8 @@ class Architecture(Configuration):
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
             vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
         colour: whether colour and texture of the view are pooled beside the maps.
-        pools_anatomy: whether what the maps of vessels and anatomy say is pooled beside the lesions.
+        pools_anatomy: whether an encoder with ``lesion_decoder`` pools what the maps of vessels and anatomy
+            say, too.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
@@ -87,11 +88,8 @@ class Architecture(Configuration):
             raise ValueError(
                 f"architecture.anatomy is {self.anatomy!r}; give parts of {ANATOMY}, in that order."
             )
-        if self.pools_anatomy and not (self.lesion_decoder and (self.vessels or self.anatomy)):
-            raise ValueError(
-                "architecture.pools_anatomy is on, but nothing maps it: it needs lesion_decoder, and "
-                "vessels or anatomy."
-            )
+        if self.pools_anatomy and not (self.vessels or self.anatomy):
+            raise ValueError("architecture.pools_anatomy is on, but neither vessels nor anatomy are mapped.")
         return self
 
     @property

@@ -44,7 +44,7 @@ def block_sizes(architecture: Architecture) -> dict[str, int]:
         sizes[DECODED] = len(architecture.lesions) * LESION_STATISTICS
     if architecture.colour:
         sizes["colour"] = colour_texture.LENGTH
-    if architecture.pools_anatomy:
+    if architecture.lesion_decoder and architecture.pools_anatomy:
         sizes["anatomy"] = (architecture.dense_maps - len(architecture.lesions)) * LESION_STATISTICS
     return sizes
 
