@@ -41,6 +41,13 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--anatomy", action="store_true", help="pool what the maps of vessels and anatomy say, too"
     )
+    parser.add_argument(
+        "--clip",
+        type=float,
+        default=0.0,
+        metavar="DEVIATIONS",
+        help="draw pooled statistics in to so many standard deviations of the photographs (0: never)",
+    )
     parser.add_argument("--last", action="store_true", help="the last weights instead of their average")
     parser.add_argument(
         "--without-sources",
@@ -68,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         calibrated_on=arguments.calibrate,
         colour=arguments.colour,
         anatomy=arguments.anatomy,
+        clip=arguments.clip,
         averaged=not arguments.last,
         sources=not arguments.without_sources,
     )

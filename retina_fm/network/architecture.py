@@ -51,6 +51,8 @@ class Architecture(Configuration):
         colour: whether colour and texture of the view are pooled beside the maps.
         pools_anatomy: whether an encoder with ``lesion_decoder`` pools what the maps of vessels and anatomy
             say, too.
+        clip: standard deviations of the photographs that the pooling was fitted on beyond which a statistic
+            counts as that far; 0 lets it be.
         embedding: length D of the pooled embedding.
         spacing: distance in view pixels between the places where maps are sampled for pooling.
     """
@@ -73,6 +75,7 @@ class Architecture(Configuration):
     lesion_decoder: bool = False
     colour: bool = False
     pools_anatomy: bool = False
+    clip: Annotated[float, Field(ge=0)] = 0.0
     embedding: Annotated[int, Field(ge=1, le=65536)] = 512
     spacing: _AtLeast1 = 8
 

@@ -118,11 +118,13 @@ class Pooling(nn.Module):
         offset: ``(F,)`` subtracted from the statistics.
         scale: ``(F,)`` that they are divided by; it also gives every block the same weight.
         projection: ``(D, F)``.
+        limit: ``(F,)``, how far a scaled statistic may lie from 0; there with ``Architecture.clip`` alone.
     """
 
     offset: Tensor
     scale: Tensor
     projection: Tensor
+    limit: Tensor
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -131,11 +133,22 @@ class Pooling(nn.Module):
         self.register_buffer("offset", torch.zeros(length))
         self.register_buffer("scale", torch.ones(length))
         self.register_buffer("projection", torch.zeros(architecture.embedding, length))
+        self.clip = architecture.clip
+        if self.clip:
+            self.register_buffer("limit", torch.full((length,), math.inf))
 
     def forward(self, statistics: Tensor) -> Tensor:
         """``(N, F)`` to ``(N, D)``, float32."""
+        return nn.functional.linear(self.standard(statistics), self.projection)
+
+    def standard(self, statistics: Tensor) -> Tensor:
+        """``(N, F)`` centred and scaled, float32; what lies beyond the limit is drawn in to it.
+
+        A channel that all photographs of the fit leave quiet can answer another one with a hundred times its
+        spread, and would then be all that an embedding says.
+        """
         standard = (statistics.float() - self.offset) / self.scale
-        return nn.functional.linear(standard, self.projection)
+        return torch.clamp(standard, -self.limit, self.limit) if self.clip else standard
 
     @torch.no_grad()
     def fit_scale(self, statistics: Tensor) -> None:
@@ -148,13 +161,14 @@ class Pooling(nn.Module):
         statistics = statistics.to(self.offset)
         self.offset.copy_(statistics.mean(0))
         deviations = torch.split(statistics.std(0), list(self.blocks.values()))
-        scales = []
+        scales, spreads = [], []
         for name, deviation in zip(self.blocks, deviations, strict=True):
             typical = deviation.median().clamp_min(1e-6)
-            scales.append(
-                deviation.clamp_min(0.1 * typical) * math.sqrt(len(deviation) / SHARES.get(name, 1))
-            )
+            spreads.append(deviation.clamp_min(0.1 * typical))
+            scales.append(spreads[-1] * math.sqrt(len(deviation) / SHARES.get(name, 1)))
         self.scale.copy_(torch.cat(scales) / math.sqrt(statistics.shape[1] / len(self.blocks)))
+        if self.clip:
+            self.limit.copy_(self.clip * torch.cat(spreads) / self.scale)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pooling:  # noqa: ARG002
         # Only the device follows .to() and .bfloat16(): offsets are larger than what they tell apart.

@@ -133,6 +133,21 @@ def test_what_vessels_and_anatomy_say_is_pooled_as_the_last_block(coarse: bool) 
     torch.testing.assert_close(found[:, -wanted.shape[1] :], wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_a_statistic_beyond_what_was_fitted_on_counts_as_that_far() -> None:
+    torch.manual_seed(5)
+    free, clipped = (Encoder(DECODING.model_copy(update={"clip": clip})).pooling for clip in (0.0, 3.0))
+    statistics = torch.randn(300, len(free.offset)) * torch.rand(len(free.offset)).add(0.5)
+    for pooling in (free, clipped):
+        pooling.fit_scale(statistics)
+    calm, wild = statistics.clamp(-0.5, 0.5), statistics.clone()
+    wild[:, 7] = 1e4
+    assert torch.equal(free.standard(calm), clipped.standard(calm))
+    apart = (statistics.mean(0) + 3 * statistics.std(0)).expand(2, -1)
+    torch.testing.assert_close(clipped.standard(wild)[:, 7], clipped.standard(apart)[:1, 7].expand(300))
+    assert free.standard(wild)[0, 7] > 100 * clipped.standard(wild)[0, 7]
+    assert "limit" in clipped.state_dict() and "limit" not in free.state_dict()
+
+
 def test_anatomy_that_nothing_maps_cannot_be_pooled() -> None:
     with pytest.raises(ConfigError, match="pools_anatomy"):
         DECODING.model_copy(update={"pools_anatomy": True})

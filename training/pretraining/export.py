@@ -40,6 +40,7 @@ def export(
     calibrated_on: int = 0,
     colour: bool = False,
     anatomy: bool = False,
+    clip: float = 0.0,
     averaged: bool = True,
     sources: bool = True,
 ) -> WeightsConfig:
@@ -58,6 +59,7 @@ def export(
             known; 0 leaves them as they were trained.
         colour: whether colour and texture of the view are pooled beside the maps.
         anatomy: whether what the maps of vessels and anatomy say is pooled, too.
+        clip: standard deviations of the photographs beyond which a pooled statistic counts as that far, or 0.
         averaged: whether to take the moving average of the weights, where the run keeps one.
         sources: whether to write ``sources.csv``, for which the run's data must still be there.
 
@@ -93,6 +95,7 @@ def export(
             "lesion_decoder": bool(preset.architecture.lesions),
             "colour": colour,
             "pools_anatomy": anatomy,
+            "clip": clip,
         }
     )
     encoder = encoder_of(generator, architecture).eval()
@@ -245,7 +248,7 @@ def fit_pooling(encoder: Encoder, views: list[Tensor]) -> Tensor:
     statistics = torch.cat([encoder.statistics(view[None].to(device)).cpu() for view in views])
     pooling: Pooling = encoder.pooling
     pooling.fit_scale(statistics)
-    standard = ((statistics - pooling.offset.cpu()) / pooling.scale.cpu()).double()
+    standard = pooling.standard(statistics.to(device)).cpu().double()
     directions = principal_directions(standard, pooling.projection.shape[0])
     pooling.projection.copy_(even_rotation(directions))
     embeddings: Tensor = pooling(statistics.to(device))

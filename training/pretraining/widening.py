@@ -25,7 +25,7 @@ def starting_state(source: Generator, wanted: Architecture, *, seed: int = 0) ->
     """
     have = source.architecture
     # What is fitted or fixed and not trained may differ, and so may the decoder.
-    pooled = ("embedding", "spacing", "colour", "pools_anatomy")
+    pooled = ("embedding", "spacing", "colour", "pools_anatomy", "clip")
     free = (*pooled, "decoder_blocks", "decoder_width", "coarse_maps", "vessels", "anatomy")
     like = have.model_copy(update={name: getattr(wanted, name) for name in free})
     factor = wanted.width // have.width
