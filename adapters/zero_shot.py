@@ -202,7 +202,7 @@ def refuse_unreliable(encoder: Any, name: str, allowed: bool) -> None:
         return
     if not stated:
         logger.warning(
-            "%s: %s: nobody measured how far it can be believed. fundus2video-half states it.",
+            "%s: %s: nobody measured how far it can be believed. fundus2video states it.",
             encoder.name,
             why,
         )
@@ -219,7 +219,7 @@ def _anatomy_map(photo: Any, target: str, encoder: Any) -> NDArray[np.float32]:
     kind = ANATOMY_TARGETS[target]
     architecture = getattr(encoder, "architecture", None)
     if kind not in getattr(architecture, "anatomy", ()) or not encoder.sees_vessels:
-        raise ConfigError(f"{encoder.name} does not map {target}; 'fundus2video-half' does.")
+        raise ConfigError(f"{encoder.name} does not map {target}; 'fundus2video' does.")
     view, geometry = encoder.transform.view(photo)
     one = torch.from_numpy(encoder.transform.normalise(view)).to(device_of(encoder))
     layers = encoder.dense_maps(encoder.maps(torch.stack([one, one.flip(-1)])))

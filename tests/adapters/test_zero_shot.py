@@ -160,7 +160,7 @@ def test_maps_that_fail_their_stated_figures_are_refused(
     photo = [disc_picture(1, 96)]
     folder = saved_generator(tmp_path / "stated", vessels=True, anatomy=ANATOMY)
     retina_fm.adapt("segmentation", 0, model=str(folder), target="drusen").predict(photo)
-    assert "nobody measured how far it can be believed. fundus2video-half states it." in caplog.text
+    assert "nobody measured how far it can be believed. fundus2video states it." in caplog.text
     stated = {
         "drusen": Reliability(on="drawings", healthy_share=0.2, precision=0.1, recall=0.5),
         "scar": Reliability(on="drawings", threshold=0.0, healthy_share=0.0, precision=0.9, recall=0.5),

@@ -56,15 +56,10 @@ def test_golden_embeddings_differ(name: str) -> None:
     assert apart.min() > 20 * TOLERANCE * np.linalg.norm(golden, axis=1).max(), "the photographs differ"
 
 
-@pytest.mark.parametrize(
-    ("name", "sets"),
-    [
-        ("fundus2video", ("HRF", "IDRiD")),
-        ("fundus2video-half", ("HRF", "IDRiD", "RFMiD", "toxoplasmosis", "GRAPE", "HYGD", "drawn")),
-    ],
-)
-def test_the_card_says_what_the_weights_may_be_used_for_and_saw(name: str, sets: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_says_what_the_weights_may_be_used_for_and_saw(name: str) -> None:
     encoder = retina_fm.load(name)
+    sets = ("HRF", "IDRiD", "RFMiD", "toxoplasmosis", "GRAPE", "HYGD", "drawn")
     assert encoder.card.licence == "CC-BY-4.0" and not encoder.card.restricted
     assert all(one in encoder.card.training_data for one in sets)
     text = (WEIGHTS / name / "sources.csv").read_text(encoding="utf-8")
@@ -82,8 +77,9 @@ def test_the_folder_is_small_enough_to_ship_and_generates(name: str) -> None:
     assert generator.architecture.width == said["width"]
 
 
-def test_the_half_maps_vessels_and_anatomy() -> None:
-    encoder = retina_fm.load("fundus2video-half")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weights_map_vessels_and_anatomy(name: str) -> None:
+    encoder = retina_fm.load(name)
     assert encoder.sees_vessels and encoder.architecture.anatomy == ANATOMY
     drawn = draw_retina(3, 256)
     view, geometry = encoder.transform(drawn.photo, return_geometry=True)

@@ -258,7 +258,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             name="fundus2video-half",
-            about="half the width, no adversary: the released size, for laptops",
+            about="half the width, no adversary: for laptops",
             architecture=_LIGHT.model_copy(update={"width": 32}),
             weights=_OURS,
             optimiser=Optimiser(rate=1.5e-3),
