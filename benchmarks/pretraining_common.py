@@ -12,26 +12,27 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+_Job = TypeVar("_Job")
 _Out = TypeVar("_Out")
 PROGRAM = str(Path(sys.executable).with_name("retina-fm"))
 
 
-def each_on_a_core(work: Callable[[str, int], _Out], names: Sequence[str]) -> list[_Out]:
-    """``work(name, core)`` for all names, as many at once as this process has cores."""
+def each_on_a_core(work: Callable[[_Job, int], _Out], jobs: Sequence[_Job]) -> list[_Out]:
+    """``work(job, core)`` for all jobs, as many at once as this process has cores."""
     own = sorted(os.sched_getaffinity(0))
     cores: SimpleQueue[int] = SimpleQueue()
     for core in own:
         cores.put(core)
 
-    def one(name: str) -> _Out:
+    def one(job: _Job) -> _Out:
         core = cores.get()
         try:
-            return work(name, core)
+            return work(job, core)
         finally:
             cores.put(core)
 
     with ThreadPoolExecutor(len(own)) as pool:
-        return list(pool.map(one, names))
+        return list(pool.map(one, jobs))
 
 
 def call(command: Sequence[str], core: int) -> None:
