@@ -5,8 +5,9 @@ python benchmarks/simulator_calibration.py --eyes EYES [EYES ...] --frames FFA_F
 Prints, for each phase, figures of simulated frames beside the spread of real ones, and a two-sample test:
 classifiers that are to tell simulated from real frames, each fold with a set of photographs that the others
 have not seen. Real frames without a phase (under ``disease``) stand in for late ones. With --model the frames
-are those that a generator makes of the same photos. Writes
-``calibration.json`` and ``calibration.png`` (distributions, no pictures) under --out.
+are those that a generator makes of the same photos, as it makes them and with an angiograph's grain added
+(--grain). Writes ``calibration.json`` and ``calibration.png`` (distributions, no pictures) under --out, for a
+model in a folder for each grain.
 """
 
 from __future__ import annotations
@@ -203,30 +204,41 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True, help="folder ffa_frames")
     parser.add_argument("--limit", type=int, default=24, help="eyes a folder (24)")
     parser.add_argument("--model", help="weights whose frames to judge instead of simulated ones")
+    parser.add_argument("--grain", type=float, nargs="+", default=[0.0], help="of a model's frames (0)")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for calibration.json and calibration.png")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     real, tables = real_frames(options.frames)
-    if options.model:
-        simulated = generated_frames(options.eyes, tables, options.limit, options.seed, options.model)
-    else:
+    if not options.model:
         simulated, _ = simulated_frames(options.eyes, tables, options.limit, options.seed)
-    seen = [*real, *simulated]
+        judged([*real, *simulated], options.seed, options.out)
+        return
+    generated = generated_frames(
+        options.eyes, tables, options.limit, options.seed, options.model, options.grain
+    )
+    for grain, frames in generated.items():
+        print(f"\n## Grain {grain:g}")
+        judged([*real, *frames], options.seed, options.out and options.out / f"grain-{grain:g}")
+
+
+def judged(seen: Sequence[Seen], seed: int, out: Path | None) -> None:
+    """All figures of frames beside the real ones, printed and written."""
     labelled = [f for f in seen if f.phase != "late"]
     result = {
         "sources": {s: sum(f.source == s for f in seen) for s in sorted({f.source for f in seen})},
-        "phases": table(seen, options.seed),
+        "phases": table(seen, seed),
         "two-sample tests": {
-            "arterial and venous": two_sample_test(labelled, options.seed),
-            "all frames": two_sample_test(seen, options.seed),
+            "arterial and venous": two_sample_test(labelled, seed),
+            "all frames": two_sample_test(seen, seed),
         },
     }
-    print(printed(result))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "calibration.json").write_text(json.dumps(result, indent=1))
-        figure(seen, options.out / "calibration.png")
+    print(printed(result), flush=True)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "calibration.json").write_text(json.dumps(result, indent=1))
+        figure(seen, out / "calibration.png")
 
 
 if __name__ == "__main__":

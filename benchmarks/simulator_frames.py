@@ -20,6 +20,7 @@ from retina_fm.models import load_generator
 from retina_fm.network.levels import from_levels, to_uint8
 from retina_fm.network.masks import OUTSIDE
 from retina_fm.network.unrolling import generate_frames, step_in
+from retina_fm.pictures.grain import with_grain
 from retina_fm.training import load_eye, render_batch
 from retina_fm.vocabulary import PHASES
 
@@ -168,9 +169,11 @@ def simulated_frames(
     return seen, pictures
 
 
-def generated_frames(folders: Sequence[Path], tables: Any, limit: int, seed: int, model: str) -> list[Seen]:
-    """The same of the frames that a generator makes of the eyes' photos."""
-    seen: list[Seen] = []
+def generated_frames(
+    folders: Sequence[Path], tables: Any, limit: int, seed: int, model: str, grains: Sequence[float] = (0.0,)
+) -> dict[float, list[Seen]]:
+    """The same of the frames that a generator makes of the eyes' photos, by how much grain is added."""
+    seen: dict[float, list[Seen]] = {grain: [] for grain in grains}
     generator = load_generator(model).eval()
     step = step_in(generator, fastest_precision(torch.device("cpu")).dtype)
     for folder in folders:
@@ -178,9 +181,13 @@ def generated_frames(folders: Sequence[Path], tables: Any, limit: int, seed: int
             eye = load_eye(file)
             light = from_levels(eye.photo.transpose(2, 0, 1))
             photo = torch.where(torch.from_numpy(eye.field_of_view), light, OUTSIDE)[None]
-            video = to_uint8(generate_frames(step, photo)[0])
+            mean = (generate_frames(step, photo)[0].float() + 1) / 2
             random = torch.Generator().manual_seed(seed + number)
             slots = torch.randint(0, 4, (3,), generator=random) + torch.tensor([0, 4, 8])
-            for phase, slot in zip(PHASES, slots.tolist(), strict=True):
-                seen.append(measure(stored(video[slot], tables), folder.name, file.stem, phase, False))
+            for grain in grains:
+                grey = with_grain(mean, seed + number, grain) if grain else mean
+                video = to_uint8(grey * 2 - 1) * eye.field_of_view
+                for phase, slot in zip(PHASES, slots.tolist(), strict=True):
+                    frame = stored(video[slot], tables)
+                    seen[grain].append(measure(frame, folder.name, file.stem, phase, False))
     return seen

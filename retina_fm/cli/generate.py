@@ -9,7 +9,7 @@ from retina_fm.cli.checks import check_model, check_one_photo
 
 EXAMPLES = (
     "retina-fm generate photo.jpg --out angiogram.gif",
-    "retina-fm generate photo.jpg --model fundus2video-half --out frames/",
+    "retina-fm generate photo.jpg --model fundus2video-half --grain 1 --out frames/",
 )
 
 
@@ -27,6 +27,13 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the CPU without it)")
     parser.add_argument("--no-mark", action="store_true", help="leave the word SYNTHETIC out of the picture")
+    parser.add_argument(
+        "--grain",
+        type=float,
+        default=0.0,
+        metavar="FACTOR",
+        help="add the noise of an angiograph: 1 is as much as real frames have, 0 none (0)",
+    )
     parser.set_defaults(handler=run)
 
 
@@ -37,7 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     from retina_fm.models.generation import generate
 
-    video = generate(arguments.photo, arguments.model, device=arguments.device, mark=not arguments.no_mark)
+    video = generate(
+        arguments.photo,
+        arguments.model,
+        device=arguments.device,
+        mark=not arguments.no_mark,
+        grain=arguments.grain,
+    )
     path = video.save(arguments.out)
     count, height, width = video.frames.shape
     print(f"{path}: {count} synthetic frames, {width} x {height}, by {video.model}")

@@ -56,7 +56,12 @@ def add(subparsers: Any) -> None:
     size.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", help="cpu or cuda (the first GPU if there is one)")
-    machine.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="auto takes bfloat16 where the processor multiplies it natively (auto)",
+    )
     machine.add_argument(
         "--compile", action="store_true", help="compile the generator (a minute, then faster)"
     )

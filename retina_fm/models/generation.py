@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network.levels import to_levels
 from retina_fm.network.unrolling import generate_frames, step_in
 from retina_fm.pictures.field_of_view import within_lit
+from retina_fm.pictures.grain import with_grain
 from retina_fm.pictures.marks import marked, png_notes
 from retina_fm.pictures.sheets import grid
 from retina_fm.vocabulary import FRAMES_A_VIDEO, phase_of
@@ -44,12 +47,14 @@ class SyntheticAngiogram:
         model: that generated them.
         weights_sha256: its hash.
         marked: whether the frames carry the word SYNTHETIC in a corner.
+        grain: factor on the noise of an angiograph that was added; 0 is none.
     """
 
     frames: NDArray[np.uint8]
     model: str
     weights_sha256: str
     marked: bool
+    grain: float = 0.0
 
     def __repr__(self) -> str:
         return in_a_line("SyntheticAngiogram", self._facts())
@@ -74,7 +79,8 @@ class SyntheticAngiogram:
     @property
     def metadata(self) -> dict[str, str]:
         """What every file says about itself."""
-        return {"Synthetic": "true", "Comment": NOTICE, "Model": self.model, "Weights": self.weights_sha256}
+        about = {"Synthetic": "true", "Comment": NOTICE, "Model": self.model, "Weights": self.weights_sha256}
+        return {**about, "Grain": f"{self.grain:g}"} if self.grain else about
 
     def save(self, path: str | Path) -> Path:
         """Write the video; the ending says how.
@@ -107,6 +113,7 @@ def generate(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     mark: bool = True,
+    grain: float = 0.0,
 ) -> SyntheticAngiogram:
     """A photo's synthetic angiogram.
 
@@ -118,6 +125,8 @@ def generate(
         dtype: that the network computes in; the weights' own without it. ``torch.bfloat16`` takes half the
             time where the processor has it, and rounds.
         mark: write SYNTHETIC into a corner of every frame; files say so in their metadata either way.
+        grain: a network gives the mean of what a frame may be, which has no grain. 1 adds an angiograph's
+            noise, always the same for the same photo; 0 leaves the frames as the network gives them.
 
     Returns:
         Twelve frames in the photo's own pixels.
@@ -125,15 +134,20 @@ def generate(
     Raises:
         PictureError: the photo cannot be read.
         UnknownModelError, WeightsNotFoundError, WeightsError: as :func:`retina_fm.load`.
-        ConfigError: the model has no generator.
+        ConfigError: the model has no generator, or ``grain`` is negative or no number.
     """
+    if not 0 <= grain < math.inf:
+        raise ConfigError(f"grain is {grain}; give 0 (none), 1 (as an angiograph's) or a factor between.")
     from retina_fm.models import load_generator, read_config, resolve
 
     config = read_config(resolve(model, weights=weights))
     generator = load_generator(model, weights=weights).to(device or "cpu", dtype)
     view, geometry = config.transform.view(photo)
     tensor = torch.from_numpy(config.transform.normalise(view))[None].to(device or "cpu")
-    seen = to_levels(generate_frames(step_in(generator, generator.dtype), tensor)[0])
+    made = generate_frames(step_in(generator, generator.dtype), tensor)[0].float().cpu()
+    if grain:
+        made = with_grain((made + 1) / 2, zlib.crc32(view.tobytes()), grain) * 2 - 1
+    seen = to_levels(made)
     grey = within_lit(seen, view, geometry.mask_in_view())
     frames = np.stack(
         [np.rint(geometry.picture_of(frame, "bilinear")).clip(0, 255).astype(np.uint8) for frame in grey]
@@ -141,7 +155,7 @@ def generate(
     frames[:, ~geometry.mask_in_picture()] = 0
     if mark:
         frames = np.stack([marked(frame) for frame in frames])
-    return SyntheticAngiogram(frames, config.name, config.sha256, mark)
+    return SyntheticAngiogram(frames, config.name, config.sha256, mark, grain)
 
 
 def _pictures(video: SyntheticAngiogram) -> list[Image.Image]:

@@ -17,7 +17,7 @@ _GAIN = 1.05  # a larger batch must be this much faster a sample to be worth its
 _LARGEST = 512
 
 
-def largest_batch(preset: Preset, device: str, precision: str = "bfloat16") -> int:
+def largest_batch(preset: Preset, device: str, precision: str) -> int:
     """The power of two that fills the device: doubled while it fits and while samples still get faster.
 
     On a CPU the preset's own batch stays: memory is shared there, and larger batches are no faster.

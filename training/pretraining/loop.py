@@ -16,6 +16,7 @@ from torch import Tensor
 import retina_fm
 from retina_fm._io.folders import own_folder
 from retina_fm._io.locks import locked
+from retina_fm.encoding.precision import choose_precision
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.learning import follow
 from retina_fm.network import Generator
@@ -134,6 +135,7 @@ class _Run:
         refuse_missing_device(machine.device)
         self.accelerator = make_accelerator(machine.device)
         self.device = self.accelerator.device
+        self.precision = choose_precision(machine.precision, self.device)
         self.interrupted = False
         self.tensorboard = tensorboard
         self.perceptual = perceptual
@@ -178,6 +180,7 @@ class _Run:
             self._continue_from(found[-1], self.log)
         if self.preset.weights.perceptual > 0 and self.perceptual is None:
             self.log.say("no file with VGG-19 weights was given: the perceptual term is off")
+        self.log.say(f"computes in {self.precision}")
         if self.machine.compile:
             self.state.learner.generator.compile()
         self.parallel = self.accelerator.prepare_model(self.state.learner)
@@ -275,9 +278,9 @@ class _Run:
         return weights
 
     def _autocast(self) -> Any:
-        if self.machine.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision.dtype == torch.bfloat16
+        )
 
     def _other_last(self, samples: Samples, number: int) -> Samples:
         """Some samples get the generator's own last triple, or a blurred one, instead of the true one."""

@@ -34,6 +34,7 @@ class LossWeights(Configuration):
         lesions: dense maps of the lesion types.
         vessels: dense map of the vessels; needs ``architecture.vessels``.
         anatomy: dense maps of arteries, veins, disc and fovea; needs ``architecture.anatomy``.
+        artery_or_vein: which of both a vessel is, on vessels alone; needs both in ``architecture.anatomy``.
         adversarial: least-squares GAN.
         feature_matching: L1 of the discriminators' inner maps, summed over layers.
         patch_nce: mask-enhanced contrast of patches, generated frames against the photo.
@@ -52,6 +53,7 @@ class LossWeights(Configuration):
     lesions: float = 0.0
     vessels: float = 0.0
     anatomy: float = 0.0
+    artery_or_vein: float = 0.0
     adversarial: float = 0.0
     feature_matching: float = 0.0
     patch_nce: float = 0.0
@@ -193,6 +195,11 @@ class Preset(Configuration):
             raise ValueError(
                 f"architecture.anatomy is {self.architecture.anatomy} and weights.anatomy "
                 f"{self.weights.anatomy}: maps that are not trained would be read. Set both."
+            )
+        if self.weights.artery_or_vein > 0 and not {"artery", "vein"} <= {*self.architecture.anatomy}:
+            raise ValueError(
+                f"weights.artery_or_vein is {self.weights.artery_or_vein}, but architecture.anatomy is "
+                f"{self.architecture.anatomy}: give it 'artery' and 'vein'."
             )
         if used <= {*ADVERSARIAL} and self.curriculum.adversarial_from > 0:
             raise ValueError(

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
+from retina_fm.encoding.precision import choose_precision
 from retina_fm.errors import ConfigError
 from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import Architecture
@@ -99,7 +101,8 @@ def pretrain(
     device = device_for(machine.device)
     if batch == "auto":
         before = run_preset(Path(out)) if resume else None
-        fitting = before.batch if before else largest_batch(chosen, device, machine.precision)
+        precision = choose_precision(machine.precision, torch.device(device)).name
+        fitting = before.batch if before else largest_batch(chosen, device, precision)
         chosen = chosen.model_copy(update={"batch": fitting})
         logger.info("batch auto: %d samples", fitting)
     if isinstance(perceptual, str | Path):

@@ -43,7 +43,9 @@ class Machine(Configuration):
 
     Attributes:
         device: ``cpu``, ``cuda``...; the first GPU, or the CPU without one.
-        precision: ``bfloat16`` (autocast; weights and optimiser stay float32) or ``float32``.
+        precision: ``bfloat16`` (autocast; weights and optimiser stay float32), ``float32``, or ``auto``:
+            bfloat16 where the processor multiplies it natively. Elsewhere it is emulated, and takes a
+            hundred times as long.
         compile: whether the generator is compiled.
         channels_last: memory format of the networks; None is on a GPU alone (eager CPUs are slower with it).
         ahead: batches drawn ahead in a thread.
@@ -52,7 +54,7 @@ class Machine(Configuration):
     section: ClassVar[str] = "machine"
 
     device: str | None = None
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
     compile: bool = False
     channels_last: bool | None = None
     ahead: int = 2

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retina_fm._vision import import_vision
+from retina_fm.encoding.precision import fastest_precision
 from retina_fm.learning import cosine, entropy_and_dice, seeded
 from retina_fm.metrics.scores import best_threshold
 from retina_fm.pictures import Transform
@@ -59,9 +60,10 @@ class ScratchUNet:
             lambda step: min((step + 1) / warm, cosine(min(step, self.steps) / self.steps)),
         )
         self.module_.train()
+        native = fastest_precision(torch.device("cpu")).dtype == torch.bfloat16
         for _ in range(self.steps):
             view, target, inside = _crops(examples, self.crops, self.side, random)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=native):
                 logits = self.module_(view)
             loss = entropy_and_dice(logits[:, 0].float(), target.float(), inside.float())
             optimiser.zero_grad()

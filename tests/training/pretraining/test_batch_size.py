@@ -23,7 +23,7 @@ def test_one_slow_measurement_does_not_end_the_search():
 
 
 def test_a_cpu_keeps_the_presets_batch():
-    assert largest_batch(preset_named("tiny"), "cpu") == preset_named("tiny").batch
+    assert largest_batch(preset_named("tiny"), "cpu", "float32") == preset_named("tiny").batch
 
 
 @pytest.mark.parametrize("name", ["tiny", "fundus2video-paper", "pix2pixhd"])

@@ -189,6 +189,19 @@ def test_bfloat16_trains_too(tmp_path):
     assert all(torch.isfinite(torch.tensor(report.losses)))
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_not_emulated_unless_asked_for(native, tmp_path, monkeypatch):
+    units = "some" if native else ""
+    monkeypatch.setattr("retina_fm.encoding.precision._native_bfloat16_units", lambda: units)
+    began = []
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: began.append(k["enabled"]) or autocast(*a, **k))
+    go(tmp_path / "run", 1, machine=Machine(device="cpu"))
+    assert set(began) == {native}
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert f"computes in {'bfloat16' if native else 'float32'}" in said
+
+
 def test_samples_without_lesion_maps_train(tmp_path):
     assert go(tmp_path / "run", 2, stream=CrudeStream(with_lesions=False)).step == 2
 

@@ -99,3 +99,13 @@ def test_a_vessel_map_and_its_weight_go_together():
     for name, value in both.items():
         with pytest.raises(ConfigError, match=r"weights\.vessels"):
             with_settings(tiny, {name: value})
+
+
+def test_arteries_and_veins_are_told_apart_where_both_are_mapped() -> None:
+    settings = {"weights.artery_or_vein": 1.0, "weights.anatomy": 1.0}
+    preset = with_settings(preset_named("tiny"), {**settings, "architecture.anatomy": ("artery", "vein")})
+    assert preset.weights.artery_or_vein == 1
+    for anatomy in ((), ("artery", "disc")):
+        given = {**settings, "weights.anatomy": float(bool(anatomy)), "architecture.anatomy": anatomy}
+        with pytest.raises(ConfigError, match="artery_or_vein"):
+            with_settings(preset_named("tiny"), given)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
+from retina_fm.pictures.grain import gaussian_noise
 from retina_fm.training.pairs.opening import PairView, load_pair, open_pair
 from retina_fm.training.pairs.table import PairSequence
 from retina_fm.training.pretraining.data.samples import Samples, draw_steps, needed_frames, view_samples
 from retina_fm.training.pretraining.data.streams import Stream, StreamSettings
 from retina_fm.training.simulator.rendering.camera import degrade_photo
-from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.eye_batch import Window
 from retina_fm.training.simulator.rendering.parameters import draw_parameters
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -120,13 +121,8 @@ class Learner(nn.Module):
             )
         if weights.vessels > 0 and made.vessels and samples.vessels is not None:
             terms["vessels"] = losses.dense_vessels(made.vessels, samples.vessels, sure)
-        if weights.anatomy > 0 and made.anatomy and samples.anatomy is not None:
-            names = self.generator.architecture.anatomy
-            # A disc can be known where vessels are in doubt.
-            known = torch.cat([sure if name in ("artery", "vein") else inside for name in names], 1)
-            terms["anatomy"] = losses.dense_anatomy(
-                made.anatomy, samples.anatomy[:, [ANATOMY.index(name) for name in names]], known
-            )
+        if made.anatomy and samples.anatomy is not None:
+            terms.update(self._anatomy_terms(made.anatomy, samples.anatomy, weights, inside, sure))
         if weights.attention > 0 and made.attention is not None:
             terms["attention"] = losses.attention_loss(made.attention.float(), samples.mask, inside)
         if weights.gradient_variance > 0:
@@ -150,6 +146,23 @@ class Learner(nn.Module):
                     real = judge(samples.photo, target, samples.mask)
                 terms["feature_matching"] = losses.feature_matching(real.maps, fake.maps)
         return Learned(terms, frames)
+
+    def _anatomy_terms(
+        self, logits: Sequence[Tensor], anatomy: Tensor, weights: LossWeights, inside: Tensor, sure: Tensor
+    ) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        names = self.generator.architecture.anatomy
+        wanted = anatomy[:, [ANATOMY.index(name) for name in names]]
+        if weights.anatomy > 0:
+            # A disc can be known where vessels are in doubt.
+            known = torch.cat([sure if name in ("artery", "vein") else inside for name in names], 1)
+            terms["anatomy"] = losses.dense_anatomy(logits, wanted, known)
+        if weights.artery_or_vein > 0:
+            both = [names.index("artery"), names.index("vein")]
+            terms["artery_or_vein"] = losses.artery_or_vein(
+                [maps[:, both] for maps in logits], wanted[:, both], sure
+            )
+        return terms
 
     def _pooled_terms(
         self, samples: Samples, weights: LossWeights, heads: PooledHeads, seed: int

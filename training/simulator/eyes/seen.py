@@ -20,7 +20,6 @@ from torch import Tensor
 
 from retina_fm.errors import ConfigError
 from retina_fm.network import Encoder
-from retina_fm.network.architecture import ANATOMY
 from retina_fm.network.levels import from_levels
 from retina_fm.training.simulator.eyes.landmarks import find_landmarks
 from retina_fm.vessels.landmarks import disc_in, fovea_in
@@ -29,7 +28,7 @@ from retina_fm.vessels.trust import believe
 Map = NDArray[np.float32]
 
 _SIZES = (1.0, 0.75)
-_LANDMARKS = [ANATOMY.index("disc"), ANATOMY.index("fovea")]
+_LANDMARKS = ("disc", "fovea")
 _DISAGREEMENT = 0.3  # standard deviation of a probability between views from which it is unsure
 
 
@@ -56,13 +55,13 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
     """Maps the anatomy of a view.
 
     Args:
-        encoder: with a vessel map and all of the anatomy.
+        encoder: with maps of vessels, disc and fovea.
         view: uint8 (S, S, 3), black outside the field of view; 16 divides S.
         field_of_view: bool (S, S).
         radius: of the field of view, pixels.
 
     Raises:
-        ConfigError: the encoder maps no vessels or not all of the anatomy.
+        ConfigError: the encoder maps no vessels, no disc or no fovea.
     """
     refuse_blind(encoder)
     mean, spread = _agreed(encoder, view, field_of_view)
@@ -88,12 +87,13 @@ def see(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np.boo
 
 
 def refuse_blind(encoder: Any) -> None:
-    """Raises ConfigError where an encoder, of whatever kind, does not map all of the anatomy."""
+    """Raises ConfigError where an encoder, of whatever kind, does not map vessels, disc and fovea."""
     architecture = getattr(encoder, "architecture", None)
-    if not getattr(encoder, "sees_vessels", False) or architecture is None or architecture.anatomy != ANATOMY:
+    mapped = () if architecture is None else architecture.anatomy
+    if not getattr(encoder, "sees_vessels", False) or not {*_LANDMARKS} <= {*mapped}:
         raise ConfigError(
-            "This encoder does not map vessels, arteries, veins, disc and fovea. Give one whose architecture "
-            f"has vessels and anatomy={ANATOMY}, or leave --seen-by out so that a filter estimates them."
+            "This encoder does not map vessels, disc and fovea. Give one whose architecture has vessels and "
+            "anatomy=('disc', 'fovea') or more, or leave --seen-by out so that a filter estimates them."
         )
 
 
@@ -116,8 +116,8 @@ def _agreed(encoder: Encoder, view: NDArray[np.uint8], field_of_view: NDArray[np
         for mirrored in (False, True):
             shown = smaller.flip(-1) if mirrored else smaller
             maps = encoder.maps(shown.to(dtype))
-            anatomy = encoder.anatomy(maps)[:, _LANDMARKS]
-            seen = torch.cat([encoder.vessels(maps), anatomy], 1).float()
+            decoded = encoder.dense_maps(maps)
+            seen = torch.stack([decoded[name] for name in ("vessel", *_LANDMARKS)], 1).float()
             seen = seen.flip(-1) if mirrored else seen
             found.append(F.interpolate(seen, (size, size), mode="bilinear", align_corners=False))
     stacked = torch.cat(found) * inside

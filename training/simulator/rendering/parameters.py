@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retina_fm.pictures.grain import NOISE
 from retina_fm.training.simulator.eyes.prepared import ANCHOR_COUNT
 from retina_fm.vocabulary import FRAMES_A_VIDEO, FRAMES_OF, LESION_TYPES
 
@@ -135,7 +136,7 @@ def _camera(draw: _Drawer) -> dict[str, Tensor]:
         "gain": draw.log_uniform(0.85, 1.25, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES_A_VIDEO)),
         "gamma": draw.uniform(0.8, 1.15),
         "offset": draw.uniform(0.015, 0.07),
-        "noise": draw.log_uniform(0.014, 0.044),
+        "noise": draw.log_uniform(*NOISE),
         "vignette": draw.uniform(0.2, 0.85),
         "vignette_centre": draw.normal(0.25, 2),
         "blur": draw.uniform(0.0, 1.0),

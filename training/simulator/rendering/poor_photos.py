@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retina_fm.training.simulator.rendering.camera import grid_of, mean_of_nine
+from retina_fm.pictures.grain import mean_of_nine
+from retina_fm.training.simulator.rendering.camera import grid_of
 from retina_fm.training.simulator.rendering.eye_batch import Window
 from retina_fm.training.simulator.rendering.lesion_painting import fine_field
 from retina_fm.training.simulator.rendering.parameters import Parameters

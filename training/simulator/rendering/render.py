@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
+from retina_fm.pictures.grain import gaussian_noise
 from retina_fm.training.simulator.eyes.prepared import PreparedEye
 from retina_fm.training.simulator.rendering import lesion_painting as paint
 from retina_fm.training.simulator.rendering.camera import degrade_photo, expose, moved, vignette
-from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.dye import (
     arterial_delay,
     arterial_input,

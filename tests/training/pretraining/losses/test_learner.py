@@ -19,7 +19,7 @@ from retina_fm.training.pretraining.presets import PRESETS, LossWeights, Optimis
 ALL = LossWeights(
     reconstruction=5, correlation=1, lesions=1, adversarial=2, feature_matching=10, patch_nce=1,
     attention=4, gradient_variance=1, agreement=1, lesion_load=1, vessels=1,
-    anatomy=1,
+    anatomy=1, artery_or_vein=1,
 )  # fmt: skip
 
 
@@ -31,7 +31,8 @@ def parts():
     learner, judge = Learner(preset), Discriminators(width=4)
     initialise_modules([learner.generator, learner.heads, judge], preset, 0)
     samples = CrudeStream().batch_at(0)
-    parts = samples.mask.expand(-1, len(ANATOMY), -1, -1)
+    parts = samples.mask.repeat(1, len(ANATOMY), 1, 1)
+    parts[:, ANATOMY.index("vein")] *= 0.2
     mapped_samples = dataclasses.replace(samples, vessels=samples.mask, anatomy=parts)
     return learner, judge, mapped_samples
 

@@ -317,3 +317,35 @@ def test_anatomy_is_compared_where_it_is_known() -> None:
     value.backward()
     assert logits.grad is not None
     assert float(logits.grad[0, 1, :, :4].abs().max()) == 0 < float(logits.grad[0, 1, :, 4:].abs().min())
+
+
+def test_arteries_are_told_from_veins_on_vessels_alone_and_by_how_sure_they_are() -> None:
+    random = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, 2, 6, 6, generator=random, requires_grad=True)
+    anatomy = torch.rand(2, 2, 6, 6, generator=random)
+    anatomy[:, :, :2] = 0  # no vessel
+    anatomy[:, :, 2] = 0.4  # either
+    known = (torch.rand(2, 1, 6, 6, generator=random) > 0.3).float()
+    fixed = logits.detach()
+    errors, weights = 0.0, 0.0
+    for b in range(2):
+        for y, x in np.ndindex(6, 6):
+            artery, vein = (float(anatomy[b, k, y, x]) for k in (0, 1))
+            if artery + vein == 0:
+                continue
+            p = 1 / (1 + np.exp(float(fixed[b, 1, y, x]) - float(fixed[b, 0, y, x])))
+            share = artery / (artery + vein)
+            weight = abs(artery - vein) * float(known[b, 0, y, x])
+            errors -= weight * (share * np.log(p) + (1 - share) * np.log(1 - p))
+            weights += weight
+    value = losses.artery_or_vein([logits], anatomy, known)
+    assert value.item() == pytest.approx(errors / weights, rel=1e-4)
+    value.backward()
+    assert logits.grad is not None
+    assert float(logits.grad[:, :, :3].abs().max()) == 0 < float(logits.grad[:, :, 3:].abs().max())
+    coarse = torch.nn.functional.avg_pool2d(fixed, 2)
+    halves = [torch.nn.functional.avg_pool2d(maps, 2) for maps in (anatomy, known)]
+    alone = losses.artery_or_vein([coarse], halves[0], halves[1])
+    both = losses.artery_or_vein([fixed, coarse], anatomy, known)
+    assert both.item() == pytest.approx((value.item() + alone.item()) / 2, rel=1e-5)
+    assert float(losses.artery_or_vein([coarse], torch.zeros_like(anatomy), known)) == 0

@@ -46,11 +46,8 @@ class Knowing(Encoder):
             truth = truth + F.interpolate(self.noise, side) * torch.tensor([1.0, 0, 0, 0, 0]).view(1, 5, 1, 1)
         return (truth.flip(-1) if mirrored else truth,)
 
-    def vessels(self, maps: tuple[Tensor, ...]) -> Tensor:  # type: ignore[override]
-        return maps[0][:, :1]
-
-    def anatomy(self, maps: tuple[Tensor, ...]) -> Tensor:  # type: ignore[override]
-        return maps[0][:, 1:]
+    def dense_maps(self, maps: tuple[Tensor, ...]) -> dict[str, Tensor]:  # type: ignore[override]
+        return dict(zip(("vessel", *ANATOMY), maps[0].unbind(1), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +75,19 @@ def test_what_views_do_not_agree_on_is_unsure(retina: DrawnRetina) -> None:
     assert found.unsure.mean() < 0.1
 
 
-def test_encoders_without_anatomy_are_refused(retina: DrawnRetina) -> None:
-    plain = Encoder(Architecture(width=2, encoder_blocks=1))
+@pytest.mark.parametrize("anatomy", [(), ("artery", "vein", "fovea")])
+def test_encoders_that_map_no_disc_are_refused(anatomy: tuple[str, ...], retina: DrawnRetina) -> None:
+    shape = {"width": 2, "encoder_blocks": 1, "vessels": True, "lesion_decoder": True}
+    plain = Encoder(Architecture.model_validate({**shape, "anatomy": anatomy}))
     with pytest.raises(ConfigError, match="seen-by"):
         see(plain, retina.photo, retina.field_of_view, retina.field_radius)
+
+
+def test_disc_and_fovea_are_enough(retina: DrawnRetina) -> None:
+    encoder = Knowing(retina)
+    encoder.architecture = encoder.architecture.model_copy(update={"anatomy": ("disc", "fovea")})
+    found = see(encoder, retina.photo, retina.field_of_view, retina.field_radius)
+    assert found.disc is not None
 
 
 def test_a_folder_is_prepared_by_what_a_model_sees_and_again_by_another(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from retina_fm.training import (
 from retina_fm.training.pretraining.data.samples import needed_frames
 from retina_fm.training.pretraining.data.streams import StreamSettings, pass_order
 from retina_fm.training.simulator.eyes.prepared import load_eye
-from retina_fm.training.simulator.rendering.counter_noise import gaussian_noise
 from retina_fm.training.simulator.rendering.lesion_painting import HAEMORRHAGE
 from retina_fm.training.simulator.rendering.parameters import Parameters
 
@@ -126,16 +125,6 @@ def test_eye_movements_shift_frames_by_the_recorded_amount(prepared_eyes):
     assert torch.allclose(moved.frames[0, 5], still.frames[0, 5], atol=1e-5)
     inner = slice(60, 190)
     assert torch.allclose(moved.frames[0, 11, 63:193, inner], still.frames[0, 11, inner, inner], atol=1e-3)
-
-
-def test_counter_noise_is_standard_normal_and_seeded():
-    noise = gaussian_noise(torch.tensor([1, 2]), 200, 200)
-    assert noise.mean().abs() < 0.02
-    assert noise.std() == pytest.approx(1.0, abs=0.02)
-    assert torch.corrcoef(noise.flatten(1))[0, 1].abs() < 0.02
-    assert torch.equal(noise[:1], gaussian_noise(torch.tensor([1]), 200, 200))
-    row = noise[0, 0]
-    assert torch.corrcoef(torch.stack([row[:, 1:].flatten(), row[:, :-1].flatten()]))[0, 1].abs() < 0.02
 
 
 def test_step_zero_has_the_photo_as_last(painted_sequences):
