@@ -92,7 +92,8 @@ def with_grain(frames: Tensor, seed: int, factor: float = 1.0) -> Tensor:
     """
     random = torch.Generator().manual_seed(seed)
     drawn, blur = torch.rand(2, generator=random).unbind()
-    level = factor * torch.exp(torch.lerp(*(torch.tensor(math.log(end)) for end in NOISE), drawn))
+    least, most = (math.log(end) for end in NOISE)
+    level = factor * torch.exp(least + (most - least) * drawn)
     count = len(frames)
     grey = frames[:, None]
     seeds = torch.full((count,), seed % 2**31, dtype=torch.int64)

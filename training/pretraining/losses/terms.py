@@ -205,8 +205,8 @@ def _kind_term(logits: Tensor, anatomy: Tensor, known: Tensor) -> Tensor:
     stride = anatomy.shape[-1] // logits.shape[-1]
     if stride > 1:
         anatomy, known = F.avg_pool2d(anatomy, stride), F.avg_pool2d(known, stride)
-    artery, vein = anatomy.split(1, 1)
-    first, second = logits.float().split(1, 1)
+    artery, vein = anatomy.chunk(2, 1)
+    first, second = logits.float().chunk(2, 1)
     weight = (artery - vein).abs() * known
     share = artery / (artery + vein).clamp_min(_EPS)
     errors = F.binary_cross_entropy_with_logits(first - second, share, reduction="none")
