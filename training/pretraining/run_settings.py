@@ -44,8 +44,8 @@ class Machine(Configuration):
     Attributes:
         device: ``cpu``, ``cuda``...; the first GPU, or the CPU without one.
         precision: ``bfloat16`` (autocast; weights and optimiser stay float32), ``float32``, or ``auto``:
-            bfloat16 where the processor multiplies it natively. Elsewhere it is emulated, and takes a
-            hundred times as long.
+            bfloat16 where the processor multiplies it natively. Elsewhere it is emulated, more than ten times
+            as slowly.
         compile: whether the generator is compiled.
         channels_last: memory format of the networks; None is on a GPU alone (eager CPUs are slower with it).
         ahead: batches drawn ahead in a thread.
