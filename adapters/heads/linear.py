@@ -14,6 +14,8 @@ from retina_fm.adapters.heads.base import ClassifierHead, Head, RegressorHead, s
 _GRID = (0.003, 0.03, 0.3, 3.0)
 _CHOOSE_FROM = 9
 _FEW = 0.1
+# The solver's own stops so early that the order of rows, and the processor, show in the fourth decimal.
+_TOLERANCE = 1e-7
 """Strength for few examples, where any choice by folds would be chance."""
 
 
@@ -72,15 +74,18 @@ class LinearClassifier(_Linear, ClassifierHead):
         rows = Z @ basis
         self.C_ = [self._strength(rows, one, weight, groups) for one, weight in problems]
         fitted = [
-            self._solve(rows, one, weight, strength)
+            self._solve(rows, one, weight, strength, _TOLERANCE)
             for (one, weight), strength in zip(problems, self.C_, strict=True)
         ]
         self.coef_ = np.concatenate([one.coef_ for one in fitted]) @ basis.T
         self.intercept_ = np.concatenate([one.intercept_ for one in fitted])
         self.n_iter_ = int(max(one.n_iter_.max() for one in fitted))
 
-    def _solve(self, Z: np.ndarray, y: np.ndarray, weight: np.ndarray, strength: float) -> Any:
-        return LogisticRegression(C=strength, max_iter=self.max_iter).fit(Z, y, sample_weight=weight)
+    def _solve(
+        self, Z: np.ndarray, y: np.ndarray, weight: np.ndarray, strength: float, tolerance: float = 1e-4
+    ) -> Any:
+        solver = LogisticRegression(C=strength, max_iter=self.max_iter, tol=tolerance)
+        return solver.fit(Z, y, sample_weight=weight)
 
     def _strength(self, Z: np.ndarray, y: np.ndarray, weight: np.ndarray, patients: np.ndarray) -> float:
         """The C given, or that of the least log loss on patients left out."""

@@ -75,9 +75,13 @@ def scratch(settings: Settings) -> VesselMethod:
     def fit(photos: Sequence[Path], masks: Sequence[Mask], _: Sequence[Mask], seed: int) -> Fitted | str:
         if not photos:
             return "a network from scratch knows nothing without examples"
+        import torch
+
+        from retina_fm.encoding.precision import fastest_precision
         from retina_fm.evaluation.baselines.unet import ScratchUNet
 
-        network = ScratchUNet(steps=settings.vessel_steps, seed=seed).fit(photos, masks)
+        native = fastest_precision(torch.device("cpu")).dtype == torch.bfloat16
+        network = ScratchUNet(steps=settings.vessel_steps, seed=seed, bfloat16=native).fit(photos, masks)
         return Fitted(network.predict_proba, network.threshold_)
 
     identity = {"kind": "unet-scratch", "version": 1, "steps": settings.vessel_steps}

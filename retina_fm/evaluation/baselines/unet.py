@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retina_fm._vision import import_vision
-from retina_fm.encoding.precision import fastest_precision
 from retina_fm.learning import cosine, entropy_and_dice, seeded
 from retina_fm.metrics.scores import best_threshold
 from retina_fm.pictures import Transform
@@ -28,6 +27,7 @@ class ScratchUNet:
         size: of the views that crops are taken from.
         rate: peak learning rate, warmed up and brought down along a cosine.
         seed: of weights, crops and their order.
+        bfloat16: whether convolutions are trained in it; slow where a processor has to emulate it.
 
     Attributes:
         threshold_: probability from which a pixel is a vessel, chosen on the pictures trained on.
@@ -42,8 +42,10 @@ class ScratchUNet:
         size: int = 512,
         rate: float = 2e-3,
         seed: int = 0,
+        bfloat16: bool = False,
     ) -> None:
         self.steps, self.crops, self.side, self.rate, self.seed = steps, crops, side, rate, seed
+        self.bfloat16 = bfloat16
         self.transform = Transform(size=size)
         self.threshold_ = 0.5
 
@@ -60,10 +62,9 @@ class ScratchUNet:
             lambda step: min((step + 1) / warm, cosine(min(step, self.steps) / self.steps)),
         )
         self.module_.train()
-        native = fastest_precision(torch.device("cpu")).dtype == torch.bfloat16
         for _ in range(self.steps):
             view, target, inside = _crops(examples, self.crops, self.side, random)
-            with torch.autocast("cpu", torch.bfloat16, enabled=native):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 logits = self.module_(view)
             loss = entropy_and_dice(logits[:, 0].float(), target.float(), inside.float())
             optimiser.zero_grad()
