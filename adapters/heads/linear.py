@@ -14,9 +14,9 @@ from retina_fm.adapters.heads.base import ClassifierHead, Head, RegressorHead, s
 _GRID = (0.003, 0.03, 0.3, 3.0)
 _CHOOSE_FROM = 9
 _FEW = 0.1
+"""Strength for few examples, where any choice by folds would be chance."""
 # The solver's own stops so early that the order of rows, and the processor, show in the fourth decimal.
 _TOLERANCE = 1e-7
-"""Strength for few examples, where any choice by folds would be chance."""
 
 
 class _Linear(Head):

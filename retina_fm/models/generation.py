@@ -137,7 +137,7 @@ def generate(
         ConfigError: the model has no generator, or ``grain`` is negative or no number.
     """
     if not 0 <= grain < math.inf:
-        raise ConfigError(f"grain is {grain}; give 0 (none), 1 (as an angiograph's) or a factor between.")
+        raise ConfigError(f"grain is {grain}; give 0 (none), 1 (as an angiograph's) or another factor.")
     from retina_fm.models import load_generator, read_config, resolve
 
     config = read_config(resolve(model, weights=weights))

@@ -95,7 +95,7 @@ def with_grain(frames: Tensor, seed: int, factor: float = 1.0) -> Tensor:
     least, most = (math.log(end) for end in NOISE)
     level = factor * torch.exp(least + (most - least) * drawn)
     count = len(frames)
-    grey = frames[:, None]
+    grey = frames[:, None].clamp(0, 1)  # a mean may round below black, which has no root
     seeds = torch.full((count,), seed % 2**31, dtype=torch.int64)
     noise = angiograph_noise(grey, 1.3 * level.expand(count, 1, 1, 1), seeds, torch.arange(count))
     return (grey + soften(noise, 0.5 * blur.expand(count))).clamp(0, 1)[:, 0]

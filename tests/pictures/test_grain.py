@@ -36,6 +36,7 @@ def test_frames_of_a_sequence_get_grain_of_their_own_about_the_mean_they_had() -
     assert grained.mean((1, 2)).sub(0.4).abs().max() < 0.002
     assert torch.corrcoef((grained - 0.4).flatten(1)).fill_diagonal_(0).abs().max() < 0.05
     assert torch.equal(with_grain(frames, 7, 0.0), frames)
+    assert torch.isfinite(with_grain(frames - 0.4 - 1e-6, 7)).all()
     ends = torch.tensor([0.0, 1.0]).repeat_interleave(100 * 100).view(2, 100, 100)
     assert with_grain(ends, 7, 4.0).min() >= 0 and with_grain(ends, 7, 4.0).max() <= 1
 
