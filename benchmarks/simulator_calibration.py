@@ -5,9 +5,9 @@ python benchmarks/simulator_calibration.py --eyes EYES [EYES ...] --frames FFA_F
 Prints, for each phase, figures of simulated frames beside the spread of real ones, and a two-sample test:
 classifiers that are to tell simulated from real frames, each fold with a set of photographs that the others
 have not seen. Real frames without a phase (under ``disease``) stand in for late ones. With --model the frames
-are those that a generator makes of the same photos, as it makes them and with an angiograph's grain added
-(--grain). Writes ``calibration.json`` and ``calibration.png`` (distributions, no pictures) under --out, for a
-model in a folder for each grain.
+are those that a generator makes of the same photos, as it makes them (--camera 0) and as one camera would
+have taken them (--camera 1). Writes ``calibration.json`` and ``calibration.png`` (distributions, no pictures)
+under --out, for a model in a folder for each value of --camera.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True, help="folder ffa_frames")
     parser.add_argument("--limit", type=int, default=24, help="eyes a folder (24)")
     parser.add_argument("--model", help="weights whose frames to judge instead of simulated ones")
-    parser.add_argument("--grain", type=float, nargs="+", default=[0.0], help="of a model's frames (0)")
+    parser.add_argument("--camera", type=float, nargs="+", default=[0.0], help="of a model's frames (0)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for calibration.json and calibration.png")
@@ -216,11 +216,11 @@ def main() -> None:
         judged([*real, *simulated], options.seed, options.out)
         return
     generated = generated_frames(
-        options.eyes, tables, options.limit, options.seed, options.model, options.grain
+        options.eyes, tables, options.limit, options.seed, options.model, options.camera
     )
-    for grain, frames in generated.items():
-        print(f"\n## Grain {grain:g}")
-        judged([*real, *frames], options.seed, options.out and options.out / f"grain-{grain:g}")
+    for camera, frames in generated.items():
+        print(f"\n## Camera {camera:g}")
+        judged([*real, *frames], options.seed, options.out and options.out / f"camera-{camera:g}")
 
 
 def judged(seen: Sequence[Seen], seed: int, out: Path | None) -> None:

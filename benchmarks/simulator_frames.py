@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from retina_fm.models import load_generator
 from retina_fm.network.levels import from_levels, to_uint8
 from retina_fm.network.masks import OUTSIDE
 from retina_fm.network.unrolling import generate_frames, step_in
-from retina_fm.pictures.grain import with_grain
+from retina_fm.pictures.angiograph import as_taken
 from retina_fm.training import load_eye, render_batch
 from retina_fm.vocabulary import PHASES
 
@@ -170,10 +171,10 @@ def simulated_frames(
 
 
 def generated_frames(
-    folders: Sequence[Path], tables: Any, limit: int, seed: int, model: str, grains: Sequence[float] = (0.0,)
+    folders: Sequence[Path], tables: Any, limit: int, seed: int, model: str, cameras: Sequence[float] = (0.0,)
 ) -> dict[float, list[Seen]]:
-    """The same of the frames that a generator makes of the eyes' photos, by how much grain is added."""
-    seen: dict[float, list[Seen]] = {grain: [] for grain in grains}
+    """The same of the frames that a generator makes of the eyes' photos, by how far one camera takes them."""
+    seen: dict[float, list[Seen]] = {camera: [] for camera in cameras}
     generator = load_generator(model).eval()
     step = step_in(generator, fastest_precision(torch.device("cpu")).dtype)
     for folder in folders:
@@ -184,10 +185,10 @@ def generated_frames(
             mean = (generate_frames(step, photo)[0].float() + 1) / 2
             random = torch.Generator().manual_seed(seed + number)
             slots = torch.randint(0, 4, (3,), generator=random) + torch.tensor([0, 4, 8])
-            for grain in grains:
-                grey = with_grain(mean, seed + number, grain) if grain else mean
+            for camera in cameras:
+                grey = as_taken(mean, seed + zlib.crc32(file.stem.encode()), camera)
                 video = to_uint8(grey * 2 - 1) * eye.field_of_view
                 for phase, slot in zip(PHASES, slots.tolist(), strict=True):
                     frame = stored(video[slot], tables)
-                    seen[grain].append(measure(frame, folder.name, file.stem, phase, False))
+                    seen[camera].append(measure(frame, folder.name, file.stem, phase, False))
     return seen

@@ -9,7 +9,7 @@ from retina_fm.cli.checks import check_model, check_one_photo
 
 EXAMPLES = (
     "retina-fm generate photo.jpg --out angiogram.gif",
-    "retina-fm generate photo.jpg --model fundus2video-half --grain 1 --out frames/",
+    "retina-fm generate photo.jpg --model fundus2video-half --camera 1 --out frames/",
 )
 
 
@@ -28,11 +28,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the CPU without it)")
     parser.add_argument("--no-mark", action="store_true", help="leave the word SYNTHETIC out of the picture")
     parser.add_argument(
-        "--grain",
+        "--camera",
         type=float,
         default=0.0,
-        metavar="FACTOR",
-        help="add the noise of an angiograph: 1 is as much as real frames have, 0 none (0)",
+        metavar="SHARE",
+        help="give the frames one camera's light, tone and grain: 1 is as real frames have, 0 none (0)",
     )
     parser.set_defaults(handler=run)
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model,
         device=arguments.device,
         mark=not arguments.no_mark,
-        grain=arguments.grain,
+        camera=arguments.camera,
     )
     path = video.save(arguments.out)
     count, height, width = video.frames.shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
 from retina_fm.network.levels import to_levels
 from retina_fm.network.unrolling import generate_frames, step_in
+from retina_fm.pictures.angiograph import as_taken
 from retina_fm.pictures.field_of_view import within_lit
-from retina_fm.pictures.grain import with_grain
 from retina_fm.pictures.marks import marked, png_notes
 from retina_fm.pictures.sheets import grid
 from retina_fm.vocabulary import FRAMES_A_VIDEO, phase_of
@@ -47,14 +46,14 @@ class SyntheticAngiogram:
         model: that generated them.
         weights_sha256: its hash.
         marked: whether the frames carry the word SYNTHETIC in a corner.
-        grain: factor on the noise of an angiograph that was added; 0 is none.
+        camera: how far the frames were made to look as one camera takes them; 0 is as the network gave them.
     """
 
     frames: NDArray[np.uint8]
     model: str
     weights_sha256: str
     marked: bool
-    grain: float = 0.0
+    camera: float = 0.0
 
     def __repr__(self) -> str:
         return in_a_line("SyntheticAngiogram", self._facts())
@@ -80,7 +79,7 @@ class SyntheticAngiogram:
     def metadata(self) -> dict[str, str]:
         """What every file says about itself."""
         about = {"Synthetic": "true", "Comment": NOTICE, "Model": self.model, "Weights": self.weights_sha256}
-        return {**about, "Grain": f"{self.grain:g}"} if self.grain else about
+        return {**about, "Camera": f"{self.camera:g}"} if self.camera else about
 
     def save(self, path: str | Path) -> Path:
         """Write the video; the ending says how.
@@ -113,7 +112,7 @@ def generate(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     mark: bool = True,
-    grain: float = 0.0,
+    camera: float = 0.0,
 ) -> SyntheticAngiogram:
     """A photo's synthetic angiogram.
 
@@ -125,8 +124,9 @@ def generate(
         dtype: that the network computes in; the weights' own without it. ``torch.bfloat16`` takes half the
             time where the processor has it, and rounds.
         mark: write SYNTHETIC into a corner of every frame; files say so in their metadata either way.
-        grain: a network gives the mean of what a frame may be, which has no grain. 1 adds an angiograph's
-            noise, always the same for the same photo; 0 leaves the frames as the network gives them.
+        camera: a network gives the mean of what a frame may be: lit evenly and without grain. 1 makes it what
+            one angiography camera takes, with its light, exposure, tone and noise, always the same for the
+            same photo; 0 leaves the frames as the network gives them, and what lies between lies between.
 
     Returns:
         Twelve frames in the photo's own pixels.
@@ -134,10 +134,10 @@ def generate(
     Raises:
         PictureError: the photo cannot be read.
         UnknownModelError, WeightsNotFoundError, WeightsError: as :func:`retina_fm.load`.
-        ConfigError: the model has no generator, or ``grain`` is negative or no number.
+        ConfigError: the model has no generator, or ``camera`` is not from 0 to 1.
     """
-    if not 0 <= grain < math.inf:
-        raise ConfigError(f"grain is {grain}; give 0 (none), 1 (as an angiograph's) or another factor.")
+    if not 0 <= camera <= 1:
+        raise ConfigError(f"camera is {camera}; give 0 (the mean of all cameras) to 1 (one camera).")
     from retina_fm.models import load_generator, read_config, resolve
 
     config = read_config(resolve(model, weights=weights))
@@ -145,8 +145,8 @@ def generate(
     view, geometry = config.transform.view(photo)
     tensor = torch.from_numpy(config.transform.normalise(view))[None].to(device or "cpu")
     made = generate_frames(step_in(generator, generator.dtype), tensor)[0].float().cpu()
-    if grain:
-        made = with_grain((made + 1) / 2, zlib.crc32(view.tobytes()), grain) * 2 - 1
+    if camera:
+        made = as_taken((made + 1) / 2, zlib.crc32(view.tobytes()), camera) * 2 - 1
     seen = to_levels(made)
     grey = within_lit(seen, view, geometry.mask_in_view())
     frames = np.stack(
@@ -155,7 +155,7 @@ def generate(
     frames[:, ~geometry.mask_in_picture()] = 0
     if mark:
         frames = np.stack([marked(frame) for frame in frames])
-    return SyntheticAngiogram(frames, config.name, config.sha256, mark, grain)
+    return SyntheticAngiogram(frames, config.name, config.sha256, mark, camera)
 
 
 def _pictures(video: SyntheticAngiogram) -> list[Image.Image]:

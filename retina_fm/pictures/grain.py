@@ -7,13 +7,10 @@ pixel) costs a few instructions anywhere.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NOISE = (0.014, 0.044)  # least and most of an angiograph, set by what real frames have
 _MIX = 0x7FEB352D  # multipliers of lowbias32 (Wellons 2018, "Prospecting for hash functions")
 _STIR = -2073254261  # 0x846CA68B as a signed 32-bit number
 _NEXT = 7919  # from the seed of one frame to that of the next
@@ -75,27 +72,3 @@ def angiograph_noise(grey: Tensor, level: Tensor, seed: Tensor, index: Tensor) -
     rows = noise[..., :-1, :] + noise[..., 1:, :]
     noise = (rows[..., :-1] + rows[..., 1:]).mul_(0.5)
     return noise.mul_(grey.sqrt().mul_(1.1 * level).add_(0.5 * level))
-
-
-def with_grain(frames: Tensor, seed: int, factor: float = 1.0) -> Tensor:
-    """A sequence as one angiograph would have taken it, where a generator gives its mean.
-
-    How noisy and how sharp the angiograph is comes from the seed, within what real ones are.
-
-    Args:
-        frames: grey (T, H, W) in [0, 1], on the CPU.
-        seed: of the sequence.
-        factor: on the noise.
-
-    Returns:
-        Of the same shape, in [0, 1].
-    """
-    random = torch.Generator().manual_seed(seed)
-    drawn, blur = torch.rand(2, generator=random).unbind()
-    least, most = (math.log(end) for end in NOISE)
-    level = factor * torch.exp(least + (most - least) * drawn)
-    count = len(frames)
-    grey = frames[:, None].clamp(0, 1)  # a mean may round below black, which has no root
-    seeds = torch.full((count,), seed % 2**31, dtype=torch.int64)
-    noise = angiograph_noise(grey, 1.3 * level.expand(count, 1, 1, 1), seeds, torch.arange(count))
-    return (grey + soften(noise, 0.5 * blur.expand(count))).clamp(0, 1)[:, 0]

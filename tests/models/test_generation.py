@@ -144,20 +144,20 @@ def test_another_number_type_rounds_and_no_more(weights, photo):
     assert 0 < np.abs(exact - narrow).mean() < 3
 
 
-def test_grain_is_added_on_request_the_same_each_time_and_told(weights, photo, tmp_path):
-    plain, grained = (generate(photo, str(weights), mark=False, grain=grain) for grain in (0, 1))
-    again = generate(photo, str(weights), mark=False, grain=1)
-    assert (grained.frames == again.frames).all()
+def test_one_camera_takes_the_frames_on_request_the_same_each_time_and_told(weights, photo, tmp_path):
+    plain, taken = (generate(photo, str(weights), mark=False, camera=camera) for camera in (0, 1))
+    again = generate(photo, str(weights), mark=False, camera=1)
+    assert (taken.frames == again.frames).all()
     inside = photo.min(axis=2) > 0
-    change = grained.frames.astype(int) - plain.frames
-    assert change[:, inside].std() > 1 and abs(change[:, inside].mean()) < 1
-    assert grained.frames[:, ~inside].max() <= plain.frames[:, ~inside].max() + 40
-    assert "Grain" not in plain.metadata and grained.metadata["Grain"] == "1"
-    about = json.loads((grained.save(tmp_path / "frames") / "video.json").read_text())
-    assert about["Grain"] == "1"
+    change = taken.frames.astype(int) - plain.frames
+    assert change[:, inside].std() > 3
+    assert taken.frames[:, ~inside].max() <= plain.frames[:, ~inside].max() + 60
+    assert "Camera" not in plain.metadata and taken.metadata["Camera"] == "1"
+    about = json.loads((taken.save(tmp_path / "frames") / "video.json").read_text())
+    assert about["Camera"] == "1"
 
 
-@pytest.mark.parametrize("grain", [-1.0, float("nan"), float("inf")])
-def test_grain_that_is_no_factor_is_refused(weights, photo, grain):
-    with pytest.raises(ConfigError, match="grain"):
-        generate(photo, str(weights), grain=grain)
+@pytest.mark.parametrize("camera", [-1.0, 1.5, float("nan"), float("inf")])
+def test_a_camera_that_is_no_share_is_refused(weights, photo, camera):
+    with pytest.raises(ConfigError, match="camera"):
+        generate(photo, str(weights), camera=camera)

@@ -6,29 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retina_fm.pictures.angiograph import GAIN_OF_NOISE
 from retina_fm.pictures.grain import angiograph_noise, gaussian_noise, soften
+from retina_fm.pictures.grids import grid_of
 from retina_fm.training.simulator.rendering.eye_batch import Window
-from retina_fm.training.simulator.rendering.lesion_painting import fine_field
 from retina_fm.training.simulator.rendering.parameters import Parameters
 
 _ONE = (-1, 1, 1, 1)
-
-
-def grid_of(field: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates (y, x) in [-1, 1] that broadcast over (B, 1, H, W)."""
-    height, width = field.shape[-2:]
-    y = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=field.device).view(1, 1, -1, 1)
-    x = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=field.device).view(1, 1, 1, -1)
-    return y, x
-
-
-def vignette(field: Tensor, parameters: Parameters) -> Tensor:
-    """Fall-off of the angiograph's light towards the rim, (B, 1, H, W)."""
-    y, x = grid_of(field)
-    centre = parameters["vignette_centre"].view(-1, 2, 1, 1)
-    far = (y - centre[:, :1]).square() + (x - centre[:, 1:]).square()
-    uneven = torch.exp(fine_field(parameters["light_field"], *field.shape[-2:]))
-    return (1 - parameters["vignette"].view(_ONE) * 0.5 * far.clamp(max=1.6)).clamp(min=0.12) * uneven
 
 
 def expose(
@@ -51,7 +35,7 @@ def expose(
     grey = grey.pow_(parameters["gamma"].view(_ONE)).add_(parameters["offset"].view(_ONE))
     # Gain lifts the noise of photons and of the camera.
     noise = angiograph_noise(
-        grey, parameters["noise"].view(_ONE) * gain * 1.3, parameters["noise_seed"], index
+        grey, parameters["noise"].view(_ONE) * gain * GAIN_OF_NOISE, parameters["noise_seed"], index
     )
     # Focus blurs picture and grain alike.
     grey = soften(noise.add_(grey), 0.5 * parameters["blur"])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retina_fm.pictures.grids import enlarged
 from retina_fm.training.simulator.rendering.eye_batch import EyeBatch, Window
 from retina_fm.training.simulator.rendering.neighbourhoods import highest_around
 from retina_fm.training.simulator.rendering.parameters import Parameters, anchor_index
@@ -17,22 +16,6 @@ COUNT = len(LESION_TYPES)
 MICROANEURYSM, HAEMORRHAGE, EXUDATE, COTTON_WOOL, DRUSEN, SCAR = range(COUNT)
 _SOFTNESS = (0.7, 0.9, 0.7, 3.5, 1.4, 1.2)  # pixels at a radius of 245 pixels
 _PATCHES = (9, 17, 33, 65, 129)  # sides of stamps; a spot takes the smallest that holds it
-
-
-def fine_field(field: Tensor, height: int, width: int) -> Tensor:
-    """Enlarges a small random field (B, 1, h, w) to (B, 1, H, W), roughly unit variance."""
-    rows, columns = (
-        _bicubic(small, large, field.device)
-        for small, large in ((field.shape[-2], height), (field.shape[-1], width))
-    )
-    return rows @ field @ columns.T
-
-
-@lru_cache(maxsize=64)
-def _bicubic(small: int, large: int, device: torch.device) -> Tensor:
-    """Weights (large, small) of bicubic interpolation: products with them take a fraction of its time."""
-    unit = torch.eye(small, device=device)[None, None]
-    return F.interpolate(unit, (large, small), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _places(eyes: EyeBatch, window: Window, parameters: Parameters) -> Tensor:
@@ -150,7 +133,7 @@ def paint_photo(window: Window, lesions: Tensor, parameters: Parameters) -> Tens
     colour = (photo * weight).sum((2, 3), keepdim=True)  # of the retina as a whole
     near = F.interpolate(F.avg_pool2d(photo, 8), (height, width), mode="bilinear", align_corners=False)
     light = (near[:, 1:2] / colour[:, 1:2].clamp(min=0.02)).clamp(0.4, 1.8)  # local illumination
-    uneven = 1 + 0.2 * fine_field(parameters["uneven_field"], height, width)
+    uneven = 1 + 0.2 * enlarged(parameters["uneven_field"], height, width)
     contrast = parameters["lesion_contrast"].view(-1, COUNT, 1, 1)
     tint = parameters["exudate_colour"].view(-1, 3, 1, 1)
     top = (colour[:, :1] * 1.25).clamp(0.35, 1.0)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retina_fm.pictures.grain import NOISE
+from retina_fm.pictures.angiograph import draw_angiograph, draw_light
+from retina_fm.pictures.draws import Draws
 from retina_fm.training.simulator.eyes.prepared import ANCHOR_COUNT
-from retina_fm.vocabulary import FRAMES_A_VIDEO, FRAMES_OF, LESION_TYPES
+from retina_fm.vocabulary import FRAMES_A_PHASE, FRAMES_A_VIDEO, FRAMES_OF, LESION_TYPES
 
 ARTERIAL, VENOUS, LATE = FRAMES_OF.values()
 
@@ -30,26 +31,7 @@ class Parameters(dict[str, Tensor]):
         return {name: value.tolist() for name, value in self.items()}
 
 
-class _Drawer:
-    """Short names for the draws of one batch."""
-
-    def __init__(self, generator: torch.Generator, batch: int) -> None:
-        self.generator, self.batch = generator, batch
-
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand((self.batch, *shape), generator=self.generator)
-
-    def normal(self, sigma: float, *shape: int) -> Tensor:
-        return sigma * torch.randn((self.batch, *shape), generator=self.generator)
-
-    def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return torch.exp(self.uniform(math.log(low), math.log(high), *shape))
-
-    def chance(self, probability: float, *shape: int) -> Tensor:
-        return (self.uniform(0, 1, *shape) < probability).float()
-
-
-def draw_times(draw: _Drawer) -> Tensor:
+def draw_times(draw: Draws) -> Tensor:
     """Seconds after dye reaches the disc, float32 (B, 12): four frames a phase, evenly spaced with jitter.
 
     Phases as in practice: arterial 1 to 3 s, venous to about 30 s, late from 2 to 10 minutes (Spaide 2015,
@@ -70,7 +52,7 @@ def draw_times(draw: _Drawer) -> Tensor:
     return torch.cat(phases, 1)
 
 
-def _geometry(draw: _Drawer, crop: int | None, size: int, augment: bool) -> dict[str, Tensor]:
+def _geometry(draw: Draws, crop: int | None, size: int, augment: bool) -> dict[str, Tensor]:
     """Rotation, flip, frame size and centre of the window."""
     if not augment:
         zero = torch.zeros(draw.batch)
@@ -90,18 +72,7 @@ def _geometry(draw: _Drawer, crop: int | None, size: int, augment: bool) -> dict
     }
 
 
-def _light(draw: _Drawer) -> Tensor:
-    """Log of the light on a grid of the view, (B, 1, 6, 6): mottled, and brighter towards one side.
-
-    Seldom do camera and pupil share an axis.
-    """
-    across = torch.linspace(-1, 1, 6)
-    slope = draw.normal(0.28, 1, 2, 1, 1)
-    plane = slope[:, :, 0] * across.view(1, 1, 6, 1) + slope[:, :, 1] * across.view(1, 1, 1, 6)
-    return draw.normal(1.0, 1, 6, 6) * draw.uniform(0.06, 0.28, 1, 1, 1) + plane
-
-
-def _dye(draw: _Drawer) -> dict[str, Tensor]:
+def _dye(draw: Draws) -> dict[str, Tensor]:
     """Speeds, transit times and concentrations."""
     return {
         "times": draw_times(draw),
@@ -121,25 +92,20 @@ def _dye(draw: _Drawer) -> dict[str, Tensor]:
         "calibre_half": draw.uniform(0.002, 0.0045),
         "late_stain": draw.uniform(0.03, 0.2),
         "disc_stain": draw.uniform(0.15, 0.75),
-        "light_field": _light(draw),
+        "light_field": draw_light(draw),
         "patch_field": draw.normal(1.0, 1, 14, 14),
         "patchy_field": draw.normal(1.0, 1, 44, 44),
     }
 
 
-def _camera(draw: _Drawer) -> dict[str, Tensor]:
+def _camera(draw: Draws) -> dict[str, Tensor]:
     """What the angiography camera and the colour camera do to their pictures."""
     # Photographers expose each phase for itself; the levels are those of real frames.
-    level = (1.5, 1.12, 1.3)
-    phase_gain = torch.cat([k * draw.log_uniform(0.84, 1.22, 1).expand(-1, 4) for k in level], 1)
+    levels = torch.tensor([1.5, 1.12, 1.3]).repeat_interleave(FRAMES_A_PHASE)
+    camera = draw_angiograph(draw)
     return {
-        "gain": draw.log_uniform(0.85, 1.25, 1) * phase_gain * torch.exp(draw.normal(0.05, FRAMES_A_VIDEO)),
-        "gamma": draw.uniform(0.8, 1.15),
-        "offset": draw.uniform(0.015, 0.07),
-        "noise": draw.log_uniform(*NOISE),
-        "vignette": draw.uniform(0.2, 0.85),
-        "vignette_centre": draw.normal(0.25, 2),
-        "blur": draw.uniform(0.0, 1.0),
+        "gain": levels * camera.pop("exposure"),
+        **camera,
         "noise_seed": torch.randint(0, 2**31 - 1, (draw.batch,), generator=draw.generator),
         "shift": draw.normal(1.0, FRAMES_A_VIDEO, 2),
         "photo_gain": draw.log_uniform(0.75, 1.25),
@@ -181,7 +147,7 @@ _DISEASES = torch.tensor(
 _LIMITS = torch.tensor([60, 64, 110, 8, 90, 36])
 
 
-def _spots(draw: _Drawer, painted: Tensor) -> dict[str, Tensor]:
+def _spots(draw: Draws, painted: Tensor) -> dict[str, Tensor]:
     """One row for each lesion to paint: where, how large, how long, how rough, how strong.
 
     Sizes are radii of the field of view, with the same ranges as drawn retinas.
@@ -192,7 +158,7 @@ def _spots(draw: _Drawer, painted: Tensor) -> dict[str, Tensor]:
     counts = counts * painted.long().unsqueeze(1)
     owner = torch.repeat_interleave(torch.arange(draw.batch * 6), counts.flatten())
     batch, kind = owner // 6, owner % 6
-    spots = _Drawer(draw.generator, len(owner))
+    spots = Draws(draw.generator, len(owner))
     sizes = torch.tensor([0.0052, 0.0105, 0.0065, 0.03, 0.0075, 0.022])[kind]
     spread = torch.tensor([0.28, 0.75, 0.6, 0.3, 0.5, 0.25])[kind]
     big = spots.uniform(0, 1)
@@ -263,7 +229,7 @@ def draw_parameters(
     Returns:
         Tensors on the CPU; see the source for each name's unit.
     """
-    draw = _Drawer(generator, batch)
+    draw = Draws(generator, batch)
     values = _geometry(draw, crop, size, augment) | _dye(draw) | _camera(draw)
     values["noise"] = values["noise"] * grain
     painted = (draw.uniform(0, 1) < painting).float()
@@ -299,7 +265,7 @@ def draw_parameters(
 
 def draw_camera(generator: torch.Generator, batch: int) -> Parameters:
     """What two cameras do to ``batch`` pictures, and nothing else."""
-    return Parameters(_camera(_Drawer(generator, batch)))
+    return Parameters(_camera(Draws(generator, batch)))
 
 
 def anchor_index(choice: Tensor) -> Tensor:

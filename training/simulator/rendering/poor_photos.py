@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retina_fm.pictures.grain import mean_of_nine
-from retina_fm.training.simulator.rendering.camera import grid_of
+from retina_fm.pictures.grids import enlarged, grid_of
 from retina_fm.training.simulator.rendering.eye_batch import Window
-from retina_fm.training.simulator.rendering.lesion_painting import fine_field
 from retina_fm.training.simulator.rendering.parameters import Parameters
 
 _ONE = (-1, 1, 1, 1)
@@ -97,7 +96,7 @@ def degrade_poor(photo: Tensor, parameters: Parameters) -> Tensor:
         photo = torch.lerp(some, twice, (blur - 1).clamp(min=0).view(_ONE))
     sheen = parameters["poor_sheen"].view(_ONE)
     if bool((sheen > 0).any()):
-        bright = (fine_field(parameters["poor_sheen_field"], height, width) - 0.9).clamp(0, 1.5)
+        bright = (enlarged(parameters["poor_sheen_field"], height, width) - 0.9).clamp(0, 1.5)
         photo = photo + sheen * bright * photo.new_tensor([0.8, 1.0, 0.7]).view(1, 3, 1, 1)
     haze = parameters["poor_haze"].view(_ONE)
     photo = photo * (1 - haze) + haze * parameters["poor_haze_colour"].view(-1, 3, 1, 1)

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retina_fm.errors import ConfigError
+from retina_fm.pictures.angiograph import vignette
 from retina_fm.pictures.grain import gaussian_noise
+from retina_fm.pictures.grids import enlarged
 from retina_fm.training.simulator.eyes.prepared import PreparedEye
 from retina_fm.training.simulator.rendering import lesion_painting as paint
-from retina_fm.training.simulator.rendering.camera import degrade_photo, expose, moved, vignette
+from retina_fm.training.simulator.rendering.camera import degrade_photo, expose, moved
 from retina_fm.training.simulator.rendering.dye import (
     arterial_delay,
     arterial_input,
@@ -78,7 +80,7 @@ class _Scene:
         height, width = window.photo.shape[-2:]
         self.lesions, self.with_lesions = lesions, with_lesions
         self.field = maps["field_of_view"]
-        self.shade = vignette(self.field, p)
+        self.shade = vignette(self.field, p["vignette"], p["vignette_centre"], p["light_field"])
         # Fluorescence grows with the depth of the column of blood, and saturates.
         calibre = maps["calibre"]
         depth = 0.42 + 0.58 * (1 - torch.exp(-calibre / p["calibre_half"].view(_ONE)))
@@ -89,12 +91,12 @@ class _Scene:
         self.vein_delay = laminar_delay(
             maps["vein_delay"], maps["axis"], calibre, speed, p["transit"].view(_ONE), p["laminar"].view(_ONE)
         )
-        patches = paint.fine_field(p["patch_field"], height, width)
+        patches = enlarged(p["patch_field"], height, width)
         self.choroid_delay = p["choroid_patch"].view(_ONE) * patches - p["choroid_lead"].view(_ONE)
         fine = gaussian_noise(p["noise_seed"], height // 2 + 1, width // 2 + 1)
         fine = F.interpolate(fine, (height, width), mode="bilinear", align_corners=False)
         network = 1 - 2.2 * fine.abs().clamp(max=0.9)  # ridges of noise: the mesh of capillaries
-        self.patchy = patchy = paint.fine_field(p["patchy_field"], height, width)
+        self.patchy = patchy = enlarged(p["patchy_field"], height, width)
         texture = p["texture"].view(_ONE)
         self.capillary = maps["capillary"] * (1 + texture * (0.3 * network + 0.12 * patchy)).clamp(min=0.1)
         mottle = 1 + texture * (0.06 * fine + 0.08 * patchy + 0.06 * patches) + 0.9 * (maps["choroid"] - 0.5)
@@ -115,7 +117,7 @@ class _Scene:
     def _lesions(self, height: int, width: int) -> None:
         p, lesions = self.p, self.lesions
         spot = [lesions[:, i : i + 1] for i in range(paint.COUNT)]
-        uneven = paint.fine_field(p["leak_field"], height, width)
+        uneven = enlarged(p["leak_field"], height, width)
         self.perfused = 1 - self._nonperfusion(uneven)
         self.capillary = self.capillary * self.perfused
         self.choroid = self.choroid * (0.45 + 0.55 * self.perfused)
@@ -149,7 +151,7 @@ class _Scene:
 
     def _nonperfusion(self, ragged: Tensor) -> Tensor:
         """Areas without capillaries: dark from the first frame on (ETDRS report 11, 1991)."""
-        field = paint.fine_field(self.p["nonperfusion_field"], *ragged.shape[-2:])
+        field = enlarged(self.p["nonperfusion_field"], *ragged.shape[-2:])
         # Three scales: closed arterioles leave angular areas with ragged margins, not round ones.
         closed = torch.sigmoid((field + 0.4 * ragged + 0.35 * self.patchy - 1.1) * 16)
         away = 1 - self.maps["macula"].clamp(0, 1)

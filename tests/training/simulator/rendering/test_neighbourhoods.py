@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from retina_fm.training.simulator.rendering.lesion_painting import fine_field
+from retina_fm.pictures.grids import enlarged
 from retina_fm.training.simulator.rendering.neighbourhoods import highest_around, mean_around
 
 
@@ -21,4 +21,4 @@ def test_neighbourhoods_are_those_of_pooling(shape):
 def test_fields_are_enlarged_bicubically():
     field = torch.randn(2, 1, 9, 12, generator=torch.Generator().manual_seed(1))
     expected = F.interpolate(field, (96, 64), mode="bicubic", align_corners=False)
-    torch.testing.assert_close(fine_field(field, 96, 64), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(enlarged(field, 96, 64), expected, atol=1e-5, rtol=1e-5)
