@@ -20,10 +20,10 @@ from tables import table, written
 CORE_SECONDS = {
     "fundus2video-half, float32": 0.72,
     "fundus2video-half, bfloat16": 0.45,
-    "fundus2video, float32": 1.39,
-    "fundus2video, bfloat16": 0.82,
+    "fundus2video, float32": 2.7,
+    "fundus2video, bfloat16": 1.08,
 }
-"""Of one core a photo, docs/performance.md."""
+"""Of one core a photo, docs/performance.md; those of `fundus2video` are its ratios to ViT-L/16 times its time."""
 DECODING = 0.028
 """Core seconds a photo of 964 x 640, docs/performance.md."""
 CORE_PRICE, GPU_PRICE = 0.0816 / 2, 1.006

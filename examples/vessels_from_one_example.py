@@ -1,4 +1,4 @@
-"""Vessels: read off the model as it is, then from one photograph with a mask.
+"""Vessels from one photograph with a mask.
 
 python examples/vessels_from_one_example.py photo.png mask.png others/ masks-out/ [MODEL] [STEPS]
 """

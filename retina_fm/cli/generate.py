@@ -32,7 +32,7 @@ def add(subparsers: Any) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="give the frames one camera's light, tone and grain: 1 is as real frames have, 0 none (0)",
+        help="give the frames one camera's light, tone and grain: 1 in full, 0 not at all (0)",
     )
     parser.set_defaults(handler=run)
 

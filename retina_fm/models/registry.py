@@ -28,7 +28,7 @@ _TRY = (
 )
 _OURS = {
     "fundus2video": (
-        "the paper's width, 62.9 M parameters; maps of vessels, anatomy and calibrated lesions, eight sets",
+        "the paper's width, 62.9 M parameters; maps of vessels, anatomy and calibrated lesions, six sets",
         f"The installation is incomplete; install retina_fm again. {_TRY}",
     ),
     "fundus2video-half": (

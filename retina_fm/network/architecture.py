@@ -47,7 +47,8 @@ class Architecture(Configuration):
             where there is dye, and a map is read in one pass).
         anatomy: parts of ``ANATOMY`` that the decoder also maps, in that order.
         lesion_decoder: whether the encoder also runs the generator's decoder, whose maps of lesions and of
-            vessels have full resolution, and pools what the former say; it doubles the encoder's arithmetic.
+            vessels have full resolution, and pools what the former say; without ``coarse_maps`` it doubles
+            the encoder's arithmetic.
         colour: whether colour and texture of the view are pooled beside the maps.
         pools_anatomy: whether an encoder with ``lesion_decoder`` pools what the maps of vessels and anatomy
             say, too.
