@@ -23,7 +23,7 @@ CORE_SECONDS = {
     "fundus2video, float32": 2.7,
     "fundus2video, bfloat16": 1.08,
 }
-"""Of one core a photo, docs/performance.md; those of `fundus2video` are its ratios to ViT-L/16 times its time."""
+"""Of one core a photo, docs/performance.md; those of `fundus2video` by its ratios to ViT-L/16."""
 DECODING = 0.028
 """Core seconds a photo of 964 x 640, docs/performance.md."""
 CORE_PRICE, GPU_PRICE = 0.0816 / 2, 1.006
