@@ -8,7 +8,7 @@ weights: the order of pixels stays, and nothing is computed anew in use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,24 @@ def calibrate(generator: Generator, batches: Iterable[Samples]) -> dict[str, lis
             layer.weight[index] *= scale
             layer.bias[index] = layer.bias[index] * scale + offset
     return fitted
+
+
+@torch.no_grad()
+def undo_calibration(generator: Generator, fitted: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Take :func:`calibrate`'s scales and offsets out again, in place, before training goes on.
+
+    The balanced loss of a calibrated map is twice that of the same map before, and all of the trunk is moved
+    to bring it down again.
+
+    Args:
+        generator: with lesion maps.
+        fitted: what ``calibrate`` returned, as an export's provenance keeps it.
+    """
+    for name, layer, first in _outputs(generator):
+        assert layer.bias is not None
+        for index, (scale, offset) in enumerate(fitted.get(name, ()), first):
+            layer.weight[index] /= scale
+            layer.bias[index] = (layer.bias[index] - offset) / scale
 
 
 def _outputs(generator: Generator) -> Iterator[tuple[str, nn.Conv2d, int]]:

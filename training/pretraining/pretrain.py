@@ -15,6 +15,7 @@ from retina_fm.errors import ConfigError
 from retina_fm.models import load_generator, read_config, resolve
 from retina_fm.network import Architecture
 from retina_fm.training.pretraining.batch_size import largest_batch
+from retina_fm.training.pretraining.calibration import undo_calibration
 from retina_fm.training.pretraining.checkpoints import begun_preset, run_preset
 from retina_fm.training.pretraining.data.feeding import SampleStream, open_stream
 from retina_fm.training.pretraining.guards import device_for, memory_advice
@@ -170,9 +171,12 @@ def _refuse_changes(
 
 
 def _beginning(name: str | Path, architecture: Architecture) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of a model's generator for an architecture, and what they are."""
+    """Weights of a model's generator for an architecture, as it was before calibration, and what they are."""
     config = read_config(resolve(str(name)))
-    state = starting_state(load_generator(str(name)), architecture)
+    generator = load_generator(str(name))
+    if calibrated := config.provenance.get("lesions_calibrated"):
+        undo_calibration(generator, calibrated["scale_and_offset"])
+    state = starting_state(generator, architecture)
     return state, {"model": config.name, "weights_sha256": config.sha256, **config.provenance}
 
 

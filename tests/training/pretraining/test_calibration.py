@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from retina_fm.network import Architecture, Generator
-from retina_fm.training.pretraining.calibration import calibrate
+from retina_fm.training.pretraining.calibration import calibrate, undo_calibration
 from retina_fm.training.pretraining.data.samples import Samples, render_samples
 from retina_fm.training.simulator.anatomy.drawn import draw_retina
 from retina_fm.training.simulator.eyes.prepare import prepare_drawn
@@ -54,3 +54,15 @@ def test_eyes_with_unknown_lesions_calibrate_nothing(samples: Samples) -> None:
     fitted = calibrate(generator, [unknown])
     assert all(pair == (1.0, 0.0) for pairs in fitted.values() for pair in pairs)
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+
+
+def test_what_calibration_did_is_undone(samples: Samples) -> None:
+    torch.manual_seed(0)
+    generator = Generator(SHAPE).eval()
+    before = {key: value.clone() for key, value in generator.state_dict().items()}
+    fitted = calibrate(generator, [samples])
+    assert any(pair != (1.0, 0.0) for pairs in fitted.values() for pair in pairs)
+    assert any(not torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+    undo_calibration(generator, fitted)
+    for key, value in generator.state_dict().items():
+        torch.testing.assert_close(value, before[key], atol=1e-5, rtol=1e-5)

@@ -31,7 +31,7 @@ from retina_fm.training.pretraining.export import (
     sources_table,
     training_views,
 )
-from retina_fm.training.pretraining.pretrain import pretrain
+from retina_fm.training.pretraining.pretrain import _beginning, pretrain
 from retina_fm.training.pretraining.run_settings import Limits, Machine
 
 
@@ -212,6 +212,9 @@ def test_lesion_maps_are_calibrated_and_colour_is_pooled_where_that_is_asked_for
         s for s, one, two in zip(strides, before.lesions, after.lesions, strict=True) if not one.equal(two)
     }
     assert differ == changed != set()
+    begun, again = (_beginning(tmp_path / name, plain.architecture)[0] for name in ("plain", "asked"))
+    for key, value in begun.items():
+        torch.testing.assert_close(again[key].float(), value.float(), atol=0.02, rtol=0.02)
     eye = prepared_eyes[0]
     unknown = dataclasses.replace(eye, lesion_known=np.zeros_like(eye.lesion_known))
     unknown.save(tmp_path / "unknown" / "0.eye.safetensors")
