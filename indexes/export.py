@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import retina_fm
 from retina_fm._io.files import written_beside
 from retina_fm._io.parquet_seals import EMPTY, KEY, seal_parquet
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
+from retina_fm.indexes.state import stored_path
 
 if TYPE_CHECKING:
     from retina_fm.indexes.image_index import ImageIndex
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 _ROWS = 8192
 
 
-def batches(index: ImageIndex, signatures: bool = False) -> Iterator[pa.Table]:
-    """Path, embedding and metadata of the live rows, signatures on request, in bounded memory."""
+def batches(
+    index: ImageIndex, signatures: bool = False, named: Callable[[str], str] = str
+) -> Iterator[pa.Table]:
+    """Path, embedding and metadata of the live rows, signatures on request, in bounded memory.
+
+    Args:
+        index: to be read.
+        signatures: whether they are a column.
+        named: what a row's path is called in the table.
+    """
     places = index.state.live_positions
     metadata = index.metadata
     paths = index.paths
@@ -31,7 +40,8 @@ def batches(index: ImageIndex, signatures: bool = False) -> Iterator[pa.Table]:
         matrix = index.state.vectors.take(some)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), index.state.dimension)
         table = metadata.slice(start, len(some))
-        columns: dict[str, Any] = {"path": paths[start : start + len(some)], "embedding": vectors}
+        names = [named(path) for path in paths[start : start + len(some)]]
+        columns: dict[str, Any] = {"path": names, "embedding": vectors}
         if signatures and index.state.signatures is not None:
             rows = index.state.signatures.take(some)
             columns["signature"] = pa.FixedSizeListArray.from_arrays(
@@ -52,7 +62,7 @@ def to_parquet(index: ImageIndex, path: Path, *, signatures: bool = False) -> Pa
 
     Args:
         index: to be written.
-        path: of the table.
+        path: of the table; paths of files in it are relative to its folder.
         signatures: add the column ``signature``, which recognises persons.
 
     Raises:
@@ -73,11 +83,17 @@ def to_parquet(index: ImageIndex, path: Path, *, signatures: bool = False) -> Pa
         }
     if signatures and basis is not None:
         about["signature_basis"] = basis.hash
+    seen: dict[str, str] = {}
+
+    def named(name: str) -> str:
+        is_file = model is not None and not name.startswith("sha256:")
+        return stored_path(name, path.parent, seen) if is_file else name
+
     try:
         with written_beside(path) as scratch:
-            first = next(batches(index, signatures)).schema.with_metadata({**about, KEY: EMPTY})
+            first = next(batches(index, signatures, named)).schema.with_metadata({**about, KEY: EMPTY})
             with pq.ParquetWriter(scratch, first) as writer:
-                for table in batches(index, signatures):
+                for table in batches(index, signatures, named):
                     writer.write_table(table.cast(first))
             seal_parquet(scratch)
     except OSError as error:
@@ -86,7 +102,7 @@ def to_parquet(index: ImageIndex, path: Path, *, signatures: bool = False) -> Pa
 
 
 def to_datasets(index: ImageIndex) -> Any:
-    """A Hugging Face data set with the columns of :func:`to_parquet`.
+    """A Hugging Face data set with the columns of :func:`to_parquet`, paths as the index gives them.
 
     Raises:
         MissingDependencyError: ``datasets`` is not installed.
@@ -101,7 +117,7 @@ def to_datasets(index: ImageIndex) -> Any:
 
 
 def to_lance(index: ImageIndex, uri: str | Path, name: str) -> Any:
-    """A LanceDB table with the columns of :func:`to_parquet`, ``vector`` being what search compares.
+    """A LanceDB table with the columns of :func:`to_datasets`, ``vector`` being what search compares.
 
     Raises:
         MissingDependencyError: ``lancedb`` is not installed.

@@ -54,6 +54,19 @@ def identity_of(model: str | RetinalEncoder) -> tuple[ModelIdentity, Whitening |
     return identity, getattr(encoder, "whitening", None)
 
 
+def whitening_of(identity: ModelIdentity) -> Whitening | None:
+    """The whitening that ships with a model which a file names, None where it ships none.
+
+    Raises:
+        RetinaError: the model is not on this machine, or has other weights or another transform.
+    """
+    if identity.reference.startswith(TIMM):
+        return None
+    found, whitening = identity_of(Remembered(identity.reference))
+    require_same(identity, found)
+    return whitening
+
+
 class LazyEmbedder:
     """An encoder that is loaded when the first photo needs it, and checked against the index.
 

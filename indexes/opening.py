@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +14,19 @@ import torch
 from retina_fm._io.parquet_seals import check_parquet
 from retina_fm._io.pseudonyms import pseudonyms_of
 from retina_fm.encoding.tagging import STATED
-from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError
+from retina_fm.errors import ConfigError, IndexMismatchError, IndexNotFoundError, RetinaError
 from retina_fm.indexes import database, old_format, updating
 from retina_fm.indexes.image_index import ImageIndex
 from retina_fm.indexes.lance_places import LancePlace, lance_place
-from retina_fm.indexes.models import basis_of, identity_of, require_same
+from retina_fm.indexes.models import basis_of, identity_of, require_same, whitening_of
 from retina_fm.indexes.parquet_vectors import ParquetVectors
 from retina_fm.indexes.queries import are_embeddings
 from retina_fm.indexes.space import METRICS, Space
 from retina_fm.indexes.state import Manifest, ModelIdentity, empty_state, stored_path
 from retina_fm.models import RetinalEncoder, Whitening
 from retina_fm.pictures.tags import COLUMNS
+
+logger = logging.getLogger("retina_fm")
 
 DEFAULT_STORE = ".retina-fm-index"
 """Folder of the index that lies in a folder of photos."""
@@ -47,7 +50,7 @@ def index(
     metadata: Any = None,
     paths: Sequence[str] | None = None,
     whiten: bool | None = None,
-    vectors: Literal["float32", "float16"] = "float32",
+    vectors: Literal["float32", "float16"] | None = None,
     signature: bool | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     wait: float = 0.0,
@@ -69,17 +72,20 @@ def index(
             ``.parquet`` file with the columns ``path`` and ``embedding``, as ``encode_to`` writes it, whose
             further columns become metadata.
         model: name, weights folder or loaded encoder; for plain embeddings None, or what made them. Without
-            it, that of the index or the table that is there, else ``fundus2video``.
+            it, that of the index or the table that is there, else ``fundus2video``. A table's own model lends
+            its whitening where it is on this machine; otherwise a line of the log says that it is missing.
         metric: ``cosine`` or ``dot``.
         store: folder of the index; or ``lance://FOLDER`` or ``lance://URL`` (``lance://s3://bucket/path``)
             for one in LanceDB (extra ``lance``), which answers the same. Without it, a folder of photos gets
             it in ``.retina-fm-index`` inside, and anything else is indexed in memory.
         metadata: CSV or Parquet file, data frame, list of dictionaries or mapping, with a column ``path``
             (relative to the file, or to the folder of photos); without it, one row a picture in order.
+            Columns that it does not have stay as they are.
         paths: names of embeddings; row numbers without it.
         whiten: apply the whitening that ships with the model, with ``cosine``; None does so where there is
             one. Embeddings are kept as the model gave them either way.
-        vectors: type in which embeddings are kept; ``float16`` halves the disk and rounds scores.
+        vectors: type in which embeddings are kept; ``float16`` halves the disk and rounds scores. None is
+            that of the index that is there, else ``float32``.
         signature: keep the signature of each photo, so that ``space="signature"`` and ``"retrieval"`` find
             the same eye. A signature recognises a person; False leaves it out. None keeps it in a new index
             of photos whose model reads signatures.
@@ -98,7 +104,7 @@ def index(
         The index; ``.report`` says what was done.
 
     Raises:
-        IndexMismatchError: the store was made with another model, transform, metric or dimension.
+        IndexMismatchError: the store was made with another model, transform, metric, dimension or type.
         IndexDamagedError: files of the store are cut or missing.
         NoPicturesError: a folder without pictures.
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished is kept.
@@ -113,7 +119,7 @@ def index(
         raise ConfigError("model=None goes with embeddings (N, D); photos need a model.")
     if (not plain or table is not None) and paths is not None:
         raise ConfigError("paths= names embeddings; photos and tables have their own paths.")
-    if vectors not in ("float32", "float16"):
+    if vectors not in (None, "float32", "float16"):
         raise ConfigError(f"vectors is {vectors!r}; use 'float32' or 'float16'.")
     Space(metric)  # refuses an unknown one
     pseudonyms = pseudonyms_of(pseudonymise)
@@ -131,6 +137,8 @@ def index(
         identity = made_by(table) if table is not None else None
         if there is not None and not plain:
             identity = there.manifest.model
+        elif there is None and identity is not None and metric == "cosine" and whiten is not False:
+            whitening = _whitening_of_table(identity, asked_for=bool(whiten))
     else:
         identity, whitening = identity_of(model) if model is not None else (None, None)
     if metric != "cosine":
@@ -141,6 +149,11 @@ def index(
             raise IndexMismatchError(
                 f"The index {place} was made with metric={there.manifest.metric!r}, not {metric!r}; use it, "
                 "or another store."
+            )
+        if vectors is not None and vectors != there.manifest.dtype:
+            raise IndexMismatchError(
+                f"The index {place} keeps embeddings as {there.manifest.dtype}, not as {vectors}; leave "
+                "vectors= out, or use another store."
             )
         if whiten is not None and whiten != there.manifest.whiten:
             raise IndexMismatchError(
@@ -167,7 +180,7 @@ def index(
             )
         manifest = Manifest(
             metric=metric,
-            dtype=vectors,
+            dtype=vectors or "float32",
             model=identity,
             whiten=whitening is not None and whiten is not False,
             signature=None if basis is None else basis.hash,
@@ -194,6 +207,18 @@ def index(
         are_hidden=stated is not None and stated == found.manifest.pseudonyms and metadata_is_of_table,
     )  # fmt: skip
     return found
+
+
+def _whitening_of_table(identity: ModelIdentity, *, asked_for: bool) -> Whitening | None:
+    """The whitening of what made a table; where that is not here it cannot be had, which is said."""
+    try:
+        return whitening_of(identity)
+    except RetinaError as error:
+        missing = f"The table's embeddings are of {identity.name}, whose whitening is not here ({error})."
+    if asked_for:
+        raise ConfigError(f"{missing} Give that model, model=FOLDER, or leave whiten=True out.")
+    logger.warning("%s They are compared as they are; model=FOLDER with another store whitens them.", missing)
+    return None
 
 
 def find(folder: Path | LancePlace, settings: dict[str, Any]) -> ImageIndex | None:

@@ -32,7 +32,7 @@ from retina_fm.indexes.lance_store import LanceState, LanceWriter
 from retina_fm.indexes.metadata import Metadata, incoming
 from retina_fm.indexes.models import LazyEmbedder
 from retina_fm.indexes.queries import are_embeddings, as_matrix
-from retina_fm.indexes.state import stored_path
+from retina_fm.indexes.state import state_name, stored_path
 from retina_fm.indexes.store import writing
 from retina_fm.indexes.writer import DEAD_SHARE, Writer, reporting
 from retina_fm.pictures import describe, expand
@@ -141,9 +141,8 @@ def update(
         else:
             work.photos([] if photos is None else photos, metadata, on_error, settings or {})
         finished(index, writer, build)
-    if report.skipped:
-        reasons = [reason for _, reason in report.skipped]
-        warnings.warn(SkippedPictures(list(range(len(reasons))), reasons), stacklevel=4)
+    if work.unread:
+        warnings.warn(SkippedPictures(*zip(*sorted(work.unread), strict=True)), stacklevel=4)
     report.total = len(index)
     index.report = report
 
@@ -238,6 +237,7 @@ class _Update:
         self.pseudonyms = pseudonyms
         self.said: dict[str, Tags] = {}
         self.given: dict[str, Tags] = {}
+        self.unread: list[tuple[int, str]] = []  # positions of photos in the input, and why
         self._done: set[str] = set()
 
     @cached_property
@@ -281,6 +281,9 @@ class _Update:
         number = writer.manifest.next_number + added
         if table.names is None:
             number = max(number, first + count)
+        else:
+            taken = (own for own in map(state_name, table.names) if isinstance(own, int))
+            number = max(number, 1 + max(taken, default=-1))
         writer.manifest = replace(writer.manifest, next_number=number)
 
     def _append_new(self, place: int, names: Sequence[Any], table: Table, start: int) -> None:
@@ -313,7 +316,8 @@ class _Update:
         """Photos compared by size and time, then by content; what is new is encoded."""
         embedder = self.index.embedder()
         given: dict[str, None] = {}
-        missing: list[tuple[Any, Row]] = []  # photo, and its row but for the place
+        missing: list[tuple[int, Any, Row]] = []  # position, photo, and its row but for the place
+        repeats: dict[str, list[int]] = {}
         moved: list[Row] = []  # content that is known already
         by_hash: dict[str | None, list[Row]] = {}
         for row in self.known.values():
@@ -332,6 +336,7 @@ class _Update:
                 key = key_of(photo, self.folder, number)
             name = stored_path(photo, self.folder, seen) if key is None else key.path
             if name in given:
+                repeats.setdefault(name, []).append(number)
                 continue
             given[name] = None
             if own != NOTHING:
@@ -343,14 +348,14 @@ class _Update:
                 moved.append(row)
                 self._said(name, file_tags(photo))
             else:
-                missing.append((photo, row))
+                missing.append((number, photo, row))
         if metadata is not None:
             self._read_metadata(metadata, list(given))
         if missing and embedder is not None:
-            self._encode(missing, embedder, on_error, settings)
+            self._encode(missing, embedder, on_error, settings, repeats)
         self._move(moved, by_hash, given)
         # a file that changed into something that cannot be read
-        self._forget([self.known[str(row[1])] for _, row in missing
+        self._forget([self.known[str(row[1])] for _, _, row in missing
                       if str(row[1]) in self.known and str(row[1]) not in self._done])  # fmt: skip
         if self.drop_missing:
             self._drop(given, files=True)
@@ -370,22 +375,24 @@ class _Update:
 
     def _encode(
         self,
-        missing: list[tuple[Any, Row]],
+        missing: list[tuple[int, Any, Row]],
         embedder: LazyEmbedder,
         on_error: Literal["raise", "skip"],
         settings: dict[str, Any],
+        repeats: dict[str, list[int]],
     ) -> None:
         """Encode, and commit what is finished every second, so that a kill loses no more."""
         waiting: list[Row] = []
         vectors: list[Batch] = []
         pause, since = COMMIT_EVERY, time.monotonic()
+        failures: list[Decoded] = []
         try:
-            photos = [photo for photo, _ in missing]
+            photos = [photo for _, photo, _ in missing]
             basis = self.writer.basis
-            for items, batch in encoded(photos, embedder, on_error, self.report.skipped, settings, basis):
-                waiting += [_of_what_was_decoded(missing[item.position][1], item.stamp) for item in items]
+            for items, batch in encoded(photos, embedder, on_error, failures, settings, basis):
+                waiting += [_of_what_was_decoded(missing[item.position][2], item.stamp) for item in items]
                 for item in items:
-                    self._said(str(missing[item.position][1][1]), item.tags)
+                    self._said(str(missing[item.position][2][1]), item.tags)
                 vectors.append(batch)
                 if time.monotonic() - since > pause:
                     started = time.monotonic()
@@ -397,6 +404,11 @@ class _Update:
             raise
         self._put(waiting, vectors)
         self.report.encoded += len(waiting)
+        for item in failures:
+            number, photo, row = missing[item.position]
+            reason = str(item.error)
+            self.report.skipped.append((describe(photo), reason))
+            self.unread += [(at, reason) for at in (number, *repeats.get(str(row[1]), ()))]
 
     def _commit(self, waiting: list[Row], vectors: list[Batch]) -> None:
         if waiting and self.index.folder is not None:
@@ -533,7 +545,7 @@ def encoded(
     photos: list[Any],
     embedder: LazyEmbedder,
     on_error: Literal["raise", "skip"],
-    skipped: list[tuple[str, str]],
+    failed: list[Decoded],
     settings: dict[str, Any],
     basis: SignatureBasis | None = None,
 ) -> Iterator[tuple[list[Decoded], Batch]]:
@@ -543,7 +555,7 @@ def encoded(
         photos: to be encoded.
         embedder: loaded now.
         on_error: see :func:`retina_fm.encode`.
-        skipped: photos that could not be read are added to it, each with the reason.
+        failed: photos that could not be read are added to it.
         settings: ``batch_size``, ``workers``, ``progress``, ``compile``.
         basis: of signatures, where these are to be read, too.
     """
@@ -565,9 +577,7 @@ def encoded(
     stream = decoded(enumerate(photos), one.encoder.transform, workers=workers, ahead=ahead)
     with progress_bar(settings.get("progress"), len(photos), f"encode, {one.precision.name}") as bar:
         for batch in batches(stream, one.batch_size):
-            failures: list[Decoded] = []
-            good = split_failures(batch, failures, on_error)
-            skipped += [(describe(photos[item.position]), str(item.error)) for item in failures]
+            good = split_failures(batch, failed, on_error)
             if good:
                 yield good, (one(views_of(good)), None) if basis is None else one.both(good, basis)
             bar.update(len(batch))

@@ -182,7 +182,7 @@ class Writer:
             self.db.executemany("DELETE FROM picture WHERE _place = ?", keys)
 
     def describe(self, kinds: Mapping[str, str], rows: Mapping[int, Sequence[Any]]) -> None:
-        """Replace the metadata of some pictures.
+        """Write metadata of some pictures; columns that are not given stay as they are.
 
         Args:
             kinds: type of each column that is given, empty where it has no value.
@@ -201,10 +201,14 @@ class Writer:
                 self.db.execute(f"ALTER TABLE picture ADD COLUMN {database.quoted(name)} {kind}")
         given = list(kinds)
         order = [(given.index(name) if name in kinds else None, kind) for name, kind in self.kinds.items()]
-        self._put(
-            (self._row(place)[:5], [None if at is None else _stored(row[at], kind) for at, kind in order])
-            for place, row in rows.items()
-        )
+
+        def written() -> Iterator[tuple[Any, Sequence[Any]]]:
+            for place, row in rows.items():
+                held = self._row(place)
+                values = zip(order, held[6:], strict=True)
+                yield held[:5], [old if at is None else _stored(row[at], kind) for (at, kind), old in values]
+
+        self._put(written())
 
     def described(self, place: int) -> dict[str, Any]:
         """The metadata of a picture as it is held, by column."""

@@ -24,6 +24,8 @@ FRAMES_OF = {
 EYES = ("left", "right")
 Eye: TypeAlias = Literal["left", "right"]
 SPLITS = ("train", "val", "test")
+TRAINED_ON = SPLITS[0]
+"""The part of rows that name none."""
 
 
 def phase_of(frame: int) -> str:

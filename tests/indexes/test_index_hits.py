@@ -17,6 +17,7 @@ import retina_fm
 from retina_fm.cli.main import main
 from retina_fm.errors import ConfigError, IndexMismatchError, MissingDependencyError
 from retina_fm.indexes import Hit, Hits, ImageIndex
+from retina_fm.indexes.models import identity_of
 
 
 def test_hits_are_a_list_that_can_be_looked_at(eyes: Path, tmp_path: Path) -> None:
@@ -121,6 +122,34 @@ def test_a_table_of_embeddings_becomes_an_index(eyes: Path, tmp_path: Path) -> N
     assert again.metadata.column_names == ["patient_id", "eye", "age"] and len(again) == 8
     with pytest.raises(IndexMismatchError, match="weights"):
         retina_fm.index(table, "fundus2video-random", store=store)
+
+
+def test_a_table_is_whitened_as_its_model_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    identity, whitening = identity_of("fundus2video-half")
+    assert whitening is not None
+    vectors = np.random.default_rng(2).normal(size=(6, len(whitening.mean))).astype(np.float32)
+
+    def table(weights: str) -> Path:
+        about = {
+            "model": "fundus2video-half",
+            "weights_sha256": weights,
+            "transform_hash": identity.transform_hash,
+        }
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        rows = pa.table({"path": [f"{n}.png" for n in range(6)], "embedding": column})
+        pq.write_table(rows.replace_schema_metadata(about), tmp_path / f"{weights[:4]}.parquet")
+        return tmp_path / f"{weights[:4]}.parquet"
+
+    own = table(identity.weights_sha256)
+    index, named = retina_fm.index(own), retina_fm.index(own, "fundus2video-half")
+    assert index.manifest.whiten and named.manifest.whiten
+    assert index.search(vectors[0], 5)[0] == named.search(vectors[0], 5)[0]
+    assert not retina_fm.index(own, whiten=False).manifest.whiten and not caplog.records
+    other = table("0" * 64)
+    assert not retina_fm.index(other).manifest.whiten
+    assert "whitening is not here" in caplog.text
+    with pytest.raises(ConfigError, match="whitening is not here"):
+        retina_fm.index(other, whiten=True)
 
 
 def test_a_table_of_nobody_holds_plain_embeddings(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from index_helpers import TINY, draw, files_of, made
 import retina_fm
 from retina_fm.errors import (
     ConfigError,
+    IndexMismatchError,
     MetadataWarning,
     NoPicturesError,
     OutputError,
@@ -122,8 +123,12 @@ def test_metadata_stays_with_its_photo_and_can_be_given_later(eyes: Path, tmp_pa
     rows = dict(zip([Path(p).name for p in index.paths], index.metadata.to_pylist(), strict=True))
     assert rows["p0_left.png"]["note"] == "x" and rows["p1_left.png"]["note"] is None
     assert rows["p1_left.png"]["patient_id"] == "001"
+    assert rows["p0_left.png"]["patient_id"] == "000" and rows["p0_left.png"]["age"] is not None
     assert len(index.search(eyes / "p0_left.png", where="note=x", include_query=True)) == 1
     assert index.search(eyes / "p0_left.png", where="note=x") == [], "a file is left out of its own answer"
+    index.add(eyes, metadata={"p0_left.png": {"note": ""}})
+    rows = dict(zip([Path(p).name for p in index.paths], index.metadata.to_pylist(), strict=True))
+    assert rows["p0_left.png"]["eye"] == "left" and not rows["p0_left.png"]["note"]
     report = retina_fm.index(eyes, TINY, metadata=tmp_path / "labels.csv").evaluate(k=(1, 7))
     assert report.any_hit[7].mean == 1 and report.queries == 8
     pairs = retina_fm.index(eyes, TINY).evaluate_pairs(modality="eye", k=(1,))
@@ -208,6 +213,45 @@ def test_an_index_moves_to_disk_and_out_again(eyes: Path, tmp_path: Path) -> Non
     assert table.column_names == ["path", "embedding", "patient_id", "eye", "age"]
     assert table.schema.metadata[b"model"] == TINY.encode()
     assert np.array_equal(np.array(table.column("embedding").to_pylist(), np.float32), index.embeddings)
+
+
+def test_an_exported_table_names_the_files_from_where_it_lies(
+    eyes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(eyes.parent)
+    table = retina_fm.index(eyes.name, TINY).to_parquet(tmp_path / "tables" / "out.parquet")
+    names = pq.read_table(table).column("path").to_pylist()
+    assert all((table.parent / name).is_file() for name in names)
+    again = retina_fm.index(table)
+    assert sorted(Path(path).resolve() for path in again.paths) == sorted(eyes.resolve().glob("*.png"))
+    plain = retina_fm.index(made(3), paths=["a", "b", "c"]).to_parquet(tmp_path / "plain.parquet")
+    assert pq.read_table(plain).column("path").to_pylist() == ["a", "b", "c"]
+
+
+def test_skipped_photos_are_told_by_their_place_in_the_input(eyes: Path) -> None:
+    good = sorted(eyes.glob("*.png"))
+    photos = [b"bad0", good[0], good[1], b"bad1", good[2]]
+    with pytest.warns(SkippedPictures) as told:
+        index = retina_fm.index(photos, TINY, on_error="skip")
+    assert told[0].message.indices == [0, 3] and len(index) == 3
+    (eyes / "broken.png").write_bytes(b"no picture")
+    with pytest.warns(SkippedPictures) as told:
+        retina_fm.index([good[0], eyes / "broken.png", good[1], eyes / "broken.png"], TINY, on_error="skip")
+    assert told[0].message.indices == [1, 3]
+
+
+def test_embeddings_without_a_name_never_take_one_that_is_taken() -> None:
+    index = retina_fm.index(made(3), paths=["1", "2", "3"])
+    index.add(made(3, seed=5))
+    assert index.paths == ["1", "2", "3", "4", "5", "6"]
+    assert index.remove("3") == 1 and len(index) == 5
+
+
+def test_embeddings_stay_in_the_type_that_the_index_keeps(tmp_path: Path) -> None:
+    retina_fm.index(made(4), store=tmp_path / "s", vectors="float16")
+    assert retina_fm.index(made(4), store=tmp_path / "s").manifest.dtype == "float16"
+    with pytest.raises(IndexMismatchError, match="as float16, not as float32"):
+        retina_fm.index(made(4), store=tmp_path / "s", vectors="float32")
 
 
 def test_hugging_face_data_sets_hold_the_same(eyes: Path, tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from retina_fm._io.persons import persons
 from retina_fm._io.seals import write_table_output
 from retina_fm._io.tables import csv_bytes, read_csv
 from retina_fm.errors import ConfigError, PictureError, nearest
-from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS
+from retina_fm.vocabulary import EYES, FRAMES_A_PHASE, PHASES, SPLITS, TRAINED_ON
 
 COLUMNS = ("sequence", "photo", "frame", "phase", "time_s", "patient_id", "eye", "source", "split")
+_ONE_PART = "Keep a person in one part; rows without one are of train."
 FAINT = 16  # of 255: 4095 of 65535, the most that 12 bits reach in a file of 16
 
 
@@ -51,6 +52,11 @@ class PairSequence:
     eye: str = ""
     source: str = ""
     split: str = ""
+
+    @property
+    def part(self) -> str:
+        """The part that it belongs to: ``split``, or ``train`` where that is empty."""
+        return self.split or TRAINED_ON
 
     @property
     def missing_phases(self) -> tuple[str, ...]:
@@ -327,15 +333,13 @@ def _split_problems(sequences: Sequence[PairSequence], first_row: dict[str, int]
     homes: dict[tuple[str, str], tuple[str, str]] = {}
     problems = []
     for s, person in zip(sequences, persons([s.patient_id for s in sequences]), strict=True):
-        if not s.split:
-            continue
         photo = os.path.normpath(s.photo)
         for what, key, shown in (("patient", person, s.patient_id), ("photo", photo, s.photo.name)):
-            home, written = homes.setdefault((what, key), (s.split, shown)) if key else (s.split, shown)
-            if home == s.split:
+            home, written = homes.setdefault((what, key), (s.part, shown)) if key else (s.part, shown)
+            if home == s.part:
                 continue
             other = f" (as {written!r})" if what == "patient" and written != shown else ""
-            text = f"{what} {shown!r} is in {home}{other} and in {s.split}. Keep a person in one part."
+            text = f"{what} {shown!r} is in {home}{other} and in {s.part}. {_ONE_PART}"
             problems.append(Problem(first_row[s.name], text))
             break  # the photo of a person in two parts is the same fault
     return problems
@@ -346,13 +350,11 @@ def _copied_photos(sequences: Sequence[PairSequence]) -> list[Problem]:
     homes: dict[str, PairSequence] = {}
     problems = []
     for s in sequences:
-        if not s.split:
-            continue
         home = homes.setdefault(sha256_of(s.photo), s)
         same_path = os.path.normpath(home.photo) == os.path.normpath(s.photo)
-        if home.split != s.split and not same_path:
+        if home.part != s.part and not same_path:
             text = f"photo of sequence {s.name!r} is a copy of that of {home.name!r}, but they are in "
-            text += f"{s.split} and in {home.split}. Keep a person in one part."
+            text += f"{s.part} and in {home.part}. {_ONE_PART}"
             problems.append(Problem(min(frame.row for frame in s.frames), text))
     return problems
 
@@ -430,7 +432,7 @@ def check_pairs(path: str | os.PathLike[str]) -> PairsReport:
 
 
 def read_pairs(path: str | os.PathLike[str], *, split: str | None = None) -> list[PairSequence]:
-    """Sequences of a table, of one part or of all.
+    """Sequences of a table, of one part or of all; rows without a part are of ``train``.
 
     Raises:
         ConfigError: the table has problems; the message lists the first of them with row numbers.
@@ -443,4 +445,4 @@ def read_pairs(path: str | os.PathLike[str], *, split: str | None = None) -> lis
             f"{path} has {len(report.problems)} problems: {shown}{more}. "
             f"See: retina-fm pretrain --check {path}"
         )
-    return [s for s in report.sequences if split is None or s.split in ("", split)]
+    return [s for s in report.sequences if split is None or s.part == split]

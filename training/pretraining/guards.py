@@ -85,7 +85,7 @@ def device_for(wanted: str | None) -> str:
 
 
 def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    """Compare preset and seed of a run with those of the call that would continue it.
+    """Compare what fixes a run with what the call that would continue it says.
 
     Rates may differ, and so may batch and accumulation, whose product the restored state compares.
 
@@ -102,8 +102,19 @@ def refuse_another_run(before: dict[str, Any], now: dict[str, Any], out: Path) -
             changed.append(f"{name}: {then[name]} then, {value} now")
     if before["seed"] != now["seed"]:
         changed.append(f"seed: {before['seed']} then, {now['seed']} now")
+    # runs of earlier releases say nothing of these two
+    if before.get("schedule_minutes", now["schedule_minutes"]) != now["schedule_minutes"]:
+        spoken = [_schedule(one["schedule_minutes"]) for one in (before, now)]
+        changed.append(f"schedule: {spoken[0]} then, {spoken[1]} now")
+    if before.get("perceptual", now["perceptual"]) != now["perceptual"]:
+        states = ("without", "with") if now["perceptual"] else ("with", "without")
+        changed.append(f"perceptual: {states[0]} weights of VGG-19 then, {states[1]} now")
     if changed:
         raise OutputError(
             f"{out} was started with other settings ({'; '.join(changed)[:400]}). Continue with the same "
-            "preset, or choose another --out."
+            "preset, --schedule-minutes and --perceptual, or choose another --out."
         )
+
+
+def _schedule(minutes: float | None) -> str:
+    return "by steps" if minutes is None else f"of {minutes:g} minutes"

@@ -112,6 +112,7 @@ def train(
 
 
 _LOCK = ".lock"
+_TERMS = (*LossWeights.model_fields, "discriminator", "loss")
 _PACES, _PAUSE = 51, 20.0  # steps whose median time is a step's usual time; times that, it was a pause
 
 
@@ -160,9 +161,19 @@ class _Run:
             raise OutputError(
                 f"{self.out} holds a run already. Continue it with --resume, or choose another --out."
             )
-        identity = {"preset": self.preset.model_dump(mode="json"), "seed": self.seed}
+        identity = {
+            "preset": self.preset.model_dump(mode="json"),
+            "seed": self.seed,
+            "schedule_minutes": self.limits.schedule_minutes,
+            "perceptual": self.perceptual is not None and self.preset.weights.perceptual > 0,
+        }
         if found:
-            refuse_another_run(checkpoints.read_run_file(self.out), identity, self.out)
+            before = checkpoints.read_run_file(self.out)
+            if self.limits.schedule_minutes is None:
+                begun = {"schedule_minutes": before.get("schedule_minutes")}
+                identity |= begun
+                self.limits = self.limits.model_copy(update=begun)
+            refuse_another_run(before, identity, self.out)
         elif self.accelerator.is_main_process:
             about = {**identity, "data": data, "retina_fm_version": retina_fm.__version__}
             about |= {name: value for name, value in history.items() if value}
@@ -308,14 +319,25 @@ class _Run:
         if judge is not None:
             self._refuse_nan("gradient of the discriminators", clip_gradient(judge, 0.0), parts)
         self._update(judge is not None, factor)
-        values = {name: torch.stack([p[name].float() for p in parts]).mean() for name in parts[0]}
-        names = sorted(values)
-        means = self.accelerator.reduce(torch.stack([values[name] for name in names]), reduction="mean")
         return {
-            **dict(zip(names, means.tolist(), strict=True)),
+            **self._means(parts),
             "rate": settings.rate * factor,
             "gradient": float(norm),
         }
+
+    def _means(self, parts: list[dict[str, Tensor]]) -> dict[str, float]:
+        """The mean of each term over those batches of the step, on all processes, that have it.
+
+        Batches of a ``pairs.csv`` know no lesions, vessels or anatomy, those of prepared eyes do.
+        """
+        nothing = torch.zeros((), device=self.device)
+        found = [[part[name].float() for part in parts if name in part] for name in _TERMS]
+        sums = torch.stack([torch.stack([nothing, *values]).sum() for values in found])
+        counts = torch.tensor([float(len(values)) for values in found], device=self.device)
+        # every process sends every name: what their batches know may differ
+        sums, counts = self.accelerator.reduce(torch.stack([sums, counts]), reduction="sum").tolist()
+        rows = zip(_TERMS, sums, counts, strict=True)
+        return {name: value / count for name, value, count in rows if count}
 
     def _generator_gradient(
         self, weights: LossWeights, judge: Discriminators | None

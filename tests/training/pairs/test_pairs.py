@@ -160,6 +160,20 @@ def test_a_person_in_two_parts_is_found(archive, tmp_path):
     assert any("one part" in str(p) for p in check_pairs(edited(archive, tmp_path, change)).problems)
 
 
+def test_rows_without_a_part_are_of_train(archive, tmp_path):
+    def change(rows):
+        for i, row in enumerate(rows):
+            row.update(patient_id="p1" if same_person else f"p{i // 12}", split="" if i < 12 else "val")
+
+    same_person = True
+    (problem,) = check_pairs(edited(archive, tmp_path, change)).problems
+    assert "is in train and in val" in str(problem)
+    same_person = False
+    path = edited(archive, tmp_path, change)
+    parts = {part: [s.name for s in read_pairs(path, split=part)] for part in ("train", "val")}
+    assert parts == {"train": ["drawn-3"], "val": ["drawn-4"]}
+
+
 def test_blank_lines_do_not_shift_rows(archive, tmp_path):
     path = edited(archive, tmp_path, lambda rows: _set(rows, 5, phase="venus"))
     header, *lines = path.read_text().splitlines()
@@ -179,14 +193,15 @@ def test_rows_that_are_refused_are_not_missed_again(archive, tmp_path):
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_a_photo_in_two_parts_is_found(copied, archive, tmp_path):
+@pytest.mark.parametrize("first", ["train", ""])
+def test_a_photo_in_two_parts_is_found(copied, first, archive, tmp_path):
     def change(rows):
         photo = rows[0]["photo"]
         if copied:
             photo = str(tmp_path / "copy.png")
             (tmp_path / "copy.png").write_bytes((archive / "drawn-3" / "photo.png").read_bytes())
         for i, row in enumerate(rows):
-            row.update(patient_id="", split="train" if i < 12 else "test")
+            row.update(patient_id="", split=first if i < 12 else "test")
             row.update(photo=photo if i >= 12 else row["photo"])
 
     (problem,) = check_pairs(edited(archive, tmp_path, change)).problems

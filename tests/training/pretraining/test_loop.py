@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -123,6 +124,35 @@ def test_drawing_ahead_changes_nothing(tmp_path):
 def test_two_accumulated_batches_are_one_step(tmp_path):
     report = go(tmp_path / "run", 3, preset=crude_preset(accumulation=2))
     assert report.samples == 3 * 2 * 2
+
+
+class Alternating(CrudeStream):
+    """Every other batch is of a source that knows no lesions, as those of a ``pairs.csv`` are."""
+
+    def batch_at(self, index):
+        samples = super().batch_at(index)
+        return dataclasses.replace(samples, lesions=None, lesion_known=None) if index % 2 else samples
+
+
+def test_batches_of_one_step_may_know_different_things(tmp_path):
+    found = {}
+    for name in ("parts", "step"):
+        run = _Run(
+            Alternating(), tmp_path / name, crude_preset(accumulation=2), Limits(), CPU, 0, None, None, False
+        )
+        run.begin(False, [], None, {})
+        try:
+            found[name] = (
+                run.one_step() if name == "step" else run._generator_gradient(run.weights_now(), None)[1]
+            )
+        finally:
+            run.close()
+    first, second = found["parts"]
+    assert "lesions" not in second
+    assert found["step"]["lesions"] == pytest.approx(float(first["lesions"]))
+    mean = (first["reconstruction"] + second["reconstruction"]) / 2
+    assert found["step"]["reconstruction"] == pytest.approx(float(mean))
+    assert go(tmp_path / "run", 3, stream=Alternating(), preset=crude_preset(accumulation=2)).step == 3
 
 
 def test_the_last_checkpoints_are_kept(tmp_path):
@@ -416,6 +446,32 @@ def test_minutes_end_a_run_with_a_checkpoint(tmp_path):
 
 def test_a_schedule_in_minutes_ends_by_itself(tmp_path):
     assert go(tmp_path / "run", None, schedule_minutes=0.02).stopped == "schedule"
+
+
+def test_a_schedule_in_minutes_stays_when_the_run_continues(tmp_path):
+    go(tmp_path / "run", 2, schedule_minutes=5.0)
+    run = _Run(CrudeStream(), tmp_path / "run", crude_preset(), Limits(), CPU, 0, None, None, False)
+    try:
+        run.begin(True, [], None, {})
+        assert run.limits.schedule_minutes == 5.0
+    finally:
+        run.close()
+    for other in (4.0, 6.0):
+        with pytest.raises(OutputError, match="of 5 minutes then, of"):
+            go(tmp_path / "run", 4, resume=True, schedule_minutes=other)
+    go(tmp_path / "steps", 2)
+    with pytest.raises(OutputError, match="by steps then, of 5 minutes now"):
+        go(tmp_path / "steps", 4, resume=True, schedule_minutes=5.0)
+
+
+def test_a_run_with_features_of_vgg_does_not_go_on_without_them(tmp_path):
+    preset = with_settings(crude_preset(), {"weights.perceptual": 1.0})
+    go(tmp_path / "run", 2, preset=preset)
+    about = checkpoints.read_run_file(tmp_path / "run")
+    assert about["perceptual"] is False
+    checkpoints.write_run_file(tmp_path / "run", {**about, "perceptual": True})
+    with pytest.raises(OutputError, match="with weights of VGG-19 then, without now"):
+        go(tmp_path / "run", 4, preset=preset, resume=True)
 
 
 class SecondProcess:

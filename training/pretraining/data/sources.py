@@ -25,6 +25,7 @@ from retina_fm.training.pretraining.data.pair_samples import PairSamples
 from retina_fm.training.pretraining.data.samples import RenderedSamples, list_eyes
 from retina_fm.training.simulator.eyes.prepared import eye_metadata, load_eye
 from retina_fm.training.simulator.rendering.render import render_batch
+from retina_fm.vocabulary import TRAINED_ON
 
 if TYPE_CHECKING:
     from retina_fm.training.pretraining.data.streams import Stream
@@ -128,7 +129,7 @@ class PairSource(Source):
     ) -> PairSamples:
         """Samples of the sequences that are trained on."""
         return PairSamples(
-            read_pairs(self.table, split="train"),
+            read_pairs(self.table, split=TRAINED_ON),
             size=preset.size,
             batch=preset.batch,
             seed=seed,
@@ -138,7 +139,7 @@ class PairSource(Source):
 
     def photographs(self) -> list[Photograph]:
         """Photos of the sequences that are trained on."""
-        return [_PairPhoto(sequence.photo) for sequence in read_pairs(self.table, split="train")]
+        return [_PairPhoto(sequence.photo) for sequence in read_pairs(self.table, split=TRAINED_ON)]
 
     def held_back(self, size: int, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Sequences of split ``val``, else of any split but ``train``.
@@ -153,8 +154,8 @@ class PairSource(Source):
             yield torch.where(torch.from_numpy(field), view, -1.0), frames
 
     def _left_out(self) -> list[PairSequence]:
-        others = [one for one in read_pairs(self.table) if one.split not in ("", "train")]
-        chosen = [one for one in others if one.split == "val"] or others
+        others = [one for one in read_pairs(self.table) if one.part != TRAINED_ON]
+        chosen = [one for one in others if one.part == "val"] or others
         if not chosen:
             raise NoPicturesError(
                 f"{self.table} holds no sequences to validate on: rows of split train, or of none, are "
