@@ -14,6 +14,7 @@ from retina_fm.adapters.extraction import Compute, Identity, encoder_of, photo_l
 from retina_fm.adapters.saving import save
 from retina_fm.adapters.tuning import changed_tensors, with_tensors
 from retina_fm.errors import ConfigError, TransformMismatchError, WeightsError
+from retina_fm.models import by_name
 from retina_fm.network.defaults import undisturbed
 
 if TYPE_CHECKING:
@@ -210,4 +211,5 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    value = by_name(value)
     return value.name if hasattr(value, "weights_sha256") else value

@@ -18,15 +18,13 @@ from retina_fm.encoding import encode, fastest_precision
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.encoding.precision import choose_device, choose_precision
 from retina_fm.errors import ConfigError, PictureError
-from retina_fm.models import RetinalEncoder
+from retina_fm.models import Model, RetinalEncoder, by_name
 from retina_fm.pictures import describe, expand, is_single, read_picture
 
 _MOST_ROWS = 50_000
 _MOST_ENCODERS = 3
 _rows: OrderedDict[Hashable, np.ndarray] = OrderedDict()
 _encoders: OrderedDict[Hashable, Any] = OrderedDict()
-
-Model = str | RetinalEncoder
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,7 @@ def photo_name(photo: Any, position: int) -> str:
 
 def encoder_of(model: Model, compute: Compute) -> Any:
     """The encoder behind a name, loaded once; a loaded encoder is returned as it is."""
+    model = by_name(model)
     if not isinstance(model, str):
         return model
     key = (model, model_stamp(model), str(compute.torch_device), compute.torch_dtype)
@@ -134,10 +133,10 @@ def models_of(model: Model, fuse_with: Any) -> list[Model]:
     Raises:
         ConfigError: the same one twice.
     """
-    others = [] if fuse_with is None else [fuse_with] if isinstance(fuse_with, str) else fuse_with
+    others = [] if fuse_with is None else fuse_with
     if not isinstance(others, list | tuple):
         others = [others]
-    models = [model, *others]
+    models: list[Model] = [by_name(one) for one in (model, *others)]
     names = [one for one in models if isinstance(one, str)]
     if len(set(names)) < len(names):
         raise ConfigError(f"fuse_with repeats an encoder: {names}. Fuse different ones.")

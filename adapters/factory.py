@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -12,13 +12,10 @@ from retina_fm.adapters.photo_estimators import FundusClassifier, FundusRegresso
 from retina_fm.adapters.saving import checked_manifest, read_arrays
 from retina_fm.adapters.segmenter import FundusSegmenter
 from retina_fm.errors import ConfigError, RetinaError, WeightsError, nearest
+from retina_fm.models.contract import Model
 from retina_fm.models.places import HUB_PREFIX, Remembered, fetch_from_hub
 from retina_fm.network.defaults import undisturbed
 
-if TYPE_CHECKING:
-    from retina_fm.models import RetinalEncoder
-
-Model: TypeAlias = "str | RetinalEncoder"
 Tune: TypeAlias = Literal["head", "last", "all"]
 TASKS: dict[str, Any] = {kind.task: kind for kind in (FundusClassifier, FundusRegressor, FundusSegmenter)}
 

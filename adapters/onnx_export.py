@@ -145,7 +145,7 @@ def export_adapter(estimator: Any, out: str | Path) -> OnnxReport:
     A classifier's or regressor's inputs are ``view`` (``view0``, ``view1`` and so on where encoders are
     fused), its outputs ``prediction`` (probabilities ``(N, C)`` or measurements ``(N, T)``) and
     ``embedding``. A segmenter's inputs are ``view`` and ``lines`` ``(N, 1, S, S)``, the strength of dark
-    lines as ``retina_fm.adapters.line_maps.line_maps`` gives it (a filter in NumPy, no part of a graph), its
+    lines as ``retina_fm.vessels.line_maps.line_maps`` gives it (a filter in NumPy, no part of a graph), its
     output ``probabilities`` of one view: tiles, flips, the field of view and the threshold are the caller's.
     The batch is free. The file's metadata hold classes, threshold, encoders, transforms and licences.
 
@@ -178,22 +178,19 @@ def export_adapter(estimator: Any, out: str | Path) -> OnnxReport:
     }
     if hasattr(estimator.head_, "classes_"):
         metadata["classes"] = json.dumps(estimator.head_.classes_.tolist())
-    graph = PhotoGraph([_copy(encoder) for encoder in encoders], estimator.head_)
+    graph = PhotoGraph(encoders, estimator.head_)
     free = {name: {0: "batch"} for name in names}
     return write_onnx(graph, inputs, ["prediction", "embedding"], out, free, metadata)
 
 
 def _segmenter(estimator: Any, out: str | Path, metadata: dict[str, str]) -> OnnxReport:
-    from retina_fm.adapters.segmentation.decoder import MapSource
-
-    encoder = _copy(estimator._source().encoder)
     side = estimator._tile()
     view = example_view(side)
     lines = (view.mean(1, keepdim=True) + 1).clamp(0, 2)
     metadata.update(
         classes=json.dumps(estimator.classes_.tolist()), threshold=json.dumps(estimator.threshold_)
     )
-    graph = MaskGraph(MapSource(encoder), _copy(estimator.module_))
+    graph = MaskGraph(estimator._source(), estimator.module_)
     free = {name: {0: "batch"} for name in ("view", "lines")}
     return write_onnx(graph, {"view": view, "lines": lines}, ["probabilities"], out, free, metadata)
 
@@ -201,10 +198,3 @@ def _segmenter(estimator: Any, out: str | Path, metadata: dict[str, str]) -> Onn
 def squared(rows: Tensor, others: Tensor) -> Tensor:
     """Squared distances ``(N, M)``."""
     return (rows.square().sum(1)[:, None] + others.square().sum(1) - 2 * rows @ others.T).clamp_min(0)
-
-
-def _copy(module: Any) -> Any:
-    """A copy in float32 on the CPU: what was given stays where and as it is."""
-    import copy
-
-    return copy.deepcopy(module).float().cpu().eval()

@@ -63,7 +63,8 @@ class FundusSegmenter(Estimator):
         mask_threshold: mask values above it are foreground; None takes values as classes.
         view_size: edge of the working view; None is the encoder's own. Larger views are cut into tiles.
         steps: of training, at most; None takes 1000 for one photo and more for more.
-        max_seconds: of training; the result then depends on the machine's speed.
+        max_seconds: of training, the maps of the photos computed first included; the result then depends on
+            the machine's speed.
         validation: share of photos set aside where there are at least eight, to stop early.
         augment: vary views in training.
         test_flips: average predictions over flipped views.
@@ -145,7 +146,7 @@ class FundusSegmenter(Estimator):
 
         Raises:
             ConfigError: masks of another size, of grey values, without foreground; fewer photos than shots; a
-                patient in both parts.
+                patient in both parts; ``max_seconds`` that were over before the first step.
             PictureError: a photo or mask that cannot be read.
         """
         if self.shots == 0:

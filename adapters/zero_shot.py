@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retina_fm.adapters.extraction import Compute, device_of, encoder_of, model_stamp, photo_list
 from retina_fm.errors import ConfigError, nearest
-from retina_fm.models import load_generator, read_config, resolve
+from retina_fm.models import by_name, load_generator, read_config, resolve
 from retina_fm.models.reliability import Reliability, fault_of, threshold_in
 from retina_fm.network import Generator
 from retina_fm.network.masks import field_of_view, without_rim
@@ -49,6 +49,7 @@ def vessel_maps(
     *,
     scales: Sequence[float] = VESSEL_SCALES,
     device: str | None = None,
+    dtype: str = "auto",
 ) -> list[NDArray[np.float32]]:
     """How much each pixel looks like a vessel to the generator.
 
@@ -60,6 +61,7 @@ def vessel_maps(
         model: a Fundus2Video model with a generator.
         scales: sides of the views, as shares of the model's own.
         device: the first GPU or the CPU without it.
+        dtype: ``"auto"`` takes bfloat16 where it is native.
 
     Returns:
         ``float32 (H, W)`` in [0, 1] in each photo's own pixels, 0 outside the field of view.
@@ -67,7 +69,7 @@ def vessel_maps(
     Raises:
         ConfigError: the model has no generator (random and converted encoders).
     """
-    read = vessel_reader(model, scales=scales, device=device)
+    read = vessel_reader(model, scales=scales, device=device, dtype=dtype)
     return [read(photo) for photo in photo_list(photos)]
 
 
@@ -76,6 +78,7 @@ def vessel_reader(
     *,
     scales: Sequence[float] = VESSEL_SCALES,
     device: str | None = None,
+    dtype: str = "auto",
 ) -> Callable[[Any], NDArray[np.float32]]:
     """:func:`vessel_maps` for photos that come one at a time: the generator is loaded here, once.
 
@@ -83,6 +86,7 @@ def vessel_reader(
         model: a Fundus2Video model with a generator.
         scales: sides of the views, as shares of the model's own.
         device: the first GPU or the CPU without it.
+        dtype: ``"auto"`` takes bfloat16 where it is native.
 
     Returns:
         A photo to ``float32 (H, W)``.
@@ -91,7 +95,7 @@ def vessel_reader(
         ConfigError: the model has no generator.
     """
     transform = read_config(resolve(model)).transform
-    compute = Compute(device)
+    compute = Compute(device, dtype)
     generator = load_generator(model).to(compute.torch_device, compute.torch_dtype)
     transforms = [replace(transform, size=max(32, round(transform.size * scale))) for scale in scales]
 
@@ -171,9 +175,10 @@ def read_target(
         ConfigError: the model does not show that target, or states that it cannot be relied on.
     """
     if target == VESSELS:
+        model = by_name(model)
         if not isinstance(model, str):
             raise ConfigError("Zero-shot vessels need the generator: pass the model by name or folder.")
-        read = _reader(model, model_stamp(model), compute.device)
+        read = _reader(model, model_stamp(model), compute.device, compute.dtype)
         return [read(photo) for photo in photos]
     encoder = encoder_of(model, compute)
     if target in ANATOMY_TARGETS:
@@ -236,9 +241,14 @@ def _anatomy_map(photo: Any, target: str, encoder: Any) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=1)
-def _reader(model: str, stamp: int, device: str | None) -> Callable[[Any], NDArray[np.float32]]:  # noqa: ARG001
+def _reader(
+    model: str,
+    stamp: int,  # noqa: ARG001
+    device: str | None,
+    dtype: str,
+) -> Callable[[Any], NDArray[np.float32]]:
     """The last reader stays: predictions often come photo by photo."""
-    return vessel_reader(model, device=device)
+    return vessel_reader(model, device=device, dtype=dtype)
 
 
 def threshold_of(target: str, score: NDArray[np.float32], stated: Mapping[str, Reliability]) -> float:

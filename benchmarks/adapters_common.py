@@ -64,6 +64,7 @@ class _NoMaps:
     """Stands where an encoder's maps are expected, for a network that has an encoder of its own."""
 
     channels = (0, 0, 0, 0, 0)
+    guides = 0
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder
@@ -89,8 +90,9 @@ class ScratchUnet(FundusSegmenter):
     def _source(self) -> Any:
         return _NoMaps(encoder_of(self.model, self._compute()))
 
-    def _new_module(self, source: Any, outputs: int) -> Any:  # noqa: ARG002
-        return _WholeUnet(outputs)
+    def _new_module(self, source: Any) -> Any:  # noqa: ARG002
+        count = len(self.classes_)
+        return _WholeUnet(1 if count == 2 else count)
 
 
 def segmenter(model: str, **settings: Any) -> FundusSegmenter:

@@ -46,7 +46,7 @@ from retina_fm.indexes.state import EMBEDDING, SIGNATURE, Manifest, State, store
 from retina_fm.indexes.store import open_state, verify, writing
 from retina_fm.indexes.where import Sql, Where, places_where
 from retina_fm.metrics.recall import KS
-from retina_fm.models import RetinalEncoder, Whitening
+from retina_fm.models import Model, Whitening
 from retina_fm.signatures import FALSE_ACCEPTS
 
 _MASKS = 8
@@ -70,7 +70,7 @@ class ImageIndex:
         *,
         place: Path | LancePlace | None = None,
         whiten: bool | None = None,
-        model: str | RetinalEncoder | None = None,
+        model: Model | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
         self.place = place
@@ -87,7 +87,7 @@ class ImageIndex:
         store: str | Path,
         *,
         whiten: bool | None = None,
-        model: str | RetinalEncoder | None = None,
+        model: Model | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
     ) -> ImageIndex:

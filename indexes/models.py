@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from retina_fm.errors import IndexMismatchError, LicenceNotice
 from retina_fm.indexes.state import ModelIdentity
 from retina_fm.models import (
+    Model,
     RetinalEncoder,
     Whitening,
+    by_name,
     load,
     read_config,
     read_signature_basis,
@@ -28,8 +30,9 @@ from retina_fm.signatures import SignatureBasis
 TIMM = "timm/"
 
 
-def basis_of(model: str | RetinalEncoder) -> SignatureBasis | None:
+def basis_of(model: Model) -> SignatureBasis | None:
     """The basis of the signatures that a model reads, None where it reads none; weights are not loaded."""
+    model = by_name(model)
     if not isinstance(model, str):
         return getattr(model, "signature_basis", None)
     if model.startswith(TIMM) or not read_config(folder := resolve(model)).kind.startswith(KIND):
@@ -37,11 +40,12 @@ def basis_of(model: str | RetinalEncoder) -> SignatureBasis | None:
     return read_signature_basis(folder)
 
 
-def identity_of(model: str | RetinalEncoder) -> tuple[ModelIdentity, Whitening | None]:
+def identity_of(model: Model) -> tuple[ModelIdentity, Whitening | None]:
     """What makes a model's embeddings the ones they are, and its whitening.
 
     Only the configuration of a weights folder is read; ``timm/NAME`` has to be loaded.
     """
+    model = by_name(model)
     if isinstance(model, str) and not model.startswith(TIMM):
         folder = resolve(model)
         config = read_config(folder)
@@ -74,7 +78,7 @@ class LazyEmbedder:
         expected: what the index was made with.
     """
 
-    def __init__(self, expected: ModelIdentity, model: str | RetinalEncoder | None, **settings: Any) -> None:
+    def __init__(self, expected: ModelIdentity, model: Model | None, **settings: Any) -> None:
         self.expected = expected
         self.model = model if model is not None else Remembered(expected.reference)
         self.settings = {"device": None, "dtype": "auto", **settings}
@@ -141,7 +145,7 @@ def require_same(expected: ModelIdentity | None, found: ModelIdentity | None) ->
         )
 
 
-def check_model(expected: ModelIdentity | None, model: str | RetinalEncoder) -> None:
+def check_model(expected: ModelIdentity | None, model: Model) -> None:
     """Refuse a model that an index was not made with.
 
     Raises:

@@ -23,7 +23,7 @@ from retina_fm.indexes.parquet_vectors import ParquetVectors
 from retina_fm.indexes.queries import are_embeddings
 from retina_fm.indexes.space import METRICS, Space
 from retina_fm.indexes.state import Manifest, ModelIdentity, empty_state, stored_path
-from retina_fm.models import RetinalEncoder, Whitening
+from retina_fm.models import Model, Whitening, by_name
 from retina_fm.pictures.tags import COLUMNS
 
 logger = logging.getLogger("retina_fm")
@@ -43,7 +43,7 @@ DEFAULT_MODEL: str = _Default("fundus2video")
 
 def index(
     photos: Any,
-    model: str | RetinalEncoder | None = DEFAULT_MODEL,
+    model: Model | None = DEFAULT_MODEL,
     *,
     metric: str = "cosine",
     store: str | Path | None = None,
@@ -111,7 +111,7 @@ def index(
         OutputError: another process writes, or the disk is full.
         ConfigError: an argument makes no sense.
     """
-    table = None
+    model, table = None if model is None else by_name(model), None
     if isinstance(photos, str | os.PathLike) and Path(photos).suffix.lower() == ".parquet":
         table = Path(photos)
     plain = are_embeddings(photos) or table is not None

@@ -560,7 +560,7 @@ def encoded(
         basis: of signatures, where these are to be read, too.
     """
     from retina_fm._io.progress import progress_bar
-    from retina_fm.encoding.decoding import decoded, default_workers
+    from retina_fm.encoding.decoding import chosen_workers, decoded
     from retina_fm.encoding.embedder import Embedder
     from retina_fm.encoding.in_memory import batches, split_failures
     from retina_fm.encoding.work import views_of
@@ -570,9 +570,7 @@ def encoded(
         raise ConfigError(f"Unknown settings {sorted(unknown)}; batch_size, workers, progress, compile.")
     batch_size, compiled = settings.get("batch_size"), settings.get("compile")
     one = Embedder(embedder.encoder(), batch_size=batch_size, photos=len(photos), compile=compiled)
-    workers = settings.get("workers")
-    if workers is None:
-        workers = default_workers(len(photos), one.device.type == "cuda")
+    workers = chosen_workers(settings.get("workers"), len(photos), one.device.type == "cuda")
     ahead = 2 * one.batch_size + 2 * workers
     stream = decoded(enumerate(photos), one.encoder.transform, workers=workers, ahead=ahead)
     with progress_bar(settings.get("progress"), len(photos), f"encode, {one.precision.name}") as bar:

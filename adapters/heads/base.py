@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,6 +40,8 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
     """Attributes that fitting leaves as arrays."""
     _values: ClassVar[tuple[str, ...]] = ()
     """Attributes that fitting leaves as JSON values."""
+    _figure: ClassVar[str]
+    """The attribute with what the validation part said; None where there was none, or it says nothing."""
 
     @undisturbed
     def fit(
@@ -55,7 +59,8 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
             y: for a classifier ``(N,)`` labels, ``(N, C)`` indicator, or a set of label names an example; for
                 a regressor measurements ``(N,)`` or ``(N, T)``.
             groups: ``(N,)`` patients, kept together where a validation part is set aside.
-            val: embeddings and labels to validate on instead.
+            val: embeddings and labels to validate on instead. What a head chooses is chosen on them, and what
+                they say of the fitted head is kept.
             sample_weight: ``(N,)``, how many examples each stands for; zero leaves it out.
 
         Raises:
@@ -102,8 +107,9 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What was learnt, as named arrays, and as JSON values with the settings."""
+        said = [self._figure] if getattr(self, self._figure) is not None else []
         state = {
-            "values": {name: getattr(self, name) for name in self._values},
+            "values": {name: getattr(self, name) for name in (*self._values, *said)},
             "n_features_in": int(self.n_features_in_),
             "head": self.get_params(),
         }
@@ -112,16 +118,17 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         """The inverse of :meth:`state`, for a head with the same settings."""
         self.n_features_in_ = state["n_features_in"]
+        values = {self._figure: None, **state["values"]}
         for what, found, wanted in (
             ("arrays", arrays, self._arrays),
-            ("values", state["values"], self._values),
+            ("values", values, (*self._values, self._figure)),
         ):
             if set(found) != set(wanted):
                 raise ConfigError(
                     f"A head of this kind has the {what} {', '.join(sorted(wanted))}, not "
                     f"{', '.join(sorted(map(str, found)))[:200]}. Save the adapter again."
                 )
-        self.__dict__.update(arrays, **state["values"])
+        self.__dict__.update(arrays, **values)
 
     def _embedded(self, X: Any) -> np.ndarray:
         """Embeddings to predict for, checked."""
@@ -139,7 +146,15 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
         self._remember(labels, weight)
         held = None if val is None else (val[0], self._prepared(val[1]))
         self._learn(X, self._prepared(labels), groups, held, weight)
+        self._judge(held)
         return self
+
+    def _judge(self, held: Validation | None) -> None:
+        """Keep what the validation part says of the fitted head."""
+        score = math.nan if held is None else self._score(*held)
+        if held is not None and math.isnan(score):
+            warnings.warn("The validation part holds one class alone: it has no AUROC.", stacklevel=5)
+        self._note(score)
 
     def _left(self, labels: Any, kept: np.ndarray) -> Any:
         """Checked labels of the examples that have a weight."""
@@ -157,6 +172,14 @@ class Head(BaseEstimator, ABC):  # type: ignore[misc]
     def _learn(self, X: np.ndarray, y: Any, groups: np.ndarray, val: Any, weight: np.ndarray | None) -> None:
         """Fit; ``weight`` is how many examples each stands for, or None where all count the same."""
 
+    @abstractmethod
+    def _score(self, X: np.ndarray, y: Any) -> float:
+        """Of a validation part: higher is better, NaN says nothing."""
+
+    @abstractmethod
+    def _note(self, score: float) -> None:
+        """Keep the validation score, NaN where there is none."""
+
 
 class ClassifierHead(ClassifierMixin, Head):  # type: ignore[misc]
     """A classifier of embeddings ``(N, D)``: binary, multi-class or multi-label.
@@ -164,11 +187,14 @@ class ClassifierHead(ClassifierMixin, Head):  # type: ignore[misc]
     Attributes:
         classes_: labels of the columns of ``predict_proba``.
         multi_label_: whether any number of classes may apply to an example.
+        validation_auroc_: of the validation part, mean over the classes; None without one.
         n_features_in_: D.
     """
 
     classes_: np.ndarray
     multi_label_: bool
+    validation_auroc_: float | None
+    _figure = "validation_auroc_"
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(N, C)``; rows sum to 1 unless several labels may apply."""
@@ -219,6 +245,12 @@ class ClassifierHead(ClassifierMixin, Head):  # type: ignore[misc]
     def _prepared(self, labels: ClassTargets) -> ClassTargets:
         return labels
 
+    def _score(self, X: np.ndarray, y: ClassTargets) -> float:
+        return auroc(y, self._probabilities(X))
+
+    def _note(self, score: float) -> None:
+        self.validation_auroc_ = None if math.isnan(score) else score
+
     @abstractmethod
     def _probabilities(self, X: np.ndarray) -> np.ndarray: ...
 
@@ -230,11 +262,14 @@ class RegressorHead(RegressorMixin, Head):  # type: ignore[misc]
         n_features_in_: D.
         target_mean_: ``(T,)`` mean of the measurements learnt from.
         target_scale_: ``(T,)`` their standard deviation.
+        validation_error_: mean squared standardised error of the validation part; None without one.
     """
 
     target_mean_: np.ndarray
     target_scale_: np.ndarray
     one_target_: bool
+    validation_error_: float | None
+    _figure = "validation_error_"
 
     def predict(self, X: Any) -> np.ndarray:
         """Measurements, in the shape that they were fitted in."""
@@ -272,8 +307,29 @@ class RegressorHead(RegressorMixin, Head):  # type: ignore[misc]
         """Standardised measurements ``(N, T)``."""
         return np.asarray((labels.reshape(len(labels), -1) - self.target_mean_) / self.target_scale_)
 
+    def _score(self, X: np.ndarray, y: np.ndarray) -> float:
+        return -float(np.square(self._predicted(X) - y).mean())
+
+    def _note(self, score: float) -> None:
+        self.validation_error_ = None if math.isnan(score) else -score
+
     @abstractmethod
     def _predicted(self, X: np.ndarray) -> np.ndarray: ...
+
+
+def auroc(targets: ClassTargets, probabilities: np.ndarray) -> float:
+    """Mean over the classes of the AUROC of each against the rest; classes absent here are left out."""
+    from sklearn.metrics import roc_auc_score
+
+    columns = range(len(targets.classes))
+    if not targets.multi_label and len(targets.classes) == 2:
+        columns = range(1, 2)
+    values = [
+        roc_auc_score(targets.onehot[:, c] > 0.5, probabilities[:, c])
+        for c in columns
+        if 0 < targets.onehot[:, c].sum() < len(targets.onehot)
+    ]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def counted_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:

@@ -17,6 +17,8 @@ _FEW = 0.1
 """Strength for few examples, where any choice by folds would be chance."""
 # The solver's own stops so early that the order of rows, and the processor, show in the fourth decimal.
 _TOLERANCE = 1e-7
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Embeddings, labels and weights of some examples."""
 
 
 class _Linear(Head):
@@ -35,8 +37,9 @@ class LinearClassifier(_Linear, ClassifierHead):
     """Logistic regression (softmax for several classes, one sigmoid a label for multi-label).
 
     Args:
-        C: inverse strength of the penalty; None chooses it by three folds, patients kept together, where
-            every class has nine examples, and takes 0.1 otherwise.
+        C: inverse strength of the penalty; None chooses it on the validation part where one is given that has
+            every class, else by three folds, patients kept together, where every class has nine examples, and
+            takes 0.1 otherwise.
         class_weight: None, ``"balanced"`` or a dict.
         max_iter: of the solver.
 
@@ -59,20 +62,21 @@ class LinearClassifier(_Linear, ClassifierHead):
         X: np.ndarray,
         y: ClassTargets,
         groups: np.ndarray,
-        val: Any,  # noqa: ARG002
+        val: Any,
         weight: np.ndarray | None,
     ) -> None:
         self.mean_, self.scale_ = weighted_mean(X, weight), shrunk_scale(X, weight=weight)
         Z = self._standard(X)
-        weights = class_weights(y, self.class_weight, weight)
-        problems = (
-            [(y.onehot[:, c].astype(int), weights[:, c]) for c in range(len(y.classes))]
-            if y.multi_label
-            else [(y.index, weights[:, 0])]
-        )
+        problems = self._problems(y, weight)
         basis = row_space(Z)
         rows = Z @ basis
-        self.C_ = [self._strength(rows, one, weight, groups) for one, weight in problems]
+        held: list[_Part | None] = [None] * len(problems)
+        if val is not None and (y.multi_label or val[1].onehot.any(0).all()):
+            seen = self._standard(val[0]) @ basis
+            held = [(seen, *one) if len(np.unique(one[0])) > 1 else None for one in self._problems(val[1])]
+        self.C_ = [
+            self._strength((rows, *one), groups, other) for one, other in zip(problems, held, strict=True)
+        ]
         fitted = [
             self._solve(rows, one, weight, strength, _TOLERANCE)
             for (one, weight), strength in zip(problems, self.C_, strict=True)
@@ -87,27 +91,30 @@ class LinearClassifier(_Linear, ClassifierHead):
         solver = LogisticRegression(C=strength, max_iter=self.max_iter, tol=tolerance)
         return solver.fit(Z, y, sample_weight=weight)
 
-    def _strength(self, Z: np.ndarray, y: np.ndarray, weight: np.ndarray, patients: np.ndarray) -> float:
-        """The C given, or that of the least log loss on patients left out."""
+    def _problems(
+        self, y: ClassTargets, weight: np.ndarray | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Labels and weights of each regression: one a label for multi-label, one for all classes else."""
+        weights = class_weights(y, self.class_weight, weight)
+        if y.multi_label:
+            return [(y.onehot[:, c].astype(int), weights[:, c]) for c in range(len(y.classes))]
+        return [(y.index, weights[:, 0])]
+
+    def _strength(self, part: _Part, patients: np.ndarray, held: _Part | None) -> float:
+        """The C given, or that of the least log loss on the validation part, or on patients left out."""
         if self.C is not None:
             return self.C
-        if np.unique(y, return_counts=True)[1].min() < _CHOOSE_FROM:
+        pairs = _folds(part, patients) if held is None else [(part, held)]
+        if not pairs:
             return _FEW
-        if len(np.unique(patients)) < 3:
-            return _FEW
-        folds = list(StratifiedGroupKFold(3, shuffle=True, random_state=0).split(Z, y, patients))
-        if any(len(np.unique(y[train])) < len(np.unique(y)) for train, _ in folds):
-            return _FEW  # patients so large that a fold would lack a class
-        losses = []
-        for strength in _GRID:
-            loss = 0.0
-            for train, test in folds:
-                fitted = self._solve(Z[train], y[train], weight[train], strength)
-                column = np.searchsorted(fitted.classes_, y[test])[:, None]
-                p = np.take_along_axis(fitted.predict_proba(Z[test]), column, 1)
-                loss -= float((weight[test] * np.log(np.maximum(p[:, 0], 1e-12))).sum())
-            losses.append(loss)
+        losses = [sum(self._log_loss(train, test, strength) for train, test in pairs) for strength in _GRID]
         return _GRID[int(np.argmin(losses))]
+
+    def _log_loss(self, train: _Part, test: _Part, strength: float) -> float:
+        fitted = self._solve(*train, strength)
+        Z, y, weight = test
+        p = np.take_along_axis(fitted.predict_proba(Z), np.searchsorted(fitted.classes_, y)[:, None], 1)
+        return -float((weight * np.log(np.maximum(p[:, 0], 1e-12))).sum())
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits ``(N, C)``, or ``(N,)`` of the second class for two."""
@@ -148,6 +155,17 @@ class LinearRegressor(_Linear, RegressorHead):
 
     def _predicted(self, X: np.ndarray) -> np.ndarray:
         return self._mapped(X)
+
+
+def _folds(part: _Part, patients: np.ndarray) -> list[tuple[_Part, _Part]]:
+    """Three times what is learnt from and what is judged, by patients; nothing where there is too little."""
+    Z, y, weight = part
+    if np.unique(y, return_counts=True)[1].min() < _CHOOSE_FROM or len(np.unique(patients)) < 3:
+        return []
+    folds = list(StratifiedGroupKFold(3, shuffle=True, random_state=0).split(Z, y, patients))
+    if any(len(np.unique(y[train])) < len(np.unique(y)) for train, _ in folds):
+        return []  # patients so large that a fold would lack a class
+    return [((Z[train], y[train], weight[train]), (Z[test], y[test], weight[test])) for train, test in folds]
 
 
 def row_space(Z: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ from retina_fm.adapters.heads.linear import probabilities_of
 from retina_fm.adapters.heads.mlp_network import MLP
 from retina_fm.adapters.heads.mlp_training import (
     Protocol,
-    auroc,
     classification_loss,
     fit_temperature,
     train,
@@ -137,6 +136,9 @@ class _MLPHead(Head):
             self._calibrate(*held)
         self.attention_ = self._attention(X)
 
+    def _judge(self, held: Any) -> None:
+        """Training noted the score by which it kept an epoch."""
+
     def _new_module(self, features: int, outputs: int) -> MLP:
         widths = [features] if self.widths is None else [int(width) for width in self.widths]
         if sum(widths) != features or min(widths) < 1:
@@ -179,14 +181,6 @@ class _MLPHead(Head):
     @abstractmethod
     def _loss(self, y: Any, rows: np.ndarray, weight: np.ndarray | None) -> Loss:
         """The loss over the examples at ``rows``; positions are among these, ``weight`` is of all."""
-
-    @abstractmethod
-    def _score(self, X: np.ndarray, y: Any) -> float:
-        """Of a validation part: higher is better, NaN says nothing."""
-
-    @abstractmethod
-    def _note(self, score: float) -> None:
-        """Keep the validation score, NaN where there is none."""
 
 
 class MLPClassifier(_MLPHead, ClassifierHead):
@@ -233,7 +227,7 @@ class MLPClassifier(_MLPHead, ClassifierHead):
         self.calibrate = calibrate
         self.class_weight = class_weight
 
-    _values = ("temperature_", "validation_auroc_", "n_iter_")
+    _values = ("temperature_", "n_iter_")
 
     def _outputs(self) -> int:
         return len(self.classes_)
@@ -262,12 +256,6 @@ class MLPClassifier(_MLPHead, ClassifierHead):
             weights /= weight[rows].mean()  # so that a step keeps its size
         return np.asarray(weights)
 
-    def _score(self, X: np.ndarray, y: ClassTargets) -> float:
-        return auroc(y, self._probabilities(X))
-
-    def _note(self, score: float) -> None:
-        self.validation_auroc_ = None if math.isnan(score) else score
-
     def _without_choice(self) -> None:
         warnings.warn(
             "The validation part holds one class alone: it chose no epoch, the last one is kept.",
@@ -291,7 +279,7 @@ class MLPRegressor(_MLPHead, RegressorHead):
         validation_error_: mean squared standardised error of the epoch kept, or None.
     """
 
-    _values = ("validation_error_", "n_iter_")
+    _values = ("n_iter_",)
     _fewest = 20
 
     def _outputs(self) -> int:
@@ -305,9 +293,3 @@ class MLPRegressor(_MLPHead, RegressorHead):
         times = np.ones(len(rows)) if weight is None else self._times(weight[rows])
         each = torch.from_numpy(times.astype(np.float32))[:, None]
         return lambda outputs, chosen: ((outputs - wanted[chosen]).square() * each[chosen]).mean()
-
-    def _score(self, X: np.ndarray, y: np.ndarray) -> float:
-        return -float(np.square(self._predicted(X) - y).mean())
-
-    def _note(self, score: float) -> None:
-        self.validation_error_ = None if math.isnan(score) else -score

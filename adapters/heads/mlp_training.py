@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retina_fm.adapters.examples.labels import ClassTargets
 from retina_fm.learning import cosine, seeded
 
 _LOWEST, _HIGHEST = 0.05, 20.0
@@ -177,21 +176,6 @@ def classification_loss(
         )
     soft = wanted * (1 - smoothing) + smoothing / wanted.shape[1]
     return lambda logits, rows: -(logits.log_softmax(1) * soft[rows] * weight[rows]).sum(1).mean()
-
-
-def auroc(targets: ClassTargets, probabilities: np.ndarray) -> float:
-    """Mean over the classes of the AUROC of each against the rest; classes absent here are left out."""
-    from sklearn.metrics import roc_auc_score
-
-    columns = range(len(targets.classes))
-    if not targets.multi_label and len(targets.classes) == 2:
-        columns = range(1, 2)
-    values = [
-        roc_auc_score(targets.onehot[:, c] > 0.5, probabilities[:, c])
-        for c in columns
-        if 0 < targets.onehot[:, c].sum() < len(targets.onehot)
-    ]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def fit_temperature(logits: np.ndarray, onehot: np.ndarray, multi_label: bool) -> float:

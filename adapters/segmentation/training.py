@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from retina_fm._io.progress import progress_bar
 from retina_fm.adapters.segmentation.decoder import MapDecoder
 from retina_fm.adapters.segmentation.items import Item, ItemMaker, crop_batch
+from retina_fm.errors import ConfigError
 from retina_fm.learning import cosine, follow, seeded
 
 _AVERAGE = 0.98
@@ -28,7 +30,8 @@ class Plan:
 
     Attributes:
         steps: at most.
-        max_seconds: stop after so long, schedule included; the result then depends on the machine.
+        max_seconds: stop after so long, schedule included; the result then depends on the machine. The time
+            that the photos' maps take counts, that of a last look at the validation part comes on top.
         crops: a step.
         side: of a crop, in view pixels.
         rate: peak learning rate.
@@ -70,6 +73,9 @@ def train_decoder(
         validate: Dice of the validation part; the best look is kept.
         seed: of crops and order.
         progress: a bar with the time left; None shows it on a terminal.
+
+    Raises:
+        ConfigError: ``max_seconds`` were over before the first step.
     """
     groups: list[dict[str, Any]] = [{"params": list(decoder.parameters()), "share": 1.0}]
     if tuned:
@@ -80,17 +86,18 @@ def train_decoder(
     best: tuple[float, dict[str, Tensor], list[Tensor]] | None = None
     history: list[dict[str, Any]] = []
     started, since = time.monotonic(), 0
+    limit = math.inf if plan.max_seconds is None else plan.max_seconds
     items = _first_items(maker, plan)
+    if (passed := time.monotonic() - started) >= limit:
+        raise ConfigError(
+            f"max_seconds={limit:g} were over before the first step: the maps of {len(items)} views took "
+            f"{passed:.1f} s. Raise max_seconds well above that, or give fewer photos or a smaller view_size."
+        )
     renew = _renewal(plan, len(maker.views), len(items))
     with seeded(seed), progress_bar(progress, plan.steps, "fit, decoder") as bar:
         bar.unit = "step"
         for step in range(plan.steps):
-            elapsed = time.monotonic() - started
-            share = (step + 1) / plan.steps
-            if plan.max_seconds:
-                share = max(share, elapsed / plan.max_seconds)
-                if elapsed >= plan.max_seconds:
-                    break
+            share = max((step + 1) / plan.steps, (time.monotonic() - started) / limit)
             if step and step % renew == 0:
                 items[(step // renew) % len(items)] = maker.next()
             for group in optimiser.param_groups:
@@ -103,19 +110,17 @@ def train_decoder(
             optimiser.step()
             follow(average.state_dict(), decoder.state_dict(), _AVERAGE, step)
             bar.update(1)
-            if (step + 1) % plan.check == 0 or step + 1 == plan.steps:
-                record: dict[str, Any] = {
-                    "step": step + 1,
-                    "seconds": round(time.monotonic() - started, 2),
-                    "loss": loss.item(),
-                }
+            seconds = time.monotonic() - started
+            over = step + 1 == plan.steps or seconds >= limit
+            if (step + 1) % plan.check == 0 or over:
+                record: dict[str, Any] = {"step": step + 1, "seconds": round(seconds, 2), "loss": loss.item()}
                 if validate is not None:
                     record["dice"] = score = validate(average)
                     since = 0 if best is None or score > best[0] else since + 1
                     if since == 0:
                         best = (score, copy.deepcopy(average.state_dict()), _copies(tuned))
                 history.append(record)
-                if since >= plan.patience:
+                if over or since >= plan.patience or time.monotonic() - started >= limit:
                     break
     if best is not None:
         average.load_state_dict(best[1])

@@ -42,8 +42,10 @@ def work_through(
         progress: show a bar; only on a terminal when None.
 
     Raises:
+        ConfigError: ``workers`` is no number of processes.
         WorkerError: a job ended its process, and did so again when it ran alone.
     """
+    check_workers(workers)
     count = min(workers or os.cpu_count() or 1, max(1, len(jobs))) if may_start_workers() else 1
     with progress_bar(progress, len(jobs), note, unit=unit, few=0) as bar:
         for job, result in zip(jobs, _results(work, jobs, count, note), strict=True):

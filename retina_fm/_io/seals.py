@@ -49,6 +49,14 @@ def write_table_output(path: Path, data: bytes) -> None:
     write_output(_beside(path), _sum_of(data))
 
 
+def is_as_written(path: Path) -> bool:
+    """Whether a CSV file has the bytes that :func:`write_table_output` gave it, by the file beside it."""
+    try:
+        return _beside(path).read_bytes() == _sum_of(path.read_bytes())
+    except OSError:
+        return False
+
+
 def check_table(path: Path, data: bytes) -> None:
     """Compare a CSV file with its checksum, unless somebody wrote it after that.
 

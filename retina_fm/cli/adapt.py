@@ -36,7 +36,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--mask-threshold", type=float, help="mask values above it are foreground")
     parser.add_argument("--view-size", type=int, help="working size; larger than the encoder's gives tiles")
     parser.add_argument("--steps", type=int, help="of a decoder's training, at most")
-    parser.add_argument("--max-seconds", type=float, help="of a decoder's training")
+    parser.add_argument("--max-seconds", type=float, help="of a decoder's training, photos' maps included")
     parser.add_argument("--licence", help="of the adapter; what follows from the encoders without it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="report as JSON")
@@ -74,10 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_savable(estimator, arguments.out, arguments.licence)
     if arguments.task == "segmentation":
         estimator.fit(arguments.images, arguments.masks)
+        held = 0
     else:
-        _fit_labels(estimator, arguments)
+        held = _fit_labels(estimator, arguments)
     folder = estimator.save(arguments.out, licence=arguments.licence)
-    report = _report(estimator, folder)
+    report = _report(estimator, folder, held)
     if arguments.json:
         print_json(report)
         return 0
@@ -85,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{key}: {value}")
     if "validation AUROC" in report:
         print(
-            "The validation part chose the epoch, so its AUROC flatters. 'retina-fm evaluate supervised' on "
-            "the same table gives figures by patient, with intervals."
+            "Where the validation part chose the epoch (mlp) or the penalty (linear), its AUROC flatters. "
+            "'retina-fm evaluate supervised' on the same table gives figures by patient, with intervals."
         )
     return 0
 
@@ -113,7 +114,8 @@ def _check(arguments: argparse.Namespace) -> None:
     table_of(arguments.labels, arguments.images, arguments.column or "label")
 
 
-def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> None:
+def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> int:
+    """Fit on the rows of a table; returns how many of them are its validation part."""
     from retina_fm.adapters.examples.labels import regression_targets
     from retina_fm.adapters.prediction_files import read_labels
     from retina_fm.errors import ConfigError
@@ -141,9 +143,10 @@ def _fit_labels(estimator: Any, arguments: argparse.Namespace) -> None:
     print(found.understood, file=sys.stderr if arguments.json else sys.stdout)
     photos, y, groups = part(train)
     estimator.fit(photos, y, groups=groups, val=part(held) if held else None)
+    return len(held)
 
 
-def _report(estimator: Any, folder: Path) -> dict[str, Any]:
+def _report(estimator: Any, folder: Path, held: int) -> dict[str, Any]:
     from retina_fm.adapters.saving import read_manifest
 
     manifest = read_manifest(folder)
@@ -152,13 +155,20 @@ def _report(estimator: Any, folder: Path) -> dict[str, Any]:
         "task": manifest["task"],
         "encoders": ", ".join(one["name"] for one in manifest["encoders"]),
         "licence": manifest["licence"],
-        "trained on": f"{len(manifest['drawn'])} photo{'s' * (len(manifest['drawn']) != 1)}",
+        "trained on": _photos(len(manifest["drawn"])),
     }
+    if held:
+        report["validated on"] = _photos(held)
     if hasattr(estimator, "classes_"):
         report["classes"] = ", ".join(map(str, estimator.classes_))
     if hasattr(estimator, "threshold_"):
         report["threshold"] = round(estimator.threshold_, 3)
-    found = getattr(getattr(estimator, "head_", None), "validation_auroc_", None)
-    if found is not None:
-        report["validation AUROC"] = round(found, 3)
+    said = estimator.metrics()
+    for figure, name in (("validation_auroc", "validation AUROC"), ("validation_error", "validation error")):
+        if figure in said:
+            report[name] = round(said[figure], 3)
     return report
+
+
+def _photos(count: int) -> str:
+    return f"{count} photo{'s' * (count != 1)}"

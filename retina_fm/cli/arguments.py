@@ -33,13 +33,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
 
 
-def add_label_arguments(parser: argparse.ArgumentParser, *old: str, columns: bool = True) -> None:
+def add_label_arguments(
+    parser: argparse.ArgumentParser, *old: str, column: bool = True, columns: bool = True
+) -> None:
     """``--labels FILE --column NAME --images DIR``.
 
     Args:
         parser: of the command.
         old: further spellings of ``--labels``.
-        columns: whether several columns may be named.
+        column: whether columns may be named; not where none goes into what is written.
+        columns: whether several may.
     """
     parser.add_argument(
         "--labels",
@@ -48,12 +51,15 @@ def add_label_arguments(parser: argparse.ArgumentParser, *old: str, columns: boo
         dest="labels",
         help="table with a column path, which names the photos",
     )
-    parser.add_argument(
-        "--column",
-        metavar="NAME",
-        action="append" if columns else "store",
-        help="of the table; repeat for more (all without it)" if columns else "of the labels (label)",
-    )
+    if column:
+        parser.add_argument(
+            "--column",
+            metavar="NAME",
+            action="append" if columns else "store",
+            help="of the table; repeat for more (all without it)" if columns else "of the labels (label)",
+        )
+    else:
+        parser.set_defaults(column=None)
     parser.add_argument(
         "--images", metavar="DIR", help="folder that the table's paths are relative to (the table's own)"
     )

@@ -23,7 +23,7 @@ def add(subparsers: Any) -> None:
         "bounds. --bounds of encode, measure and predict reads such a file.",
     )
     parser.add_argument("photos", nargs="*", help="folders, quoted globs, files, or a table with id and path")
-    add_label_arguments(parser)
+    add_label_arguments(parser, column=False)
     parser.add_argument("--out", required=True, metavar="FILE", help="CSV to write")
     parser.set_defaults(handler=run)
 

@@ -29,7 +29,7 @@ def add(subparsers: Any) -> None:
         "docs/measuring.md defines the columns.",
     )
     parser.add_argument("photos", nargs="*", help="folders, quoted globs, files, or a table with id and path")
-    add_label_arguments(parser)
+    add_label_arguments(parser, column=False)
     add_exchange_arguments(parser)
     parser.add_argument("--out", required=True, help="table to write: FILE.csv or FILE.parquet")
     parser.add_argument(
@@ -43,7 +43,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--allow-unreliable", action="store_true", help="numbers too that rest on maps not to be relied on"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a table of another model")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a table of another model, or a changed .csv"
+    )
     add_shard_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.set_defaults(handler=run)

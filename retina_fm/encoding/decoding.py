@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from retina_fm._io.processes import may_start_workers, start_workers
 from retina_fm.encoding.work import Decoded, decode
-from retina_fm.errors import PictureError, WorkerError
+from retina_fm.errors import ConfigError, PictureError, WorkerError
 from retina_fm.pictures import Transform, describe
 
 FEW = 16
@@ -30,6 +30,21 @@ def default_workers(photos: int | None, on_gpu: bool) -> int:
     if photos is not None and photos < FEW:
         return 0
     return min(_MOST_WORKERS, max(1, cores() - 1)) if on_gpu else max(1, min(4, cores() // 4))
+
+
+def chosen_workers(workers: int | None, photos: int | None, on_gpu: bool) -> int:
+    """The worker processes asked for; :func:`default_workers` where none are.
+
+    Raises:
+        ConfigError: fewer than none.
+    """
+    if workers is None:
+        return default_workers(photos, on_gpu)
+    if workers < 0:
+        raise ConfigError(
+            f"{workers} workers cannot work. Give 0 to decode in this process, or more, or leave it out."
+        )
+    return workers
 
 
 def decoded(

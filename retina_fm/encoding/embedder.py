@@ -13,7 +13,7 @@ from torch import Tensor
 from retina_fm.encoding.precision import Precision, choose_device, choose_precision
 from retina_fm.encoding.work import Decoded, views_of
 from retina_fm.errors import ConfigError
-from retina_fm.models import RetinalEncoder, load
+from retina_fm.models import Model, by_name, load
 from retina_fm.signatures import SignatureBasis
 
 logger = logging.getLogger("retina_fm")
@@ -56,11 +56,14 @@ class Embedder:
         encoder: the model.
         precision: number type and why.
         batch_size: views that one call should get.
+
+    Raises:
+        ConfigError: batches of no photo, or a device or number type that cannot be used.
     """
 
     def __init__(
         self,
-        model: str | RetinalEncoder,
+        model: Model,
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
@@ -68,6 +71,9 @@ class Embedder:
         photos: int | None = None,
         compile: bool | None = None,  # noqa: A002  the word that torch and its users know
     ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"Batches of {batch_size} photos hold none. Give 1 or more, or leave it out.")
+        model = by_name(model)
         if isinstance(model, str):
             self.encoder: Any
             self.encoder, self.precision = load_fast(model, device=device, dtype=dtype)
@@ -76,7 +82,7 @@ class Embedder:
             self.encoder = model  # a caller's own module stays on its device and in its type
             self.device = next(self.encoder.parameters()).device
             self.precision = Precision(self.encoder.dtype, "the type of the model that was passed")
-        self.batch_size = batch_size or _BATCH.get(self.device.type, 8)
+        self.batch_size = _BATCH.get(self.device.type, 8) if batch_size is None else batch_size
         if compile is None:
             compile = photos is not None and photos >= _COMPILE_FROM.get(self.device.type, 1 << 62)  # noqa: A001
         self._embed: Callable[[Tensor], Any] = self.encoder.embed

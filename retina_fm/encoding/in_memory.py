@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from retina_fm._io.progress import progress_bar
-from retina_fm.encoding.decoding import decoded, default_workers
+from retina_fm.encoding.decoding import chosen_workers, decoded
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, SkippedPictures
-from retina_fm.models import RetinalEncoder
+from retina_fm.models import Model
 from retina_fm.pictures import Transform, count, expand, is_single
 
 logger = logging.getLogger("retina_fm")
@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 
 def encode(
     photos: Any,
-    model: str | RetinalEncoder = "fundus2video",
+    model: Model = "fundus2video",
     *,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -42,7 +42,8 @@ def encode(
         photos: one photo (path, bytes, file, PIL image, array, tensor, DICOM, dict) or many (folder, glob,
             iterable or generator of photos, ``(N, H, W, 3)`` array, ``(N, 3, H, W)`` tensor, a data set of
             Hugging Face or one of its columns).
-        model: a name that ``retina_fm.load`` takes, or a loaded encoder, which keeps its device and type.
+        model: a name or folder that ``retina_fm.load`` takes, or a loaded encoder, which keeps its device and
+            type.
         batch_size: views a forward pass; chosen for the device without it.
         workers: decoding processes; chosen without it, 0 decodes in this process.
         device: the first GPU or the CPU without it.
@@ -58,6 +59,7 @@ def encode(
     Raises:
         PictureError: a photo cannot be read (``on_error="raise"``, or a single photo).
         UnknownModelError, WeightsNotFoundError, WeightsError: the model cannot be loaded.
+        ConfigError: batches of no photo, fewer workers than none, or a device that cannot be used.
     """
     check_on_error(on_error)
     single = is_single(photos)
@@ -71,7 +73,7 @@ def encode(
         lambda items, _: embedder(np.stack([item.view for item in items if item.view is not None])),
         embedder.encoder.transform,
         batch_size=embedder.batch_size,
-        workers=default_workers(total, embedder.device.type == "cuda") if workers is None else workers,
+        workers=chosen_workers(workers, total, embedder.device.type == "cuda"),
         on_error=on_error,
         bar=progress_bar(progress, total, f"encode, {embedder.precision.name}"),
     )

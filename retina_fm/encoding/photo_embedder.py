@@ -18,7 +18,7 @@ from retina_fm._io.seals import npy_bytes, read_npy
 from retina_fm.encoding.embedder import load_fast
 from retina_fm.encoding.in_memory import encode
 from retina_fm.errors import ConfigError
-from retina_fm.models import RetinalEncoder
+from retina_fm.models import Model, by_name
 from retina_fm.pictures import expand
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: str | RetinalEncoder = "fundus2video",
+        model: Model = "fundus2video",
         *,
         batch_size: int | None = None,
         workers: int | None = None,
@@ -134,11 +134,12 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([f"embedder{number}" for number in range(self.n_features_out_)], dtype=object)
 
     def _loaded(self) -> Any:
-        if not isinstance(self.model, str):
-            return self.model
-        wanted = (self.model, self.device, self.dtype)
+        model = by_name(self.model)
+        if not isinstance(model, str):
+            return model
+        wanted = (model, self.device, self.dtype)
         if getattr(self, "_loaded_as", None) != wanted:
-            self._encoder, _ = load_fast(self.model, device=self.device, dtype=self.dtype)
+            self._encoder, _ = load_fast(model, device=self.device, dtype=self.dtype)
             self._loaded_as = wanted
         return self._encoder
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from retina_fm.errors import ConfigError, nearest
+from retina_fm.network.devices import usable_device
 
 _NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -74,13 +75,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"Device {device!r} cannot be used: {first}. Try device='cpu'.") from None
-    return chosen
+    return usable_device(device)
 
 
 def _native_bfloat16_units() -> str:

@@ -25,7 +25,7 @@ from retina_fm._io.progress import progress_bar
 from retina_fm._io.pseudonyms import Pseudonyms
 from retina_fm._io.scratch import hidden_name, sweep
 from retina_fm._notebook import fact_table, in_a_line
-from retina_fm.encoding.decoding import decoded, default_workers
+from retina_fm.encoding.decoding import chosen_workers, decoded
 from retina_fm.encoding.in_memory import batches, check_on_error, split_failures
 from retina_fm.encoding.rows import ROW_GROUP, Key, RowReader, key_decoded, key_of, keys_in, write_part
 from retina_fm.encoding.tagging import BOUNDS, STATED, completed
@@ -148,8 +148,7 @@ def fill_table(
         maker.schema = maker.schema.with_metadata({**maker.schema.metadata, **stated})
     store = _Store(table, maker, overwrite)
     total = 1 if is_single(photos) else count(photos)
-    if workers is None:
-        workers = default_workers(total, maker.on_gpu)
+    workers = chosen_workers(workers, total, maker.on_gpu)
     ahead = 2 * maker.batch_size + 2 * workers
     stream = stream or partial(decoded, transform=maker.transform, workers=workers, ahead=ahead)
     with store.locked():

@@ -25,7 +25,7 @@ from retina_fm.encoding.shards import Shard
 from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded, views_of
 from retina_fm.errors import ConfigError, OutputError
-from retina_fm.models import RetinalEncoder
+from retina_fm.models import Model
 from retina_fm.pictures import count, is_single
 from retina_fm.pictures.bounds import digest_of, with_bounds
 from retina_fm.pictures.tags import COLUMNS, with_rows
@@ -38,7 +38,7 @@ class EncodeReport(TableReport):
 def encode_to(
     photos: Any,
     out: str | Path,
-    model: str | RetinalEncoder = "fundus2video",
+    model: Model = "fundus2video",
     *,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -151,7 +151,7 @@ def _with_columns(
 def _encode_to(
     photos: Any,
     table: Path,
-    model: str | RetinalEncoder,
+    model: Model,
     *,
     batch_size: int | None,
     workers: int | None,

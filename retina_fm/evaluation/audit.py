@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retina_fm._io.files import write_bytes
+from retina_fm._io.jobs import check_workers
 from retina_fm._io.persons import persons
 from retina_fm._io.tables import csv_bytes, inert
 from retina_fm.errors import ConfigError, OutputError
@@ -116,9 +117,10 @@ def audit(
         progress: show a bar; only on a terminal when None.
 
     Raises:
-        ConfigError: two sets of one name, or a rate for which no threshold is known.
+        ConfigError: two sets of one name, a rate for which no threshold is known, or fewer than one worker.
         PictureError: a picture cannot be read.
     """
+    check_workers(workers)
     names = [manifest.name for manifest in manifests]
     if len(set(names)) < len(names):
         raise ConfigError(f"The sets {names} need a name each; write NAME=TABLE to give one.")

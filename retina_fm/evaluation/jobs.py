@@ -111,6 +111,7 @@ def _feature_job(
 ) -> Job:
     patients, settings = run.patients_of(task), run.suite.settings
     official = None if task.official is None else task.official.tolist()
+    files = run.hashes_of(row.path for row in task.rows)
 
     def make() -> Cell | str:
         given = embedded.of(task, setting)
@@ -122,8 +123,9 @@ def _feature_job(
 
     return Job(
         protocol, task, setting, embedded.contender.name,
-        (protocol, setting, identity, settings.as_dict(), task.sha256, task.names, task.truth.tolist(),
-         patients.tolist(), official, *(("questions", 1) if protocol == "retrieval" else ())),
+        (protocol, setting, identity, settings.as_dict(), task.sha256, task.names, files,
+         task.truth.tolist(), patients.tolist(), official,
+         *(("questions", 1) if protocol == "retrieval" else ())),
         make, lambda cell: _drawn_ids(task, cell),
     )  # fmt: skip
 
@@ -178,7 +180,9 @@ def _vessel_job(run: Run, method: VesselMethod, task: Task, shots: int) -> Job:
         figures = vessel_figures(found, samples=settings.bootstrap)
         return Cell(figures, [], {"runs": runs, "overlays": overlays})
 
-    determined_by = ("vessels", setting, method.identity, settings.as_dict(), task.sha256, task.names)
+    read = [(row.path, row.mask, row.columns.get("field")) for row in task.rows]
+    files = run.hashes_of(file for of_row in read for file in of_row if file)
+    determined_by = ("vessels", setting, method.identity, settings.as_dict(), task.sha256, task.names, files)
     return Job("vessels", task, setting, method.name, determined_by, make, _drawn_pictures)
 
 
@@ -201,15 +205,15 @@ def video_jobs(run: Run, asked: Sequence[Asked]) -> Iterator[Job]:
 
 
 def _video_job(run: Run, source: VideoSource, task: Task) -> Job:
+    from retina_fm.training.pairs.table import read_pairs
+
     settings = run.suite.settings
+    wanted = {row.name for row in task.rows}
+    sequences = [s for s in read_pairs(run.suite.pairs_of(task.data)) if s.name in wanted]
 
     def make() -> Cell:
-        from retina_fm.training.pairs.table import read_pairs
-
         run.say(f"{source.name}: videos of {task.data}")
         sheet = f"sheets/{task.name}-{source.name}.png"
-        wanted = {row.name for row in task.rows}
-        sequences = [s for s in read_pairs(run.suite.pairs_of(task.data)) if s.name in wanted]
         scores = score_videos(
             source,
             sequences,
@@ -221,7 +225,8 @@ def _video_job(run: Run, source: VideoSource, task: Task) -> Job:
         extra = {"sequences": scores.names, "columns": scores.columns, "sheets": [{"file": sheet}]}
         return Cell(video_figures(scores, samples=settings.bootstrap), [], extra)
 
-    determined_by = ("video", source.identity, settings.as_dict(), task.sha256, task.names)
+    files = run.hashes_of(path for s in sequences for path in (s.photo, *(frame.path for frame in s.frames)))
+    determined_by = ("video", source.identity, settings.as_dict(), task.sha256, task.names, files)
     return Job("video", task, FRAMES_SETTING, source.name, determined_by, make)
 
 

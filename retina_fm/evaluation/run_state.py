@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import retina_fm
+from retina_fm._io.files import sha256_of
 from retina_fm.evaluation.cells import Cell, CellStore
 from retina_fm.evaluation.contenders import Contender
 from retina_fm.evaluation.leaks import Repeat, find_repeats, joined_patients, read_prints, refuse_leaks
@@ -90,6 +91,7 @@ class Run:
     def __post_init__(self) -> None:
         self.store = CellStore(self.out / "cells")
         self._patients: dict[str, NDArray[np.str_]] = {}
+        self._hashes: dict[Path, str | None] = {}
 
     def finish(self, job: Job) -> None:
         """Take a job's cell from the store, or make and keep it; then note what it says."""
@@ -113,6 +115,14 @@ class Run:
         """Note what could not be run, and why."""
         self.skipped.append({**_entry(protocol, task, setting, model), "reason": reason})
 
+    def hashes_of(self, files: Iterable[str | Path]) -> list[str | None]:
+        """SHA-256 of files, each read once a run; None for one that is not there, as its reader will say."""
+        paths = [Path(file) for file in files]
+        for path in dict.fromkeys(paths):
+            if path not in self._hashes:
+                self._hashes[path] = sha256_of(path) if path.is_file() else None
+        return [self._hashes[path] for path in paths]
+
     def patients_of(self, task: Task) -> NDArray[np.str_]:
         """Patients of a task's rows, repeats joined; refuses leaks across official parts.
 
@@ -124,16 +134,16 @@ class Run:
         """
         if task.name in self._patients:
             return self._patients[task.name]
-        prints = read_prints(
-            [row.path for row in task.rows], self.cache / "fingerprints" / f"{task.data}.npz"
-        )
+        paths = [row.path for row in task.rows]
+        prints = read_prints(paths, self.cache / "fingerprints" / f"{task.data}.npz")
+        self._hashes.update(zip(paths, prints.hashes, strict=True))
         repeats = find_repeats(prints)
         if task.official is not None and self.suite.leaks != "allow":
             refuse_leaks(task.names, task.official, task.patients, repeats)
         said = self.tasks[task.name] = described(task, repeats)
         if self.suite.same_eyes and task.patients.tolist() == task.names:
             place = self.cache / "fingerprints" / f"{task.data}.signatures.npz"
-            signatures = read_signatures([row.path for row in task.rows], prints.hashes, place)
+            signatures = read_signatures(paths, prints.hashes, place)
             found = same_eyes(signatures, LEAKING)
             said["same_eyes"] = eyes_described(task, found, repeats)
             if task.official is None:

@@ -16,9 +16,9 @@ import retina_fm
 from retina_fm._io.progress import progress_bar
 from retina_fm._io.pseudonyms import Pseudonyms, pseudonyms_of
 from retina_fm._io.scratch import hidden_name
-from retina_fm._io.seals import write_table_output
+from retina_fm._io.seals import is_as_written, write_table_output
 from retina_fm._io.tables import csv_bytes, inert, inert_path
-from retina_fm.encoding.decoding import default_workers
+from retina_fm.encoding.decoding import chosen_workers
 from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.in_memory import check_on_error, over_batches
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
@@ -30,7 +30,7 @@ from retina_fm.errors import ConfigError, OutputError
 from retina_fm.measuring.columns import VERSION, schema, table_of
 from retina_fm.measuring.reading import Reading
 from retina_fm.measuring.row import Values, measured
-from retina_fm.models import RetinalEncoder
+from retina_fm.models import Model
 from retina_fm.network.architecture import ANATOMY
 from retina_fm.pictures import count, describe
 from retina_fm.pictures.bounds import digest_of, with_bounds
@@ -44,7 +44,7 @@ class MeasureReport(TableReport):
 
 def measure(
     photos: Any,
-    model: str | RetinalEncoder = "fundus2video-half",
+    model: Model = "fundus2video-half",
     *,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -93,7 +93,7 @@ def measure(
         ],
         maker.transform,
         batch_size=maker.batch_size,
-        workers=default_workers(total, maker.on_gpu) if workers is None else workers,
+        workers=chosen_workers(workers, total, maker.on_gpu),
         on_error=on_error,
         bar=progress_bar(progress, total, "measure"),
     )
@@ -106,7 +106,7 @@ def measure(
 def measure_to(
     photos: Any,
     out: str | Path,
-    model: str | RetinalEncoder = "fundus2video-half",
+    model: Model = "fundus2video-half",
     *,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -136,7 +136,8 @@ def measure_to(
         on_error: see :func:`retina_fm.encode`; the report lists what was skipped.
         progress: see :func:`retina_fm.encode`.
         allow_unreliable: see :func:`measure`.
-        overwrite: replace a table made with another model or other definitions instead of refusing.
+        overwrite: replace a table made with another model or other definitions, or a CSV file that was
+            changed since, instead of refusing.
         pseudonymise: see :func:`retina_fm.encode_to`.
         bounds: see :func:`retina_fm.encode_to`.
         shard: see :func:`retina_fm.encode_to`.
@@ -146,8 +147,8 @@ def measure_to(
 
     Raises:
         ConfigError: the model does not map the anatomy, ``out`` ends otherwise, or there is no such shard.
-        OutputError: ``out`` is something else, was made by another model, is being written by another
-            process, or the disk is full (what was finished stays).
+        OutputError: ``out`` is something else, was made by another model, is a CSV file that was changed
+            since, is being written by another process, or the disk is full (what was finished stays).
         PictureError: a photo cannot be read (``on_error="raise"``); what was finished stays.
     """
     place = Path(out)
@@ -164,6 +165,11 @@ def measure_to(
             f"{place} is there and was not written by measure; name another file, or pass overwrite=True "
             "(--overwrite)."
         )
+    if text and place.exists() and not overwrite and not _is_of(table, place):
+        raise OutputError(
+            f"{place} was changed since measure wrote it, and would lose that. Name another file, or pass "
+            "overwrite=True (--overwrite)."
+        )
     pseudonyms, digest = pseudonyms_of(pseudonymise), digest_of(bounds)
     maker = _Measuring(model, device, dtype, batch_size, allow_unreliable, pseudonyms, digest)
     chosen = photos if part is None else part.photos(photos)
@@ -178,7 +184,7 @@ def measure_to(
         stated=None if part is None else part.stated(photos, table.parent),
     )
     if text:
-        _write_csv(table, place)
+        write_table_output(place, _csv_of(table))
     return MeasureReport(**{**vars(report), "path": place})
 
 
@@ -197,7 +203,7 @@ class _Measuring:
 
     def __init__(
         self,
-        model: str | RetinalEncoder,
+        model: Model,
         device: str | torch.device | None,
         dtype: str | torch.dtype,
         batch_size: int | None,
@@ -288,11 +294,20 @@ def refuse_blind(encoder: Any) -> None:
     )
 
 
-def _write_csv(table: Path, place: Path) -> None:
+def _is_of(table: Path, place: Path) -> bool:
+    """Whether a CSV file is what was written of a table: a run may have been killed before it said so."""
+    if is_as_written(place):
+        return True
+    try:
+        return place.read_bytes() == _csv_of(table)
+    except (OSError, ValueError):  # a table that cannot be read vouches for nothing
+        return False
+
+
+def _csv_of(table: Path) -> bytes:
     rows = pq.read_table(table)
     columns = [
         ["" if v is None else inert_path(v) if name == "path" else inert(v) for v in column.to_pylist()]
         for name, column in zip(rows.column_names, rows.columns, strict=True)
     ]
-    cells = zip(*columns, strict=True)
-    write_table_output(place, csv_bytes(rows.column_names, cells))
+    return csv_bytes(rows.column_names, zip(*columns, strict=True))

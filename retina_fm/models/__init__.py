@@ -1,7 +1,7 @@
 """The registry: names of models, where their weights lie, and how they are verified and loaded."""
 
 from retina_fm.models.backbones import BackboneEncoder
-from retina_fm.models.contract import ModelCard, RetinalEncoder
+from retina_fm.models.contract import Model, ModelCard, RetinalEncoder, by_name
 from retina_fm.models.folder import WeightsConfig, read_config, save_folder
 from retina_fm.models.fundus2video import Fundus2VideoEncoder
 from retina_fm.models.registry import ModelSummary, list_models, load, load_generator, resolve
@@ -18,11 +18,13 @@ from retina_fm.models.whitening import (
 __all__ = [
     "BackboneEncoder",
     "Fundus2VideoEncoder",
+    "Model",
     "ModelCard",
     "ModelSummary",
     "RetinalEncoder",
     "WeightsConfig",
     "Whitening",
+    "by_name",
     "fit_whitening",
     "fit_within_persons",
     "list_models",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+import os
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -100,3 +101,12 @@ class RetinalEncoder(Protocol):
     def embed(self, view: Tensor) -> Tensor:
         """Embeddings alone, ``(N, D)`` float32."""
         ...
+
+
+Model: TypeAlias = str | os.PathLike[str] | RetinalEncoder
+"""A model as users give it: its name, the path of its folder, or loaded."""
+
+
+def by_name(model: Model) -> str | RetinalEncoder:
+    """A path as the text that it stands for; a name and a loaded encoder as they are."""
+    return os.fspath(model) if isinstance(model, os.PathLike) else model

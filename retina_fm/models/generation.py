@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from retina_fm._io.files import json_bytes, write_bytes, written_beside
 from retina_fm._io.folders import whole_folder
 from retina_fm._notebook import fact_table, in_a_line
 from retina_fm.errors import ConfigError, MissingDependencyError, OutputError
+from retina_fm.network.devices import usable_device
 from retina_fm.network.levels import to_levels
 from retina_fm.network.unrolling import generate_frames, step_in
 from retina_fm.pictures.angiograph import as_taken
@@ -106,7 +108,7 @@ class SyntheticAngiogram:
 
 def generate(
     photo: Any,
-    model: str = "fundus2video",
+    model: str | PathLike[str] = "fundus2video",
     *,
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -118,7 +120,7 @@ def generate(
 
     Args:
         photo: any form that :func:`retina_fm.pictures.read_picture` takes.
-        model: a Fundus2Video model with a generator.
+        model: a Fundus2Video model with a generator, by name or by its weights folder.
         weights: a weights folder to use instead of the places that are searched.
         device: the CPU without it.
         dtype: that the network computes in; the weights' own without it. ``torch.bfloat16`` takes half the
@@ -134,16 +136,17 @@ def generate(
     Raises:
         PictureError: the photo cannot be read.
         UnknownModelError, WeightsNotFoundError, WeightsError: as :func:`retina_fm.load`.
-        ConfigError: the model has no generator, or ``camera`` is not from 0 to 1.
+        ConfigError: the model has no generator, the device cannot be used, or ``camera`` is not from 0 to 1.
     """
     if not 0 <= camera <= 1:
         raise ConfigError(f"camera is {camera}; give 0 (the mean of all cameras) to 1 (one camera).")
     from retina_fm.models import load_generator, read_config, resolve
 
+    place = usable_device(device or "cpu")
     config = read_config(resolve(model, weights=weights))
-    generator = load_generator(model, weights=weights).to(device or "cpu", dtype)
+    generator = load_generator(model, weights=weights).to(place, dtype)
     view, geometry = config.transform.view(photo)
-    tensor = torch.from_numpy(config.transform.normalise(view))[None].to(device or "cpu")
+    tensor = torch.from_numpy(config.transform.normalise(view))[None].to(place)
     made = generate_frames(step_in(generator, generator.dtype), tensor)[0].float().cpu()
     if camera:
         made = as_taken((made + 1) / 2, zlib.crc32(view.tobytes()), camera) * 2 - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -133,7 +134,7 @@ def write_onnx(
     """Write any module as one ONNX file, compare it with PyTorch, and put it in its place whole.
 
     Args:
-        module: takes the inputs in their order and gives a tuple of tensors.
+        module: takes the inputs in their order and gives a tuple of tensors; it stays where and as it is.
         inputs: an example of each, batch of two.
         outputs: names.
         out: the file to write.
@@ -145,7 +146,7 @@ def write_onnx(
         OutputError: the file cannot be written, or ONNX Runtime computes something else.
     """
     onnx = _onnx()
-    module = module.float().cpu().eval()
+    module = copy.deepcopy(module).float().cpu().eval()  # its parts are the caller's own
     examples = tuple(inputs.values())
     dimensions = _dimensions({name for axes in free.values() for name in axes.values()})
     shapes = tuple(

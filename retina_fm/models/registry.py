@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from retina_fm.models.signing import check_basis, read_signature_basis
 from retina_fm.models.whitening import read_whitening
 from retina_fm.network import Generator
 from retina_fm.network.defaults import undisturbed
+from retina_fm.network.devices import usable_device
 
 TIMM_PREFIX = "timm/"
 _ADAPTER = "adapter.json"  # what the folder of an adapter holds
@@ -102,7 +104,7 @@ def load(
 
 @overload
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     device: str | torch.device | None = ...,
     dtype: torch.dtype | None = ...,
@@ -113,7 +115,7 @@ def load(
 
 @undisturbed
 def load(
-    name: str = "fundus2video",
+    name: str | os.PathLike[str] = "fundus2video",
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -137,8 +139,9 @@ def load(
         UnknownModelError: no such name.
         WeightsNotFoundError: the weights are in none of the places; the message says where and what to do.
         WeightsError: a file's hash, tensors or values are not what the configuration states.
-        ConfigError: the configuration makes no sense.
+        ConfigError: the configuration makes no sense, or the device cannot be used.
     """
+    name, place = os.fspath(name), usable_device(device or "cpu")
     if weights is None and name.startswith(TIMM_PREFIX):
         encoder: Fundus2VideoEncoder | BackboneEncoder = backbones.fetch_from_timm(name)
     else:
@@ -153,12 +156,15 @@ def load(
             LicenceNotice(f"{encoder.name}: licence {encoder.card.licence}. Results may not be free to use."),
             stacklevel=3,
         )
-    return encoder.to(device=device or "cpu", dtype=dtype or torch.float32)
+    return encoder.to(device=place, dtype=dtype or torch.float32)
 
 
 @undisturbed
 def load_generator(
-    name: str = "fundus2video", *, weights: str | Path | None = None, revision: str | None = None
+    name: str | os.PathLike[str] = "fundus2video",
+    *,
+    weights: str | Path | None = None,
+    revision: str | None = None,
 ) -> Generator:
     """The generator behind a Fundus2Video model, in evaluation mode, float32 on the CPU.
 
@@ -168,12 +174,16 @@ def load_generator(
     folder = resolve(name, weights=weights, revision=revision)
     config = read_config(folder)
     if config.kind != fundus2video.KIND:
-        raise ConfigError(f"{name!r} is a {config.kind} encoder; only Fundus2Video models have a generator.")
+        raise ConfigError(
+            f"{os.fspath(name)!r} is a {config.kind} encoder; only Fundus2Video models have a generator."
+        )
     return fundus2video.build_generator(folder, config)
 
 
-def resolve(name: str, *, weights: str | Path | None = None, revision: str | None = None) -> Path:
-    """The weights folder that a name stands for.
+def resolve(
+    name: str | os.PathLike[str], *, weights: str | Path | None = None, revision: str | None = None
+) -> Path:
+    """The weights folder that a name, or a path, stands for.
 
     Raises:
         UnknownModelError: no such name, or one that is a folder and a registered name at once.
@@ -181,6 +191,7 @@ def resolve(name: str, *, weights: str | Path | None = None, revision: str | Non
     """
     if weights is not None:
         return Path(weights)
+    name = os.fspath(name)
     if name.startswith(places.HUB_PREFIX):
         return places.fetch_from_hub(name, revision)
     if revision is not None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from retina_fm.encoding.decoding import default_workers
+from retina_fm.encoding.decoding import chosen_workers
 from retina_fm.encoding.work import Decoded
 from retina_fm.serving.batching import Batcher
 from retina_fm.serving.engine import Engine
@@ -38,7 +38,7 @@ class Service:
         self.limits = limits
         self.admission = Admission(limits)
         self.meters = Meters()
-        count = default_workers(None, engine.on_gpu) if workers is None else workers
+        count = chosen_workers(workers, None, engine.on_gpu)
         self.decoding = DecodingWorkers(max(1, count), engine.encoder.transform, limits.pixels)
         self._batcher: Batcher | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="retina-fm-reading")

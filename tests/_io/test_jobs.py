@@ -28,3 +28,5 @@ def test_fewer_than_one_worker_is_refused() -> None:
     check_workers(1)
     with pytest.raises(ConfigError, match="0 workers cannot work"):
         check_workers(0)
+    with pytest.raises(ConfigError, match="-1 workers cannot work"):
+        list(work_through(abs, [1], workers=-1, note="", unit="", progress=False))

@@ -106,6 +106,18 @@ def test_photos_may_come_from_a_folder_and_names_are_kept(eyes: Eyes, tmp_path: 
     assert all(Path(name).parent == tmp_path for name in fitted.drawn_names_)
 
 
+def test_the_model_may_be_a_path_and_is_saved_by_its_name(
+    eyes: Eyes, generator_folder: Path, tmp_path: Path
+) -> None:
+    (photos, kinds), model = eyes, generator_folder
+    fitted = retina_fm.adapt("classification", model=model, head="nearest-mean").fit(photos[:4], kinds[:4])
+    opened = adapters.load(fitted.save(tmp_path / "adapter"))
+    assert opened.model == str(model)
+    np.testing.assert_array_equal(opened.embed(photos[:2]), fitted.embed(photos[:2]))
+    with pytest.raises(ConfigError, match="fuse_with repeats"):
+        retina_fm.adapt("classification", model=model, fuse_with=str(model)).fit(photos, kinds)
+
+
 def test_class_weights_lift_the_rare_class(eyes: Eyes) -> None:
     photos, kinds = eyes
     rows = [*range(0, 20, 2), 1]  # ten plain, one tinted

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from PIL import Image
 
 import retina_fm
+from benchmarks import adapters_common
 from conftest import saved_generator
 from retina_fm import adapters
 from retina_fm._io.strict_json import read_json
@@ -22,6 +25,7 @@ from retina_fm.adapters.examples.views import working_transform
 from retina_fm.adapters.extraction import device_of
 from retina_fm.adapters.saving import check_savable
 from retina_fm.adapters.segmentation import items as segmentation_items
+from retina_fm.adapters.segmentation import training as segmentation_training
 from retina_fm.adapters.segmentation.decoder import MapSource
 from retina_fm.adapters.segmentation.training import Plan
 from retina_fm.errors import ConfigError, OutputError, PictureError
@@ -144,9 +148,27 @@ def test_the_encoder_may_be_trained_along(spots: Spots, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict_proba(photos[:1])[0], fitted.predict_proba(photos[:1])[0])
 
 
-def test_training_stops_when_its_time_is_over(spots: Spots) -> None:
-    fitted = segmenter(steps=100_000, max_seconds=1.0).fit(spots[0][:1], spots[1][:1])
-    assert hasattr(fitted, "module_")
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of training that goes on by a second each time it is looked at, twice a step."""
+    ticks = itertools.count()
+    monkeypatch.setattr(segmentation_training, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+
+@pytest.mark.usefixtures("ticking")
+def test_training_stops_with_a_last_look_when_its_time_is_over(spots: Spots) -> None:
+    photos, masks = spots
+    fitted = segmenter(steps=100_000, max_seconds=20).fit(
+        photos[:1], masks[:1], val=(photos[1:2], masks[1:2])
+    )
+    (look,) = fitted.history_
+    assert look["step"] == 10 and look["seconds"] == 21 and 0 <= look["dice"] <= 1
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_time_that_is_over_before_the_first_step_is_refused(spots: Spots) -> None:
+    with pytest.raises(ConfigError, match=r"max_seconds=0\.5 were over before the first step: .* 8 views"):
+        segmenter(max_seconds=0.5).fit(spots[0][:1], spots[1][:1])
 
 
 def test_eight_photos_and_more_give_a_validation_part_and_an_early_stop(spots: Spots) -> None:
@@ -232,6 +254,22 @@ def test_folders_are_matched_by_name(spots: Spots, tmp_path: Path) -> None:
     (tmp_path / "masks" / "eye1_manual.png").unlink()
     with pytest.raises(ConfigError, match=r"no mask of that name\. Name it eye1"):
         segmenter().fit(tmp_path / "images", tmp_path / "masks")
+
+
+def test_the_benchmarks_network_from_scratch_is_trained_by_the_same_loop(
+    spots: Spots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(torch.nn.Module):
+        def __init__(self, outputs: int) -> None:
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, outputs, 3, padding=1)
+
+        def forward(self, view: torch.Tensor, _: object) -> torch.Tensor:
+            return self.layer(view)
+
+    monkeypatch.setattr(adapters_common, "_WholeUnet", Small)
+    fitted = adapters_common.ScratchUnet(TINY, steps=1, progress=False).fit(spots[0][:1], spots[1][:1])
+    assert isinstance(fitted.module_, Small) and fitted.predict(spots[0][1:2])[0].shape == (96, 96)
 
 
 def test_another_encoder_in_its_place_is_refused(

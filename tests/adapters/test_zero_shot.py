@@ -10,6 +10,7 @@ from scipy import ndimage
 import retina_fm
 from conftest import disc_picture, saved_generator
 from retina_fm import adapters
+from retina_fm.encoding.precision import Precision
 from retina_fm.errors import ConfigError
 from retina_fm.models import load_generator, read_config
 from retina_fm.models.folder import write_config
@@ -53,6 +54,19 @@ def test_a_reader_loads_once_and_reads_as_the_maps_do(
     for photo, one in zip(photos, wanted, strict=True):
         np.testing.assert_array_equal(read(photo), one)
     assert loaded == [str(generator_folder)]
+
+
+def test_vessels_are_read_in_the_number_type_asked_for(
+    generator_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = Precision(torch.bfloat16, "made to be native")
+    monkeypatch.setattr("retina_fm.adapters.extraction.fastest_precision", lambda _: native)
+    photo, model = disc_picture(1, 96), str(generator_folder)
+    for dtype in ("float32", "auto"):
+        found = retina_fm.adapt("segmentation", 0, model=model, dtype=dtype).predict_proba([photo])[0]
+        np.testing.assert_array_equal(found, adapters.vessel_maps([photo], model, dtype=dtype)[0])
+        same = np.array_equal(found, adapters.vessel_maps([photo], model, dtype="float32")[0])
+        assert same == (dtype == "float32")
 
 
 def test_a_vessel_map_is_read_in_one_pass_and_frames_otherwise() -> None:

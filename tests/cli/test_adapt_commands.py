@@ -89,6 +89,23 @@ def test_regression_writes_a_value_a_photo(folder: Path, tmp_path: Path) -> None
     assert len(lines) == 13
 
 
+def test_rows_to_validate_on_are_told_and_scored(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = folder / "val.csv"
+    table.write_text((folder / "labels.csv").read_text().replace(",test\n", ",val\n"))
+    command = ["--labels", str(table), "--images", str(folder / "images"), "--model", TINY, "--json"]
+    for task, figure, more in (
+        ("classification", "validation AUROC", ["--head", "nearest-mean"]),
+        ("regression", "validation error", ["--head", "neighbours", "--column", "age"]),
+    ):
+        assert main(["adapt", task, *command, *more, "--out", str(tmp_path / task)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["trained on"], report["validated on"]) == ("10 photos", "2 photos")
+        (kept,) = adapters.load(tmp_path / task).metrics().values()
+        assert report[figure] == round(kept, 3)
+
+
 def test_a_broken_photo_does_not_keep_the_others_and_a_rerun_goes_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

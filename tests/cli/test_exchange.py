@@ -59,6 +59,10 @@ def test_measure_takes_tables_and_index_keeps_their_words(clinic: Path) -> None:
     assert cells("n.csv", "eye", "eye_source", "patient_id") == [
         ("left", "column", ""), ("right", "camera file", "P-007"),
     ]  # fmt: skip
+    again = ["measure", "--labels", "list.csv", "--out", "n2.csv", "--model", model, "--workers", "0"]
+    with pytest.raises(SystemExit):  # it would have nothing to do but to drop what belongs to each photo
+        main([*again, "--column", "id"])
+    assert main(again) == 0 and Path("n2.csv").read_text() == Path("n.csv").read_text()
     assert main(["index", "--labels", "list.csv", "--store", "store", "--no-signature", *TINY]) == 0
     found = ImageIndex.open("store").metadata.select(["id", "eye", "patient_id"]).to_pylist()
     assert [tuple(row.values()) for row in found] == [("p1", "OS", None), ("p2", "right", "P-007")]

@@ -183,6 +183,8 @@ def test_more_black_round_the_photo_changes_next_to_nothing() -> None:
         ({"on_error": "ignore"}, "on_error"),
         ({"device": "tpu9"}, "Device 'tpu9'"),
         ({"device": "cuda:99"}, "cuda:99"),
+        ({"workers": -1}, "-1 workers cannot work"),
+        ({"batch_size": 0}, "Batches of 0 photos"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], words: str) -> None:
@@ -199,6 +201,14 @@ def test_wrong_models_photos_and_types_are_refused(tmp_path: Path) -> None:
         encode(tmp_path)
     with pytest.raises(PictureError):
         encode(5)
+
+
+def test_a_model_may_be_a_path(generator_folder: Path, photo_folder: Path) -> None:
+    photo, dtype = photo_folder / "eye1.png", "float32"
+    embedding = retina_fm.encode(photo, generator_folder, dtype=dtype)
+    assert (embedding == retina_fm.encode(photo, str(generator_folder), dtype=dtype)).all()
+    assert (embedding == retina_fm.Embedder(generator_folder, dtype=dtype).fit_transform([photo])[0]).all()
+    assert len(retina_fm.index([photo], generator_folder, dtype=dtype)) == 1
 
 
 def test_the_precision_says_why() -> None:

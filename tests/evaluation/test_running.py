@@ -131,6 +131,22 @@ def test_repeats_are_equal_to_the_byte_and_a_killed_run_continues(
     assert whole == killed
 
 
+def test_replaced_photos_under_the_same_table_are_judged_anew(suite_file: Path, tmp_path: Path) -> None:
+    def run() -> Any:
+        suite, contenders = read_suite(suite_file), [make_contender("thumbnail")]
+        return evaluate(suite, contenders, tmp_path / "out", protocols=["retrieval", "zero-shot"])
+
+    def done() -> int:
+        return len(list((tmp_path / "out" / "cells").glob("*.json")))
+
+    first, count = run(), done()
+    assert run() == first and done() == count
+    for number in range(12):  # the classes were told apart by their colour
+        for name in (f"{number:02d}_left.png", f"{number:02d}_right.png"):
+            Image.fromarray(disc_picture(100 + number, 64)).save(tmp_path / "images" / name)
+    assert run()["results"] != first["results"] and done() == 2 * count
+
+
 def test_encoders_run_in_the_number_type_that_encode_picks() -> None:
     contender = make_contender("fundus2video-tiny")
     wanted = fastest_precision(choose_device(None)).dtype

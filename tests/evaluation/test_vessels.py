@@ -159,6 +159,30 @@ def test_features_without_maps_have_no_vessel_method() -> None:
     assert "knows nothing without examples" in str(method.fit([], [], [], 0))
 
 
+def test_changed_photos_and_masks_are_judged_anew(tmp_path: Path) -> None:
+    for number in range(2):
+        retina(tmp_path, number, 96)
+    (tmp_path / "fields").mkdir()
+    for number in range(2):
+        Image.new("L", (96, 96), 255).save(tmp_path / "fields" / f"{number}.png")
+    (tmp_path / "suite.toml").write_text(
+        "[settings]\nvessel_shots = [0]\nbootstrap = 10\n"
+        '[sets.drawn]\nimages = "images"\nmasks = "masks"\nfields = "fields"\n'
+        '[tasks.drawn]\nset = "drawn"\nprotocols = ["vessels"]\n'
+    )
+
+    def cells() -> int:
+        evaluate(read_suite(tmp_path / "suite.toml"), [make_contender("frangi")], tmp_path / "out")
+        return len(list((tmp_path / "out" / "cells").glob("*.json")))
+
+    assert [cells(), cells()] == [1, 1]
+    for count, changed in enumerate(("images", "masks", "fields"), 2):
+        picture = np.asarray(Image.open(tmp_path / changed / "0.png")).copy()
+        picture[44:52, 44:52] = 60
+        Image.fromarray(picture).save(tmp_path / changed / "0.png")
+        assert cells() == count
+
+
 def test_a_suite_with_vessels_writes_overlays_and_says_what_it_cannot(
     drawn: Manifest, tmp_path: Path
 ) -> None:

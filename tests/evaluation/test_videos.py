@@ -97,6 +97,12 @@ def test_a_folder_of_another_method_is_scored_by_the_command(pairs: Path, tmp_pa
     assert "without a generator" in results["skipped"][0]["reason"]
     assert (tmp_path / "out" / "sheets" / "real-seg2vid.png").is_file()
     assert "11.77" in (tmp_path / "out" / "report.md").read_text()
+    frame = pairs / "0-05.png"
+    before = frame.read_bytes()
+    Image.fromarray(disc_picture(9, 96)[..., 1]).save(frame)
+    again = evaluate(read_suite(tmp_path / "suite.toml", pairs), contenders, tmp_path / "out")
+    frame.write_bytes(before)
+    assert again["results"][0]["figures"]["ssim"]["mean"] < entry["figures"]["ssim"]["mean"]
 
 
 def test_videos_that_are_not_there_or_are_none_are_refused(tmp_path: Path) -> None:

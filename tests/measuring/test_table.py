@@ -80,6 +80,24 @@ def test_a_text_table_says_the_same_and_is_continued(photo_folder: Path, tmp_pat
     assert retina_fm.measure_to(photo_folder, out, model, progress=False).reused == 11
 
 
+def test_a_text_table_that_somebody_changed_is_not_replaced(
+    photo_folder: Path, tmp_path: Path, model: str
+) -> None:
+    out = tmp_path / "t.csv"
+    photos = [photo_folder / "eye1.png"]
+    retina_fm.measure_to(photos, out, model, progress=False)
+    written = out.read_text()
+    (tmp_path / ".t.csv.sum").unlink()  # a run that was killed just before it wrote this is continued
+    assert retina_fm.measure_to(photos, out, model, progress=False).reused == 1
+    mine = "".join(f"{line},note\n" for line in written.splitlines())
+    out.write_text(mine)
+    with pytest.raises(OutputError, match="was changed since measure wrote it"):
+        retina_fm.measure_to(photo_folder, out, model, progress=False)
+    assert out.read_text() == mine
+    retina_fm.measure_to(photos, out, model, overwrite=True, progress=False)
+    assert out.read_text() == written
+
+
 def test_what_is_not_ours_is_not_replaced(photo_folder: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "mine.csv"
     out.write_text("a,b\n")

@@ -88,6 +88,13 @@ def test_dtype_device_and_contract(trained: Path) -> None:
     assert encoder.card.licence == "Apache-2.0" and len(encoder.weights_sha256) == 64
 
 
+def test_a_folder_may_be_a_path_and_a_device_has_to_be_there(trained: Path) -> None:
+    assert load(trained).weights_sha256 == load(str(trained)).weights_sha256
+    assert load_generator(trained).architecture == load_generator(str(trained)).architecture
+    with pytest.raises(ConfigError, match="Device 'gpu' cannot be used"):
+        load(trained, device="gpu")
+
+
 BROKEN = {
     "flipped bit": (lambda f: _flip(f), WeightsError, "SHA-256"),
     "missing file": (lambda f: next(f.glob("*.safetensors")).unlink(), WeightsError, "cannot be read"),

@@ -120,6 +120,12 @@ def test_a_model_without_generator_is_refused(photo):
         generate(photo, "fundus2video-random")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(weights, photo, device):
+    with pytest.raises(ConfigError, match=f"Device '{device}' cannot be used"):
+        generate(photo, str(weights), device=device)
+
+
 def test_the_command_writes_and_reports(weights, photo, tmp_path, capsys):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     parser = argparse.ArgumentParser()

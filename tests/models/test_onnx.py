@@ -41,6 +41,19 @@ def test_torch_export_leaves_batch_height_and_width_free(encoder: retina_fm.Enco
             assert torch.allclose(found.lesions, expected.lesions, atol=1e-5)
 
 
+def test_the_callers_model_stays_where_and_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(module: torch.nn.Module, *_: object, **__: object) -> None:
+        assert next(module.parameters()).dtype == torch.float32 and not module.training
+        raise OutputError("far enough")
+
+    monkeypatch.setattr(onnx_export, "_onnx", lambda: None)
+    monkeypatch.setattr(torch.onnx, "export", export)
+    encoder = retina_fm.load("fundus2video-tiny", dtype=torch.bfloat16).train()
+    with pytest.raises(OutputError, match="far enough"):
+        onnx_export.export_onnx(encoder, tmp_path / "x.onnx")
+    assert {one.dtype for one in encoder.parameters()} == {torch.bfloat16} and encoder.training
+
+
 def test_graphs_take_the_same_median_as_eager_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(3, 5, 37)
     inside = torch.rand(3, 37) > 0.4

@@ -36,7 +36,7 @@ def fit_and_score(
         head: ``mlp``, ``linear``, ``nearest-mean`` or ``neighbours``.
         train: rows to fit on.
         test: rows to score.
-        val: rows that choose the epoch, where the head does so.
+        val: rows that choose the epoch (``mlp``) or the penalty (``linear``).
         seed: of the head.
         settings: of the head; those that it does not know are left out.
     """

@@ -7,6 +7,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from retina_fm import adapters
@@ -125,6 +126,60 @@ def test_a_class_without_weight_is_not_learnt() -> None:
     head.fit(X, y, val=(X[y > 0], y[y > 0]), sample_weight=(y > 0).astype(float))
     assert head.classes_.tolist() == [1, 2]
     assert head.predict_proba(X).shape == (60, 2)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
+def test_a_validation_part_is_scored_and_the_score_is_saved(head: Any, several: bool) -> None:
+    random = np.random.default_rng(5)
+    y = np.arange(90) % 3
+    X = random.normal(size=(90, 4)) + 0.7 * y[:, None]  # noqa: N806
+    labels = np.eye(3, dtype=int)[y] if several else y
+    fitted = clone(head).fit(X[:60], labels[:60], val=(X[60:], labels[60:]))
+    p = fitted.predict_proba(X[60:])
+    wanted = np.mean([roc_auc_score(y[60:] == c, p[:, c]) for c in range(3)])
+    assert fitted.validation_auroc_ == pytest.approx(wanted)
+    again = clone(head)
+    again.restore(*fitted.state())
+    assert again.validation_auroc_ == fitted.validation_auroc_
+    if not isinstance(head, adapters.MLPClassifier):
+        assert clone(head).fit(X, labels).validation_auroc_ is None
+
+
+@pytest.mark.parametrize("head", [adapters.LinearRegressor(1.0), adapters.NeighboursRegressor()], ids=str)
+def test_a_regressors_validation_part_is_scored(head: Any) -> None:
+    random = np.random.default_rng(6)
+    X = random.normal(size=(60, 4))  # noqa: N806
+    y = 10 * X[:, :2] + random.normal(size=(60, 2))
+    head.fit(X[:40], y[:40], val=(X[40:], y[40:]))
+    wanted = np.square((head.predict(X[40:]) - y[40:]) / y[:40].std(0)).mean()
+    assert head.validation_error_ == pytest.approx(wanted)
+    for fitted in (head, clone(head).fit(X, y)):
+        again = clone(head)
+        again.restore(*fitted.state())
+        assert again.validation_error_ == fitted.validation_error_
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_linear_head_chooses_its_penalty_on_the_validation_part(several: bool) -> None:
+    random = np.random.default_rng(7)
+    y = np.arange(12) % 2
+    X = random.normal(size=(12, 3)) + y[:, None]  # noqa: N806
+    far, near = X + 6 * (2 * y[:, None] - 1), X[::-1]  # told apart with ease, and not at all
+    labels = np.stack([y, 1 - y], 1) if several else y
+    head = adapters.LinearClassifier()
+    assert set(head.fit(X, labels).C_) == {0.1}, "too few for a choice by folds"
+    assert set(head.fit(X, labels, val=(far, labels)).C_) == {3.0}
+    assert set(head.fit(X, labels, val=(near, labels)).C_) == {0.003}
+    assert set(head.set_params(C=0.5).fit(X, labels, val=(far, labels)).C_) == {0.5}
+
+
+def test_a_validation_part_of_one_class_chooses_nothing_and_says_so() -> None:
+    X, y = np.random.default_rng(8).normal(size=(12, 3)), np.arange(12) % 2  # noqa: N806
+    head = adapters.LinearClassifier(class_weight="balanced")
+    with pytest.warns(UserWarning, match="one class alone: it has no AUROC"):
+        head.fit(X, y, val=(X[y > 0], y[y > 0]))
+    assert head.C_ == [0.1] and head.validation_auroc_ is None
 
 
 def test_nothing_is_predicted_before_fit() -> None:
