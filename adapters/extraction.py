@@ -20,6 +20,7 @@ from retina_fm.encoding.precision import choose_device, choose_precision
 from retina_fm.errors import ConfigError, PictureError
 from retina_fm.models import Model, RetinalEncoder, by_name
 from retina_fm.pictures import describe, expand, is_single, read_picture
+from retina_fm.pictures.pages import which_picture
 
 _MOST_ROWS = 50_000
 _MOST_ENCODERS = 3
@@ -168,7 +169,7 @@ def _one_encoder(photos: Sequence[Any], model: Model, compute: Compute) -> np.nd
 
 
 def photo_key(photo: Any, base: tuple[Any, ...] = ()) -> Hashable | None:
-    """What tells photos apart: path, size and time of a file, the hash of anything else.
+    """What tells photos apart: path, size and time of a file with frame and crop, the hash of anything else.
 
     None where a photo cannot be looked at: its error belongs to whoever decodes it.
     """
@@ -178,13 +179,14 @@ def photo_key(photo: Any, base: tuple[Any, ...] = ()) -> Hashable | None:
             status = os.stat(path)  # noqa: PTH116  called once a photo
         except (OSError, ValueError):
             return None
-        return (*base, str(Path(path).resolve()), status.st_size, status.st_mtime_ns)
+        file = str(Path(path).resolve()), status.st_size, status.st_mtime_ns
+        return (*base, *file, which_picture(photo))
     try:
         picture = np.empty(0) if isinstance(photo, bytes) else read_picture(photo)
     except PictureError:
         return None
     data = photo if isinstance(photo, bytes) else picture.tobytes()
-    return (*base, hashlib.sha256(data).hexdigest(), picture.shape)
+    return (*base, hashlib.sha256(data).hexdigest(), picture.shape, which_picture(photo))
 
 
 def model_stamp(model: str) -> int:

@@ -37,6 +37,7 @@ from retina_fm.indexes.store import writing
 from retina_fm.indexes.writer import DEAD_SHARE, Writer, reporting
 from retina_fm.pictures import describe, expand
 from retina_fm.pictures.files import Stamp, read_file, stamped
+from retina_fm.pictures.pages import which_picture
 from retina_fm.pictures.tags import NOTHING, Tags, file_tags, given_tags, merged
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ class _Update:
                     "This index holds plain embeddings; add embeddings of the same kind, not photos."
                 )
             own = given_tags(photo)
-            if isinstance(photo, dict) and not photo.get("bytes") and photo.get("frame") is None:
+            if isinstance(photo, dict) and not photo.get("bytes") and not which_picture(photo):
                 photo = photo["path"] if isinstance(photo.get("path"), str | Path) else photo
             key = None
             if not isinstance(photo, str | Path):

@@ -20,6 +20,7 @@ from retina_fm.encoding.embedder import Embedder
 from retina_fm.encoding.resumable import check_place, fill_table
 from retina_fm.encoding.rows import Encoded, Key
 from retina_fm.encoding.shards import Shard
+from retina_fm.encoding.tagging import hidden
 from retina_fm.encoding.to_table import EmbeddingRows, EncodeReport
 from retina_fm.encoding.work import Decoded
 from retina_fm.errors import ConfigError, MissingDependencyError, WorkerError
@@ -190,7 +191,7 @@ class _Spread(EmbeddingRows):
         for key, item in zip(keys, items, strict=True):
             vector, signature = self.vectors.pop(item.position)
             assert item.geometry is not None
-            made.append(Encoded(key, vector, item.geometry, signature))
+            made.append(Encoded(key, vector, item.geometry, signature, hidden(item.tags, self.pseudonyms)))
         return made
 
     def _computed(self, jobs: list[pa.Table]) -> Iterator[Made]:

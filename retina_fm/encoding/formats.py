@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,16 @@ def check_out(out: str | Path, overwrite: bool = True) -> bool:
     return suffix in PARQUET
 
 
+def refuse_taken(columns: Iterable[str], own: Collection[str]) -> None:
+    """Raises ConfigError where a further column has the name of one of the table's own."""
+    twice = [name for name in columns if name in own]
+    if twice:
+        raise ConfigError(
+            f"The column {twice[0]!r} is one that encode writes itself. Give yours another name, or choose "
+            "others (--column)."
+        )
+
+
 def rewrite(table: Path, out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """A finished Parquet table in the form that ``out`` ends in, whole or not at all.
 
@@ -46,13 +56,7 @@ def rewrite(table: Path, out: Path, columns: Mapping[str, Sequence[Any]]) -> Non
     """
     import pyarrow.parquet as pq
 
-    own = pq.read_schema(table).names
-    twice = [name for name in columns if name in own]
-    if twice:
-        raise ConfigError(
-            f"The column {twice[0]!r} is one that encode writes itself. Give yours another name, or choose "
-            "others (--column)."
-        )
+    refuse_taken(columns, pq.read_schema(table).names)
     writers = {".csv": _csv, ".npz": _npz}
     with written_beside(out) as scratch:
         writers.get(out.suffix.lower(), _parquet)(table, scratch, columns)

@@ -20,6 +20,7 @@ from retina_fm.encoding.in_memory import encode
 from retina_fm.errors import ConfigError
 from retina_fm.models import Model, by_name
 from retina_fm.pictures import expand
+from retina_fm.pictures.pages import which_picture
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -149,7 +150,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if content is None or self.cache is None:
             return None
         identity = {
-            "photo": hashlib.sha256(content).hexdigest(),
+            "photo": hashlib.sha256(content + which_picture(photo).encode()).hexdigest(),
             "weights": encoder.weights_sha256,
             "transform": encoder.transform.hash,
             "dtype": str(encoder.dtype),

@@ -158,10 +158,8 @@ def fill_table(
             _make_missing(photos, maker, store, stream, on_error, bar)
         _write_table(store)
         store.clean()
-    if store.skipped:
-        names, reasons = [name for name, _ in store.skipped], [reason for _, reason in store.skipped]
-        positions = [store.positions[name] for name in names]
-        warnings.warn(SkippedPictures(positions, reasons), stacklevel=3)
+    if store.unread:
+        warnings.warn(SkippedPictures(*zip(*store.unread, strict=True)), stacklevel=3)
     report = TableReport(
         path=table,
         rows=len(store.order),
@@ -200,7 +198,7 @@ class _Store:
         self.given: dict[Key, Tags] = {}
         self.reused = 0
         self.skipped: list[tuple[str, str]] = []
-        self.positions: dict[str, int] = {}
+        self.unread: list[tuple[int, str]] = []  # positions in the input, and why
         self.kept: list[int] = []
         self._keep_old = self._compatible(overwrite)
 
@@ -359,10 +357,10 @@ def _make_missing(
     finally:
         if waiting:
             store.write(first, waiting)
-    for item in failures:
-        name = names[item.position]
-        store.skipped.append((name, str(item.error)))
-        store.positions[name] = item.position
+    store.skipped += [(names[item.position], str(item.error)) for item in failures]
+    unread = {keys[item.position][0]: str(item.error) for item in failures}
+    # a photo that is given twice is decoded once, and lacks two rows
+    store.unread = [(position, unread[key]) for position, key in enumerate(store.order) if key in unread]
 
 
 def _row(store: _Store, reader: RowReader, key: Key) -> pa.Table:

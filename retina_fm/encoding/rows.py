@@ -20,6 +20,7 @@ from retina_fm._io.parquet_seals import EMPTY, KEY, check_parquet, seal_parquet
 from retina_fm.errors import PictureError
 from retina_fm.pictures import Geometry, describe, read_picture
 from retina_fm.pictures.files import Stamp, spelt_as_on_disk
+from retina_fm.pictures.pages import which_picture
 from retina_fm.pictures.tags import COLUMNS, NOTHING, Tags
 
 ROW_GROUP = 1024
@@ -226,7 +227,6 @@ def _content(photo: Any) -> bytes:
     """What tells a photo that is no file from others: its bytes, or its decoded pixels."""
     data = photo.get("bytes") if isinstance(photo, dict) else photo
     if isinstance(data, bytes):
-        frame = photo.get("frame") if isinstance(photo, dict) else None
-        return data if frame is None else data + f"#frame={frame}".encode()
+        return data + which_picture(photo).encode()
     picture = read_picture(photo)
-    return f"{picture.shape}".encode() + picture.tobytes()
+    return f"{picture.shape}".encode() + picture.tobytes() + which_picture(photo).encode()

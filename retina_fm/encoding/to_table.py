@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from retina_fm._io.label_tables import known_name
 from retina_fm._io.pseudonyms import Pseudonyms, pseudonyms_of
 from retina_fm._io.scratch import hidden_name
 from retina_fm.encoding.embedder import Embedder
-from retina_fm.encoding.formats import check_out, rewrite
+from retina_fm.encoding.formats import check_out, refuse_taken, rewrite
 from retina_fm.encoding.resumable import TableReport, check_place, fill_table
 from retina_fm.encoding.rows import Encoded, Key, schema, table_of
 from retina_fm.encoding.shards import Shard
@@ -26,7 +26,7 @@ from retina_fm.encoding.tagging import BOUNDS, STATED, hidden
 from retina_fm.encoding.work import Decoded, views_of
 from retina_fm.errors import ConfigError, OutputError
 from retina_fm.models import Model
-from retina_fm.pictures import count, is_single
+from retina_fm.pictures import count, expand, is_single
 from retina_fm.pictures.bounds import digest_of, with_bounds
 from retina_fm.pictures.tags import COLUMNS, with_rows
 
@@ -129,9 +129,12 @@ def _with_columns(
             "another file, or pass overwrite=True (--overwrite)."
         )
     refuse_link(inner)
+    photos = _as_many_as(columns or {}, photos)
     own = {name: values for name, values in (columns or {}).items() if name not in COLUMNS}
     if (hides := settings["pseudonyms"]) is not None:  # a patient's column under another spelling
         own |= {n: [hides.of(id_) or "" for id_ in own[n]] for n in own if known_name(n) == "patient_id"}
+    taken = schema(1, {}, 1 if settings["signature"] else 0).names
+    refuse_taken(own, taken)
     photos = with_rows(photos, {name: values for name, values in (columns or {}).items() if name in COLUMNS})
     report, kept = _encode_to(photos, inner, overwrite=True, **settings)
     found = {name: [values[position] for position in kept] for name, values in own.items()}
@@ -146,6 +149,41 @@ def _with_columns(
         ) from error
     inner.unlink()
     return replace(report, path=table)
+
+
+def _as_many_as(columns: Mapping[str, Sequence[str]], photos: Any) -> Any:
+    """The photos, of which there have to be as many as values in each column: at once, or when they end.
+
+    Raises:
+        ConfigError: there are more or fewer.
+    """
+    if not columns:
+        return photos
+    name = min(columns, key=lambda one: len(columns[one]))
+    longest = max(columns, key=lambda one: len(columns[one]))
+
+    def refuse(one: str, number: str) -> ConfigError:
+        return ConfigError(
+            f"The column {one!r} has {len(columns[one])} values for {number} photos; one each is needed."
+        )
+
+    total = 1 if is_single(photos) else count(photos)
+    if total is not None:
+        for one, values in columns.items():
+            if len(values) != total:
+                raise refuse(one, str(total))
+        return photos
+
+    def counted() -> Iterator[Any]:
+        number = 0
+        for number, photo in enumerate(expand(photos), 1):
+            if number > len(columns[name]):
+                raise refuse(name, f"{number} and perhaps more")
+            yield photo
+        if number != len(columns[longest]):
+            raise refuse(longest, str(number))
+
+    return counted()
 
 
 def _encode_to(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -50,6 +50,17 @@ def opened_page(opened: Callable[[], Image.Image], frame: int | None, name: str)
         except EOFError:
             raise PictureError(f"{name}: it has no frame {frame}. Frames are counted from 0.") from None
     return image
+
+
+def which_picture(photo: Any) -> str:
+    """What a photo given as a dictionary says beside its file: which frame, which crop; empty without either.
+
+    Two photos of one file are the same picture where this is the same.
+    """
+    if not isinstance(photo, Mapping):
+        return ""
+    said = ((name, photo.get(name)) for name in ("frame", "bounds"))
+    return "".join(f"#{name}={value}" for name, value in said if value is not None)
 
 
 def checked_frame(frame: Any, name: str) -> int | None:

@@ -187,13 +187,19 @@ def _given_circle(photo: Any, picture: np.ndarray, name: str | None) -> Circle |
     said = photo.get("bounds") if isinstance(photo, Mapping) else None
     if said is None:
         return None
-    height, width, centre_y, centre_x, radius = said
+    try:
+        height, width, centre_y, centre_x, radius = (float(value) for value in said)
+    except (TypeError, ValueError):
+        raise PictureError(
+            f"{name or describe(photo)}: its bounds are {said!r:.80}; height, width, centre y, centre x and "
+            "radius are needed."
+        ) from None
     if height and (height, width) != picture.shape[:2]:
         raise PictureError(
-            f"{name or describe(photo)}: its bounds are of a picture of {width} x {height} pixels, it has "
-            f"{picture.shape[1]} x {picture.shape[0]}. Write them again."
+            f"{name or describe(photo)}: its bounds are of a picture of {width:g} x {height:g} pixels, it "
+            f"has {picture.shape[1]} x {picture.shape[0]}. Write them again."
         )
-    circle = Circle(float(centre_y), float(centre_x), float(radius))
+    circle = Circle(centre_y, centre_x, radius)
     _check_circle(circle, picture, name or describe(photo))
     return circle
 

@@ -17,6 +17,7 @@ from sklearn.utils import estimator_html_repr
 
 import retina_fm
 from conftest import disc_picture
+from retina_fm.adapters.extraction import Compute, embeddings_of, photo_key
 from retina_fm.errors import ConfigError, PictureError
 
 TINY = {"model": "fundus2video-tiny", "workers": 0, "device": "cpu", "dtype": "float32"}
@@ -100,6 +101,27 @@ def test_each_photo_is_embedded_once(photos: list[str], tmp_path: Path, monkeypa
     assert seen == [1, 3, 3]
     embedder(cache=tmp_path / "cache", dtype="bfloat16").fit().transform(photos[:2])
     assert seen[-1] == 2, "another number type has other embeddings"
+
+
+def test_pictures_of_one_file_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "two.tif"
+    first, second = (Image.fromarray(disc_picture(number)) for number in (1, 2))
+    first.save(file, save_all=True, append_images=[second])
+    asked: list[Any] = [{"path": str(file), "frame": 0}, {"path": str(file), "frame": 1}]
+    asked += [{"bytes": file.read_bytes(), "frame": 1}, {**asked[0], "bounds": (128, 128, 60, 60, 30)}]
+    expected = retina_fm.encode(asked, "fundus2video-tiny", workers=0, dtype="float32", device="cpu")
+    assert not np.allclose(expected[0], expected[1]) and not np.allclose(expected[0], expected[3])
+    cached = embedder(cache=tmp_path / "cache").fit(asked)
+    for _ in range(2):
+        assert np.allclose(cached.transform(asked), expected, atol=1e-5)
+    assert len({photo_key(photo) for photo in asked}) == 4
+    compute = Compute("cpu", "float32")
+    for _ in range(2):
+        assert np.allclose(embeddings_of(asked, ["fundus2video-tiny"], compute), expected, atol=1e-5)
+    with pytest.raises(PictureError, match="centre x and radius are needed"):
+        retina_fm.encode({**asked[0], "bounds": (60, 60, 30)}, "fundus2video-tiny")
+    index = retina_fm.index([asked[3]], "fundus2video-tiny", store=tmp_path / "s", dtype="float32")
+    assert np.allclose(index.embeddings[0], expected[3], atol=1e-5)
 
 
 def test_other_weights_under_the_same_name_are_refused(photos: list[str]) -> None:

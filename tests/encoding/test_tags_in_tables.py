@@ -14,6 +14,10 @@ from PIL import Image
 import retina_fm
 from conftest import disc_picture, saved_generator
 from retina_fm._io.pseudonyms import Pseudonyms
+from retina_fm.distributed.encoding import _Plan, _Spread
+from retina_fm.encoding.embedder import Embedder
+from retina_fm.encoding.rows import key_of
+from retina_fm.encoding.work import decode
 from retina_fm.errors import OutputError
 from retina_fm.network.architecture import ANATOMY
 from tests.pictures.camera_files import e2e, fda
@@ -53,6 +57,18 @@ def rows(table: Path, *names: str) -> list[tuple[Any, ...]]:
 
 def encode_to(photos: Any, out: Path, **settings: Any) -> Any:
     return retina_fm.encode_to(photos, out, TINY, dtype="float32", workers=0, **settings)
+
+
+def test_rows_of_a_cluster_say_the_same(tmp_path: Path) -> None:
+    here = Embedder(TINY, device="cpu", dtype="float32")
+    names = Pseudonyms(b"k" * 32)
+    spread = _Spread(None, here, TINY, "float32", _Plan(1, 1, 1, 0.0), signature=False)
+    spread.pseudonyms = names
+    photo = {"photo": disc_picture(1), "eye": "left", "patient_id": "P1", "acquired": "2020-01-01"}
+    item = decode(0, photo, here.encoder.transform)
+    spread.vectors[0] = np.zeros(64, np.float32), None
+    (row,) = spread.rows([key_of(photo, tmp_path, 0)], [item], [photo])
+    assert row.tags == item.tags._replace(patient_id=names.of("P1")) and row.tags.eye == "left"
 
 
 def inside(folder: Path, found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ import retina_fm
 from conftest import disc_picture
 from retina_fm.encoding import EncodeReport, resumable
 from retina_fm.encoding.rows import RowReader
-from retina_fm.errors import OutputError, PictureError, SkippedPictures
+from retina_fm.errors import ConfigError, OutputError, PictureError, SkippedPictures
 
 TINY = "fundus2video-tiny"
 
@@ -129,6 +129,37 @@ def test_skipped_photos_are_reported_and_tried_again(photo_folder: Path, tmp_pat
     assert report.rows == 10 and report.skipped[0][0].endswith("eye5.png")
     Image.fromarray(disc_picture(5)).save(bad)
     assert (encode_to(photo_folder, out).rows, encode_to(photo_folder, out).reused) == (11, 11)
+
+
+def test_skipped_photos_are_told_by_their_place_in_the_input(photo_folder: Path, tmp_path: Path) -> None:
+    good, bad = photo_folder / "eye1.png", photo_folder / "eye5.png"
+    bad.write_bytes(b"nonsense")
+    for photos, places in (
+        ([b"bad0", good, b"bad1", good], [0, 2]),
+        ([good, bad, photo_folder / "eye2.png", bad], [1, 3]),
+    ):
+        with pytest.warns(SkippedPictures) as told:
+            encode_to(photos, tmp_path / "emb.parquet", on_error="skip", overwrite=True)
+        assert told[0].message.indices == places  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"grade": ["1", "2"]}, "'grade' has 2 values"),
+        ({"grade": ["1", "2", "3", "4"]}, "'grade' has 4 values for 3 photos"),
+        ({"eye": ["left"], "grade": ["1", "2", "3"]}, "'eye' has 1 values"),
+        ({"width": ["1", "2", "3"]}, "'width' is one that encode writes itself"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(
+    photo_folder: Path, tmp_path: Path, columns: dict[str, list[str]], told: str, *, lazy: bool
+) -> None:
+    some = sorted(photo_folder.glob("*.png"))[:3]
+    with pytest.raises(ConfigError, match=told):
+        encode_to(iter(some) if lazy else some, tmp_path / "emb.csv", columns=columns)
+    assert not (tmp_path / "emb.csv").exists()
 
 
 def test_a_bad_photo_stops_but_keeps_what_was_finished(photo_folder: Path, tmp_path: Path) -> None:
