@@ -22,11 +22,15 @@ from retina_fm._io.label_tables import (
     understood,
 )
 from retina_fm._io.persons import is_blank, is_nobody
+from retina_fm._io.progress import progress_bar
 from retina_fm._io.tables import csv_bytes, inert, inert_path
 from retina_fm.errors import ConfigError, OutputError, PictureError
 from retina_fm.pictures import describe
 from retina_fm.pictures.bounds import file_name_of
 from retina_fm.pictures.sheets import overlay
+
+_AT_ONCE = 256
+"""Photos that are embedded together: what a photo that cannot be read makes do again is a part of these."""
 
 
 class Written(NamedTuple):
@@ -40,6 +44,20 @@ class Written(NamedTuple):
 
     masks: list[Path]
     skipped: int
+    failed: list[str]
+
+
+class WrittenTable(NamedTuple):
+    """A table of predictions.
+
+    Attributes:
+        path: of the file.
+        kept: positions of the photos that have a row.
+        failed: what was wrong with each photo that could not be read.
+    """
+
+    path: Path
+    kept: list[int]
     failed: list[str]
 
 
@@ -137,11 +155,12 @@ def write_table(
     photos: Sequence[Any],
     out: Path,
     columns: Mapping[str, Sequence[str]] | None = None,
-) -> Path:
+) -> WrittenTable:
     """A CSV with a row a photo: its path, the prediction, a probability a class, and columns of one's own.
 
     What begins with ``=``, ``+``, ``-`` or ``@`` would be run by a spreadsheet: such a prediction stands
-    behind an apostrophe (numbers stay numbers), such a path behind ``./``.
+    behind an apostrophe (numbers stay numbers), such a path behind ``./``. A photo that cannot be read does
+    not keep the others from their rows.
 
     Args:
         estimator: a classifier or regressor.
@@ -151,30 +170,68 @@ def write_table(
 
     Raises:
         OutputError: it cannot be written.
+        PictureError: not one photo can be read.
     """
     path = out if out.suffix.lower() == ".csv" else out / "predictions.csv"
-    predicted = estimator.predict(photos)
+    kept, embeddings, failed = _embedded(estimator, photos)
+    head = estimator.head_
+    predicted = np.asarray(head.predict(embeddings))
+    names = [inert_path(describe(photos[number])) for number in kept]
     if hasattr(estimator, "classes_"):
-        probability = estimator.predict_proba(photos)
-        names = ["path", "prediction", *(f"p_{name}" for name in estimator.classes_)]
+        probability = np.asarray(head.predict_proba(embeddings))
+        header = ["path", "prediction", *(f"p_{name}" for name in estimator.classes_)]
         rows = []
-        for photo, label, row in zip(photos, predicted, probability, strict=True):
+        for name, label, row in zip(names, predicted, probability, strict=True):
             shown = label if np.ndim(label) == 0 else "|".join(map(str, estimator.classes_[label > 0]))
-            rows.append([inert_path(describe(photo)), inert(shown), *(f"{value:.6f}" for value in row)])
+            rows.append([name, inert(shown), *(f"{value:.6f}" for value in row)])
     else:
         values = predicted.reshape(len(predicted), -1)
         width = values.shape[1]
-        names = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
-        rows = [
-            [inert_path(describe(photo)), *(f"{value:.6g}" for value in row)]
-            for photo, row in zip(photos, values, strict=True)
-        ]
-    for name, values in (columns or {}).items():
-        names.append(f"{name}_given" if name in names else name)
-        rows = [[*row, inert(value)] for row, value in zip(rows, values, strict=True)]
+        header = ["path", *(f"value_{t}" if width > 1 else "value" for t in range(width))]
+        rows = [[name, *(f"{v:.6g}" for v in row)] for name, row in zip(names, values, strict=True)]
+    for name, given in (columns or {}).items():
+        header.append(f"{name}_given" if name in header else name)
+        rows = [[*row, inert(given[number])] for row, number in zip(rows, kept, strict=True)]
     with _writing(path):
-        write_bytes(path, csv_bytes(names, rows))
-    return path
+        write_bytes(path, csv_bytes(header, rows))
+    return WrittenTable(path, kept, failed)
+
+
+def _embedded(estimator: Any, photos: Sequence[Any]) -> tuple[list[int], np.ndarray, list[str]]:
+    """Positions and embeddings of the photos that can be read, and what is wrong with the others.
+
+    Raises:
+        PictureError: none can be.
+    """
+    kept: list[int] = []
+    rows: list[np.ndarray] = []
+    errors: list[PictureError] = []
+
+    def take(first: int, end: int) -> None:
+        try:
+            rows.append(estimator.embed(photos[first:end]))
+            kept.extend(range(first, end))
+            bar.update(end - first)
+        except PictureError as error:
+            if end - first == 1:
+                errors.append(error)
+                bar.update(1)
+                return
+            middle = (first + end) // 2
+            take(first, middle)
+            take(middle, end)
+
+    shown, bar = estimator.progress, progress_bar(estimator.progress, len(photos), "predict")
+    estimator.progress = False  # one bar over all photos instead of one a part
+    try:
+        with bar:
+            for first in range(0, len(photos), _AT_ONCE):
+                take(first, min(first + _AT_ONCE, len(photos)))
+    finally:
+        estimator.progress = shown
+    if errors and not rows:
+        raise errors[0]
+    return kept, np.concatenate(rows), [str(error) for error in errors]
 
 
 def read_labels(

@@ -47,6 +47,11 @@ COMMANDS = (
 )
 """Modules of this package, each with ``add(subparsers)`` that sets ``handler``, and two ``EXAMPLES``."""
 
+_KEEPING = frozenset(
+    {"encode", "measure", "simulate", "prepare", "register", "pretrain", "index", "evaluate"}
+)
+"""Commands that go on where they were interrupted."""
+
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -90,7 +95,8 @@ def _run(parsed: argparse.Namespace) -> int:
     except RetinaError as error:
         return _fail(parsed, error)
     except KeyboardInterrupt:
-        print("retina-fm: interrupted; what was finished is kept", file=sys.stderr)
+        kept = "; what was finished is kept" if parsed.command in _KEEPING else ""
+        print(f"retina-fm: interrupted{kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, `| head` for example
         _leave_output()
@@ -105,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"retina-fm {retina_fm.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is decided on the way")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"retina_fm.cli.{name}")
         module.add(subparsers)

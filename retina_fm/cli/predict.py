@@ -83,20 +83,26 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.explain and not hasattr(estimator, "head_"):
         raise ConfigError("--explain is for classifiers and regressors; masks say where by themselves.")
     if hasattr(estimator, "head_"):
-        table = write_table(estimator, photos, out, named_photos.columns)
-        print(f"{table}: {len(photos)} photos")
+        table, kept, failed = write_table(estimator, photos, out, named_photos.columns)
+        print(f"{table}: {len(kept)} photos")
         if arguments.explain:
             from retina_fm.explaining import write_heat_maps
 
             folder = table.with_name(f"{table.stem}-heat")
-            written = write_heat_maps(estimator, photos, folder, arguments.explain)
+            readable = [photos[number] for number in kept]
+            written = write_heat_maps(estimator, readable, folder, arguments.explain)
             print(f"{folder}: {len(written)} heat maps ({arguments.explain})")
-        return 0
+        return _told(failed)
     found = write_masks(
         estimator, photos, out, probabilities=arguments.probabilities, resume=arguments.resume
     )
     already = f", {found.skipped} were there" if found.skipped else ""
     print(f"{out}: {len(found.masks)} masks{already}, overlays in {out / 'overlays'}")
-    for problem in found.failed:
+    return _told(found.failed)
+
+
+def _told(failed: list[str]) -> int:
+    """Name the photos that could not be read; the exit status that this means."""
+    for problem in failed:
         print(f"failed: {problem}", file=sys.stderr)
-    return 1 if found.failed else 0
+    return 1 if failed else 0

@@ -13,10 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retina_fm._io.folders import contents
 from retina_fm._io.parquet_seals import KEY as SEAL
 from retina_fm._io.parquet_seals import check_parquet
-from retina_fm._io.scratch import hidden_name
+from retina_fm.encoding.resumable import begun_parts
 from retina_fm.encoding.shards import ROOT, SHARD, Shard
 from retina_fm.errors import ConfigError, MergeError
 from retina_fm.pictures.folders import natural_key
@@ -99,8 +98,8 @@ def files_of(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def _read(path: Path) -> Part | str:
     """A part, or what is wrong with it."""
     if not path.exists():
-        return f"{path} is {'unfinished; run its command again' if _begun(path) else 'not there'}"
-    if _begun(path):
+        return f"{path} is {'unfinished; run its command again' if begun_parts(path) else 'not there'}"
+    if begun_parts(path):
         return f"{path} is being changed, or was when its run was ended; run its command again"
     try:
         check_parquet(path)
@@ -114,12 +113,6 @@ def _read(path: Path) -> Part | str:
     except (OSError, ValueError) as error:
         return f"{path} cannot be read ({error}); remove it and run its command again"
     return Part(path, shard, root, schema, rows)
-
-
-def _begun(path: Path) -> bool:
-    """Whether finished rows of a run that has not ended lie beside a table."""
-    whole = re.compile(re.escape(hidden_name(path.name, ".")) + r"[0-9a-f]{8}\.parts")
-    return any(whole.fullmatch(name) for name in contents(path.parent))
 
 
 def _conflicts(parts: list[Part]) -> Iterator[str]:
@@ -170,7 +163,7 @@ def _missing(shard: Shard, parts: list[Part]) -> str:
     path = parts[0].path.with_name(name)
     if path in [part.path for part in parts]:
         return f"shard {shard} is missing"
-    state = "unfinished" if _begun(path) else "missing"
+    state = "unfinished" if begun_parts(path) else "missing"
     return f"shard {shard} is {state} ({path}); run its command{' again' if state == 'unfinished' else ''}"
 
 

@@ -183,6 +183,16 @@ def check_place(table: Path, on_error: str) -> None:
         raise OutputError(f"{table} is a folder or lies in a file; name the Parquet file to write.")
 
 
+def begun_parts(table: Path) -> list[Path]:
+    """Folders of finished rows beside a table, of runs that have not ended, by whatever model."""
+    form = re.compile(re.escape(hidden_name(table.name, ".")) + r"[0-9a-f]{8}\.parts")
+    return [table.parent / name for name in contents(table.parent) if form.fullmatch(name)]
+
+
+def _finished(parts: Path) -> list[str]:
+    return [name for name in contents(parts) if _PART.fullmatch(name)]
+
+
 class _Store:
     """The table, its parts, and which row lies where."""
 
@@ -210,7 +220,7 @@ class _Store:
     def collect_finished(self) -> None:
         """Learn which rows an earlier table or an interrupted run holds."""
         refuse_link(self.parts)
-        files = sorted(self.parts / name for name in self._finished())
+        files = sorted(self.parts / name for name in _finished(self.parts))
         if self._keep_old:
             files.append(self.table)
         for path in files:
@@ -234,15 +244,14 @@ class _Store:
         self.where.update({row.key: (path, index) for index, row in enumerate(rows)})
 
     def clean(self) -> None:
-        """Remove the parts, now that the table holds them."""
-        with suppress(OSError):  # what is not ours stays, and its folder with it
-            remove_owned(self.parts, self._finished())
-            sweep(self.parts)
-            self.parts.rmdir()
-
-    def _finished(self) -> list[str]:
-        """Names of the parts."""
-        return [name for name in contents(self.parts) if _PART.fullmatch(name)]
+        """Remove the parts, now that the table holds them, and those of other weights."""
+        for parts in begun_parts(self.table):
+            if parts.is_symlink():
+                continue
+            with suppress(OSError):  # what is not ours stays, and its folder with it
+                remove_owned(parts, _finished(parts))
+                sweep(parts)
+                parts.rmdir()
 
     def _compatible(self, overwrite: bool) -> bool:
         if not self.table.exists():

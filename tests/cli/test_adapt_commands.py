@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from conftest import disc_picture
 from retina_fm import adapters
+from retina_fm.adapters import prediction_files
 from retina_fm.adapters.prediction_files import read_labels, write_table
 from retina_fm.cli.main import main
 from retina_fm.errors import WeightsNotFoundError
@@ -78,6 +80,31 @@ def test_classification_from_a_table_to_a_table(
     assert main(["predict", str(adapter), photo, "--out", str(out), "--explain", "gradients"]) == 0
     assert "1 heat maps (gradients)" in capsys.readouterr().out
     assert np.load(tmp_path / "out-heat" / "eye1.npy").shape == (96, 96)
+
+
+def test_photos_that_cannot_be_read_do_not_keep_the_others_from_their_rows(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, out = tmp_path / "adapter", tmp_path / "out.csv"
+    images = shutil.copytree(folder / "images", tmp_path / "images")
+    command = ["adapt", "classification", "--labels", str(folder / "labels.csv"), "--head", "linear"]
+    assert main([*command, "--model", TINY, "--out", str(adapter)]) == 0
+    monkeypatch.setattr(prediction_files, "_AT_ONCE", 5)
+    assert main(["predict", str(adapter), str(images), "--out", str(out)]) == 0
+    whole = out.read_text().splitlines()
+    (images / "eye3.png").write_bytes(b"nonsense")
+    capsys.readouterr()
+    assert main(["predict", str(adapter), str(images), "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert "11 photos" in said.out and said.err.count("failed:") == 1 and "eye3.png" in said.err
+    assert out.read_text().splitlines() == [line for line in whole if "eye3.png" not in line]
+    monkeypatch.setattr(prediction_files, "write_table", _interrupted)
+    assert main(["predict", str(adapter), str(images), "--out", str(out)]) == 130
+    assert capsys.readouterr().err == "retina-fm: interrupted\n"
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_regression_writes_a_value_a_photo(folder: Path, tmp_path: Path) -> None:
@@ -210,17 +237,25 @@ def test_a_table_of_labels_says_what_it_understood(tmp_path: Path) -> None:
 
 class _Answers:
     classes_ = np.array(["=cmd|' /C calc'!A1", "-1"])
+    progress = False
 
-    def predict(self, photos: list[str]) -> np.ndarray:
-        return self.classes_[[0, 1, 0][: len(photos)]]
+    @property
+    def head_(self) -> _Answers:
+        return self
 
-    def predict_proba(self, photos: list[str]) -> np.ndarray:
-        return np.full((len(photos), 2), 0.5)
+    def embed(self, photos: list[str]) -> np.ndarray:
+        return np.zeros((len(photos), 1))
+
+    def predict(self, embeddings: np.ndarray) -> np.ndarray:
+        return self.classes_[[0, 1, 0][: len(embeddings)]]
+
+    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
+        return np.full((len(embeddings), 2), 0.5)
 
 
 def test_predictions_are_nothing_that_a_spreadsheet_runs(tmp_path: Path) -> None:
     names = ["=1+1.png", "-eye.png", "@x.png"]
-    table = write_table(_Answers(), names, tmp_path / "out.csv")
+    table = write_table(_Answers(), names, tmp_path / "out.csv").path
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["path"] for row in rows] == ["./=1+1.png", "./-eye.png", "./@x.png"]

@@ -118,6 +118,20 @@ def test_a_missing_shard_is_named_by_its_file(parts: Path) -> None:
     assert not (parts.parent / "all.parquet").exists()
 
 
+def test_a_run_of_other_weights_that_never_ended_is_forgotten(
+    made: Path, parts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "photos", tmp_path / "photos", dirs_exist_ok=True)
+    left = parts / ".part-3.parquet.0123abcd.parts"
+    left.mkdir()
+    (left / "000000000000.parquet").write_bytes(b"rows of other weights")
+    with pytest.raises(MergeError, match="run its command again"):
+        retina_fm.merge(parts, tmp_path / "all.parquet")
+    encode(tmp_path / "photos", parts / "part-3.parquet", shard="3/7")
+    assert not left.exists()
+    assert retina_fm.merge(parts, tmp_path / "all.parquet").rows == 23
+
+
 def test_an_unfinished_shard_is_said_to_be_so(parts: Path) -> None:
     (parts / "part-3.parquet").unlink()
     (parts / ".part-3.parquet.0123abcd.parts").mkdir()
