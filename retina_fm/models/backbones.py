@@ -17,6 +17,7 @@ from retina_fm.models.folder import MOST_CLASSES, WeightsConfig, check_tensors, 
 from retina_fm.models.places import Remembered, hub_answers, only_remembered
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.timm_settings import pretrained_cfg
+from retina_fm.models.tracked import Tracked
 from retina_fm.models.whitening import Whitening
 from retina_fm.network.feature_map import FeatureMap
 from retina_fm.network.features import FeatureInfo, Features
@@ -76,7 +77,7 @@ CLASS_TOKENS = 4
 """Blocks whose class tokens the last pooling joins."""
 
 
-class BackboneEncoder(Described, nn.Module):
+class BackboneEncoder(Described, Tracked, nn.Module):
     """A timm backbone with a transform, a card and one named pooling.
 
     timm's own methods (``forward_intermediates``, ``group_matcher`` and so on) are the backbone's; the
@@ -100,7 +101,7 @@ class BackboneEncoder(Described, nn.Module):
         self.name: str = config.name
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
-        self.weights_sha256: str = config.sha256
+        self.weights_sha256 = config.sha256
         self.network = dict(config.network)
         self.pooling = str(config.network.get("pooling", BACKBONE))
         if self.pooling not in POOLINGS:

@@ -14,6 +14,7 @@ from retina_fm.models.folder import WeightsConfig, check_parameters, check_tenso
 from retina_fm.models.sharing import save_encoder
 from retina_fm.models.signing import Signing
 from retina_fm.models.timm_settings import pretrained_cfg
+from retina_fm.models.tracked import Tracked
 from retina_fm.models.whitening import Whitening
 from retina_fm.network import STRIDES, Architecture, Encoder, Generator, encoder_state, initialise
 from retina_fm.pictures import Transform
@@ -24,7 +25,7 @@ ENCODER_KIND = "fundus2video-encoder"
 """A folder with the encoder's own tensors, without a generator: one that was fine-tuned."""
 
 
-class Fundus2VideoEncoder(Described, Signing, Encoder):
+class Fundus2VideoEncoder(Described, Tracked, Signing, Encoder):
     """The network's encoder together with its transform, card and hash.
 
     Attributes:
@@ -40,7 +41,7 @@ class Fundus2VideoEncoder(Described, Signing, Encoder):
         self.name: str = config.name
         self.transform: Transform = config.transform
         self.card: ModelCard = config.card
-        self.weights_sha256: str = config.sha256
+        self.weights_sha256 = config.sha256
         self.signature_basis = default_basis()
         self.reliability = config.reliability
 

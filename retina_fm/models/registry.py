@@ -156,7 +156,9 @@ def load(
             LicenceNotice(f"{encoder.name}: licence {encoder.card.licence}. Results may not be free to use."),
             stacklevel=3,
         )
-    return encoder.to(device=place, dtype=dtype or torch.float32)
+    encoder.to(device=place, dtype=dtype or torch.float32)
+    encoder.mark_as_loaded()
+    return encoder
 
 
 @undisturbed
