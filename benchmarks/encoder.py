@@ -1,6 +1,6 @@
 """The encoder's forward against the machine's own matrix rate, and against ViT-L/16.
 
-    python benchmarks/encoder.py [--model NAME] [--device cuda] [--batch 2] [--no-compile] [--skip-vit]
+    python benchmarks/encoder.py [--model NAME] [--device cuda] [--dtype float32] [--batch 2] [--no-compile]
 
 Prints ratios measured in one run: the share of the matrix-product rate of the same number type that the
 forward reaches at 512 and 256 pixels, and pictures a second relative to timm's ViT-L/16 at 224. Without a
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 import retina_fm
 from retina_fm._vision import import_vision
-from retina_fm.encoding import fastest_precision
 from retina_fm.encoding.embedder import fastest_layout
+from retina_fm.encoding.precision import choose_precision
 from retina_fm.network import Architecture, Encoder, initialise
 
 
@@ -49,13 +49,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="a name that retina_fm.load takes")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto (the fastest here), float32, bfloat16 or float16"
+    )
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--skip-vit", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    precision = fastest_precision(device)
+    precision = choose_precision(arguments.dtype, device)
     print(f"{precision}, batch {arguments.batch}, torch {torch.__version__}")
 
     if arguments.model:
